@@ -1,0 +1,8 @@
+// Original file: src/protocol/csi.proto
+
+
+export interface ControllerGetCapabilitiesRequest {
+}
+
+export interface ControllerGetCapabilitiesRequest__Output {
+}

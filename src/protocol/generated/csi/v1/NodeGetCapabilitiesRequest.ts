@@ -1,0 +1,8 @@
+// Original file: src/protocol/csi.proto
+
+
+export interface NodeGetCapabilitiesRequest {
+}
+
+export interface NodeGetCapabilitiesRequest__Output {
+}

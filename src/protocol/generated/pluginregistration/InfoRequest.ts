@@ -1,0 +1,8 @@
+// Original file: src/protocol/registration.proto
+
+
+export interface InfoRequest {
+}
+
+export interface InfoRequest__Output {
+}

@@ -1,0 +1,8 @@
+// Original file: src/protocol/registration.proto
+
+
+export interface RegistrationStatusResponse {
+}
+
+export interface RegistrationStatusResponse__Output {
+}
