@@ -3,7 +3,7 @@
  * Spec is written by CSI calls and people; status only by the reconciler that owns the kind.
  * Sizes are decimal strings of bytes: JSON numbers end at 2^53.
  */
-import type { V1ObjectMeta } from '@kubernetes/client-node';
+import type { ObjectMeta } from './objects.ts';
 
 export const DRIVER_NAME = 'union.csi.dev';
 export const API_GROUP = 'union.csi.dev';
@@ -99,7 +99,7 @@ export interface UnionVolumeStatus {
 export interface UnionVolume {
   readonly apiVersion: 'union.csi.dev/v1alpha1';
   readonly kind: 'UnionVolume';
-  readonly metadata: V1ObjectMeta;
+  readonly metadata: ObjectMeta;
   readonly spec: UnionVolumeSpec;
   readonly status?: UnionVolumeStatus;
 }
@@ -122,7 +122,7 @@ export interface UnionAttachmentStatus {
 export interface UnionAttachment {
   readonly apiVersion: 'union.csi.dev/v1alpha1';
   readonly kind: 'UnionAttachment';
-  readonly metadata: V1ObjectMeta;
+  readonly metadata: ObjectMeta;
   readonly spec: UnionAttachmentSpec;
   readonly status?: UnionAttachmentStatus;
 }
