@@ -1,0 +1,16 @@
+/**
+ * `npm test [FILE…] [FLAG…]`: mocha over the files given, or over every test of the first three steps of the ladder.
+ * The list is here and not in .mocharc.json, because mocha would add it to the files that are given.
+ */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const everything = ['test/*.test.ts', 'test/{unit,property,transcript,integration}/**/*.test.ts'];
+
+const args = process.argv.slice(2);
+if (!args.some((arg) => arg.startsWith('test/'))) args.unshift(...everything);
+const mocha = fileURLToPath(import.meta.resolve('mocha/bin/mocha.js'));
+const child = spawn(process.execPath, [...process.execArgv, mocha, ...args], { cwd: root, stdio: 'inherit' });
+process.on('SIGINT', () => {});
+child.on('exit', (code) => process.exit(code ?? 1));
