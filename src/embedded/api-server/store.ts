@@ -1,0 +1,347 @@
+/**
+ * The embedded cluster's objects, with the semantics of a Kubernetes API server: names, resourceVersions, conflicts,
+ * finalizers, owner references, watches. The HTTP server is one user of it; the sidecar loop and kubelets of the same
+ * process are others, and are subject to the same rules.
+ *
+ * Every call is synchronous and complete when it returns; whatever is returned is the caller's own copy.
+ * Refusals are thrown as StoreError. An object that a `get` does not find is undefined, not an error.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { type Clock, systemClock } from '../../base/clock.ts';
+import { type Logger, silentLogger } from '../../base/logger.ts';
+import type { KubeObject, ObjectMeta } from '../../protocol/objects.ts';
+import { type Change, History } from './history.ts';
+import { Journal, type JournalEntry } from './journal.ts';
+import { customResourceDefinitions, type Kind, type KindInfo, kindKey } from './kinds.ts';
+import { forCreation, forUpdate, gracePeriodOf, isHeld } from './lifecycle.ts';
+import { type ApiObject, deepFreeze, isObject, type ObjectRef, type StoredObject, timestamp } from './objects.ts';
+import { Registry } from './registry.ts';
+import { type Predicate, parseFieldSelector, parseLabelSelector } from './selectors.ts';
+import { alreadyExists, conflict, expired, notFound, StoreError } from './store-error.ts';
+import { type ChangeListener, Subscriptions } from './subscriptions.ts';
+
+/** T before the server has completed it: apiVersion and kind may be left out, and the name with `generateName`. */
+export type Draft<T extends KubeObject> = Omit<T, 'apiVersion' | 'kind' | 'metadata'> & {
+  apiVersion?: string;
+  kind?: string;
+  metadata: Partial<ObjectMeta>;
+};
+
+export interface StoreOptions {
+  /** Where the journal is kept; without it the objects live in memory alone. */
+  readonly directory?: string;
+  readonly clock?: Clock;
+  readonly log?: Logger;
+}
+
+export interface Selection {
+  /** Absent: all namespaces. */
+  readonly namespace?: string | undefined;
+  readonly labelSelector?: string | undefined;
+  readonly fieldSelector?: string | undefined;
+}
+
+export interface WatchOptions extends Selection {
+  /** Absent: starts with an ADDED event for each object that is there. Present: what came after; 410 if forgotten. */
+  readonly fromResourceVersion?: string | undefined;
+}
+
+export interface WatchEvent<T> {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+  readonly object: T;
+}
+
+export interface WriteOptions {
+  readonly subresource?: 'status' | undefined;
+  /** Everything but the write itself. */
+  readonly dryRun?: boolean | undefined;
+}
+
+export interface DeleteOptions {
+  readonly preconditions?: { readonly uid?: string; readonly resourceVersion?: string } | undefined;
+  readonly propagationPolicy?: 'Background' | 'Foreground' | 'Orphan' | undefined;
+  /** Of pods on a node: 0 removes it at once, as kubelet does in the end. */
+  readonly gracePeriodSeconds?: number | undefined;
+  readonly dryRun?: boolean | undefined;
+}
+
+/** `gone`: no longer in the store; otherwise finalizers or a pod's grace period hold it. */
+export interface Deletion<T> {
+  readonly object: T;
+  readonly gone: boolean;
+}
+
+export class Store {
+  readonly #clock: Clock;
+  readonly #journal: Journal | undefined;
+  readonly #objects = new Map<string, Map<string, StoredObject>>();
+  readonly #registry = new Registry();
+  readonly #history: History;
+  readonly #subscriptions: Subscriptions;
+  #resourceVersion: number;
+
+  constructor(options: StoreOptions = {}) {
+    this.#clock = options.clock ?? systemClock;
+    this.#subscriptions = new Subscriptions(options.log ?? silentLogger);
+    const opened = options.directory === undefined ? undefined : Journal.open(options.directory);
+    this.#journal = opened?.journal;
+    this.#resourceVersion = opened?.state.resourceVersion ?? 0;
+    for (const entry of opened?.state.entries ?? []) this.#replay(entry);
+    for (const definition of this.objects(customResourceDefinitions).values())
+      this.#registry.follow(undefined, definition);
+    this.#history = new History(this.#resourceVersion);
+  }
+
+  get<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef): T | undefined {
+    const info = this.info(kind);
+    const found = this.objects(kind).get(objectKey(info, ref));
+    return found && own<T>(found);
+  }
+
+  list<T extends KubeObject>(kind: Kind<T>, selection: Selection = {}): T[] {
+    const selects = selector(kind, selection);
+    const found: StoredObject[] = [];
+    for (const object of this.objects(kind).values()) if (selects(object)) found.push(object);
+    return found.map(own<T>);
+  }
+
+  create<T extends KubeObject>(kind: Kind<T>, object: Draft<T>, options: WriteOptions = {}): T {
+    const info = this.info(kind);
+    const created = forCreation(info, structuredClone(object) as ApiObject, {
+      uid: randomUUID(),
+      creationTimestamp: timestamp(this.#clock.now()),
+      suffix: randomBytes(3).toString('hex').slice(0, 5),
+    });
+    const key = objectKey(info, created.metadata);
+    if (this.objects(kind).has(key)) throw alreadyExists(info, created.metadata.name);
+    return own<T>(options.dryRun ? created : this.#commit(info, key, undefined, created)!);
+  }
+
+  /** 409 when `object` carries a resourceVersion or uid that is not the current one. */
+  update<T extends KubeObject>(kind: Kind<T>, object: T, options: WriteOptions = {}): T {
+    const { info, key, before } = this.#find(kind, object.metadata);
+    const after = forUpdate(info, before, structuredClone(object) as unknown as ApiObject, options.subresource);
+    if (after === before) return own<T>(before);
+    if (options.dryRun) return own<T>(after);
+    const goes = after.metadata.deletionTimestamp !== undefined && !isHeld(after);
+    return own<T>(goes ? this.#remove(info, key, after) : this.#commit(info, key, before, after)!);
+  }
+
+  /** Reads, changes and writes in one step, so it never conflicts. `change` edits its argument or returns another. */
+  modify<T extends KubeObject>(
+    kind: Kind<T>,
+    ref: ObjectRef,
+    change: (object: T) => T | undefined,
+    options: WriteOptions = {},
+  ): T {
+    const object = own<T>(this.#find(kind, ref).before);
+    return this.update(kind, change(object) ?? object, options);
+  }
+
+  delete<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef, options: DeleteOptions = {}): Deletion<T> {
+    const { info, key, before } = this.#find(kind, ref);
+    checkPreconditions(info, before, options);
+    const after = this.#marked(before, options);
+    if (options.dryRun) return { object: own<T>(after), gone: !isHeld(after) };
+    if (!isHeld(after)) return { object: own<T>(this.#remove(info, key, before)), gone: true };
+    const unchanged = JSON.stringify(before.metadata) === JSON.stringify(after.metadata);
+    return { object: own<T>(unchanged ? before : this.#commit(info, key, before, after)!), gone: false };
+  }
+
+  /** Tells `listener` of every change, in order, never from inside a write. Returns what ends the watch. */
+  watch<T extends KubeObject>(
+    kind: Kind<T>,
+    options: WatchOptions,
+    listener: (event: WatchEvent<T>) => void,
+  ): () => void {
+    const selects = selector(kind, options);
+    return this.subscribe(kind, options.fromResourceVersion, (changes) => {
+      for (const change of changes) {
+        const event = eventOf(change, selects);
+        if (event) listener({ type: event.type, object: own<T>(event.object) });
+      }
+    });
+  }
+
+  get resourceVersion(): string {
+    return String(this.#resourceVersion);
+  }
+
+  get kinds(): readonly KindInfo[] {
+    return this.#registry.all();
+  }
+
+  /** What is known of a kind; 404 when it is not served (its definition is missing). */
+  info(kind: Kind): KindInfo {
+    const info = this.#registry.get(kindKey(kind));
+    if (!info)
+      throw new StoreError(404, 'NotFound', `the server could not find the requested resource: ${kindKey(kind)}`);
+    return info;
+  }
+
+  close(): void {
+    this.#subscriptions.close();
+    this.#journal?.close();
+  }
+
+  /** For the server and the garbage collector: the stored objects themselves, frozen. */
+  objects(kind: { readonly group: string; readonly plural: string }): ReadonlyMap<string, StoredObject> {
+    return this.#objects.get(kindKey(kind)) ?? new Map();
+  }
+
+  /** For the server and the garbage collector: changes of one kind, or of all. */
+  subscribe(kind: Kind | undefined, fromResourceVersion: string | undefined, listener: ChangeListener): () => void {
+    const key = kind && kindKey(kind);
+    return this.#subscriptions.add(key, this.#past(kind, fromResourceVersion), listener);
+  }
+
+  #past(kind: Kind | undefined, fromResourceVersion: string | undefined): readonly Change[] {
+    if (fromResourceVersion !== undefined) return this.changesSince(fromResourceVersion);
+    const lists = kind ? [kind] : this.kinds;
+    return lists.flatMap((of) =>
+      [...this.objects(of).values()].map((after) => ({
+        resourceVersion: Number(after.metadata.resourceVersion),
+        kindKey: kindKey(of),
+        before: undefined,
+        after,
+      })),
+    );
+  }
+
+  /** For the server: every remembered change after a resourceVersion; 410 when some are forgotten. */
+  changesSince(resourceVersion: string): readonly Change[] {
+    const from = Number(resourceVersion);
+    if (!Number.isSafeInteger(from) || from < 0)
+      throw new StoreError(400, 'BadRequest', `invalid resource version ${JSON.stringify(resourceVersion)}`);
+    if (from > this.#resourceVersion)
+      throw expired(`too large resource version: ${from}, current: ${this.#resourceVersion}; list again`);
+    return this.#history.since(from);
+  }
+
+  #find(kind: Kind, ref: ObjectRef): { info: KindInfo; key: string; before: StoredObject } {
+    const info = this.info(kind);
+    const key = objectKey(info, ref);
+    const before = this.objects(kind).get(key);
+    if (!before) throw notFound(info, ref.name);
+    return { info, key, before };
+  }
+
+  /** `before` as one that is being deleted. */
+  #marked(before: StoredObject, options: DeleteOptions): StoredObject {
+    const finalizers = (before.metadata.finalizers ?? []).filter(
+      (finalizer) => !options.propagationPolicy || !PROPAGATION_FINALIZERS.includes(finalizer),
+    );
+    if (options.propagationPolicy === 'Orphan') finalizers.push('orphan');
+    if (options.propagationPolicy === 'Foreground') finalizers.push('foregroundDeletion');
+    const already = before.metadata.deletionTimestamp !== undefined;
+    const asked = gracePeriodOf(before, options.gracePeriodSeconds);
+    // A second delete may shorten the grace period, never lengthen it.
+    const grace = already ? Math.min(before.metadata.deletionGracePeriodSeconds ?? 0, asked) : asked;
+    const deletionTimestamp = already
+      ? before.metadata.deletionTimestamp!
+      : timestamp(this.#clock.now() + grace * 1000);
+    const metadata = { ...before.metadata, deletionTimestamp, deletionGracePeriodSeconds: grace };
+    if (finalizers.length > 0) metadata.finalizers = finalizers;
+    else delete metadata.finalizers;
+    const after: StoredObject = { ...before, metadata };
+    if (before.kind === 'Namespace' && before.apiVersion === 'v1') after.status = { phase: 'Terminating' };
+    return after;
+  }
+
+  #remove(info: KindInfo, key: string, before: StoredObject): StoredObject {
+    this.#commit(info, key, before, undefined);
+    return before;
+  }
+
+  #commit(
+    info: KindInfo,
+    key: string,
+    before: StoredObject | undefined,
+    after: StoredObject | undefined,
+  ): StoredObject | undefined {
+    const resourceVersion = this.#resourceVersion + 1;
+    const number = String(resourceVersion);
+    const object = after && deepFreeze({ ...after, metadata: { ...after.metadata, resourceVersion: number } });
+    const entry = { resourceVersion, kindKey: kindKey(info), objectKey: key };
+    this.#journal?.append(object ? { ...entry, object } : entry);
+    this.#resourceVersion = resourceVersion;
+    this.#replay(object ? { ...entry, object } : entry);
+    if (kindKey(info) === kindKey(customResourceDefinitions)) this.#registry.follow(before, object);
+    const change: Change = { resourceVersion, kindKey: kindKey(info), before, after: object };
+    this.#history.add(change);
+    this.#subscriptions.publish(change);
+    this.#compact();
+    return object;
+  }
+
+  #replay(entry: JournalEntry): void {
+    const ofKind = this.#objects.get(entry.kindKey) ?? new Map<string, StoredObject>();
+    this.#objects.set(entry.kindKey, ofKind);
+    if (entry.object) ofKind.set(entry.objectKey, deepFreeze(entry.object));
+    else ofKind.delete(entry.objectKey);
+  }
+
+  #compact(): void {
+    let live = 0;
+    for (const ofKind of this.#objects.values()) live += ofKind.size;
+    if (!this.#journal?.shouldCompact(live)) return;
+    const entries: JournalEntry[] = [];
+    for (const [ofKey, ofKind] of this.#objects)
+      for (const [key, object] of ofKind)
+        entries.push({
+          resourceVersion: Number(object.metadata.resourceVersion),
+          kindKey: ofKey,
+          objectKey: key,
+          object,
+        });
+    this.#journal.compact({ resourceVersion: this.#resourceVersion, entries });
+  }
+}
+
+const PROPAGATION_FINALIZERS = ['orphan', 'foregroundDeletion'];
+
+/** The registry vouches for the type: objects of a kind are only ever written through that kind. */
+function own<T extends KubeObject>(object: StoredObject): T {
+  return structuredClone(object) as unknown as T;
+}
+
+/** Sorts as `kubectl get -A` shows: by namespace, then name. */
+export function objectKey(
+  info: KindInfo,
+  ref: { readonly namespace?: string | undefined; readonly name: string },
+): string {
+  return info.namespaced ? `${ref.namespace ?? ''}/${ref.name}` : ref.name;
+}
+
+export function selector(kind: Kind, selection: Selection): Predicate {
+  const byLabel = parseLabelSelector(selection.labelSelector ?? '');
+  const byField = parseFieldSelector(selection.fieldSelector ?? '', kindKey(kind));
+  return (object) =>
+    (selection.namespace === undefined || object.metadata?.namespace === selection.namespace) &&
+    byLabel(object) &&
+    byField(object);
+}
+
+/** How a change looks to a watcher of the selected objects; undefined when it does not concern them. */
+export function eventOf(change: Change, selects: Predicate): WatchEvent<StoredObject> | undefined {
+  const was = change.before && selects(change.before) ? change.before : undefined;
+  if (change.after && selects(change.after)) return { type: was ? 'MODIFIED' : 'ADDED', object: change.after };
+  if (!was) return undefined;
+  const last = change.after ?? was;
+  const metadata = { ...last.metadata, resourceVersion: String(change.resourceVersion) };
+  return { type: 'DELETED', object: { ...last, metadata } };
+}
+
+function checkPreconditions(info: KindInfo, object: StoredObject, options: DeleteOptions): void {
+  const wanted = options.preconditions;
+  if (!isObject(wanted)) return;
+  const { name, uid, resourceVersion } = object.metadata;
+  if (wanted.uid !== undefined && wanted.uid !== uid) {
+    const why = `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${uid}`;
+    throw conflict(info, name, why);
+  }
+  if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== resourceVersion) {
+    const why = `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
+    throw conflict(info, name, why);
+  }
+}
