@@ -1,0 +1,83 @@
+/**
+ * The few system calls that Node lacks and this folder needs: mounting, and sockets that carry descriptors. The filesystem's
+ * own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
+ * Source: mount(2), umount(2), unix(7), poll(2), eventfd(2); numbers are those of Linux on x86-64 and arm64, which agree here.
+ */
+import koffi from 'koffi';
+
+const libc = koffi.load(null);
+
+export const MS_RDONLY = 1;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+export const MS_REMOUNT = 32;
+export const MS_BIND = 4096;
+export const MNT_DETACH = 2;
+export const UMOUNT_NOFOLLOW = 8;
+export const AF_UNIX = 1;
+export const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_CTRUNC = 8;
+export const MSG_CMSG_CLOEXEC = 0x40000000;
+export const POLLIN = 1;
+
+const names = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number, name]));
+
+/** A failed system call: `code` as Node's own errors have it, EBUSY and so on. */
+export class SystemCallError extends Error {
+  readonly code: string;
+
+  constructor(call: string, errno: number) {
+    const code = names.get(errno) ?? `errno ${errno}`;
+    super(`${call}: ${code}`);
+    this.name = 'SystemCallError';
+    this.code = code;
+  }
+}
+
+/** The code of a failed system call, whether Node's or ours. */
+export function errnoCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+type Value = number | bigint | string | Buffer | null;
+
+/** A call that returns at once; throws SystemCallError. */
+function direct(call: string, prototype: string): (...args: Value[]) => number {
+  const symbol = libc.func(prototype);
+  return (...args) => {
+    const result: number = Number(symbol(...args));
+    if (result < 0) throw new SystemCallError(call, koffi.errno());
+    return result;
+  };
+}
+
+/** A call that may wait; rejects with SystemCallError. Its buffers must stay untouched until then. */
+function waiting(call: string, prototype: string): (...args: Value[]) => Promise<number> {
+  const symbol = libc.func(prototype);
+  return (...args) =>
+    new Promise((resolve, reject) => {
+      symbol.async(...args, (error: unknown, result: number) => {
+        if (error) reject(error);
+        else if (result < 0) reject(new SystemCallError(call, koffi.errno()));
+        else resolve(result);
+      });
+    });
+}
+
+export const mount = waiting('mount', 'int mount(str source, str target, str type, ulong flags, str data)');
+export const umount2 = waiting('umount2', 'int umount2(str target, int flags)');
+export const poll = waiting('poll', 'int poll(void *fds, ulong count, int timeoutMs)');
+export const socket = direct('socket', 'int socket(int domain, int type, int protocol)');
+export const bind = direct('bind', 'int bind(int fd, void *address, uint length)');
+export const listen = direct('listen', 'int listen(int fd, int backlog)');
+export const accept4 = direct('accept', 'int accept4(int fd, void *address, void *length, int flags)');
+export const connect = direct('connect', 'int connect(int fd, void *address, uint length)');
+export const sendmsg = direct('sendmsg', 'long sendmsg(int fd, void *message, int flags)');
+export const recvmsg = direct('recvmsg', 'long recvmsg(int fd, void *message, int flags)');
+export const eventfd = direct('eventfd', 'int eventfd(uint initial, int flags)');
+
+/** Where a buffer's bytes are. Only for buffers that are referenced until the call is over. */
+export function addressOf(buffer: Buffer): bigint {
+  return koffi.address(buffer);
+}

@@ -1,0 +1,120 @@
+/**
+ * Serves one union in this process until it is unmounted.
+ * Invariants: whatever fails before the mount answers leaves nothing mounted; afterwards only an unmount ends the process.
+ * This process never opens or stats anything at or below the mountpoint while it serves it: it would wait for itself.
+ */
+
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { createPolicyNames, mountDevice, openDevice, openUnion } from '../../fuse/index.ts';
+import { systemClock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { findHolders, formatHolders } from '../host/holders.ts';
+import { probe, unionAt, unmountOnce } from '../host/mounter.ts';
+import { errnoCode } from '../host/syscalls.ts';
+import { checkMachine, checkPolicy, resolveBranches, resolveMountpoint } from './mount-checks.ts';
+import type { MountRequest } from './mount-options.ts';
+import { createStderrLogger } from './stderr-logger.ts';
+
+export async function serveMount(request: MountRequest): Promise<number> {
+  let silent = false;
+  const log = createStderrLogger('union-csi mount', () => silent);
+  checkPolicy(request.createPolicy, createPolicyNames);
+  checkMachine();
+  const branches = resolveBranches(request.branches, request.minFreeSpaceBytes);
+  await removeDeadMount(request.mountpoint, log);
+  const mountpoint = resolveMountpoint(request.mountpoint, branches);
+  const union = openUnion({
+    volumeId: 'mount',
+    branches,
+    policies: { create: request.createPolicy, action: 'ff', search: 'ff' },
+    passthrough: true,
+    cache: request.cache,
+  });
+  try {
+    const deviceFd = openDevice();
+    const fsname = request.fsname ?? branches.map(({ path }) => path).join(':');
+    mountDevice({ deviceFd, mountpoint, fsname, readOnly: request.readOnly });
+    unmountOnSignals(mountpoint, log);
+    try {
+      const session = await union.serve({ deviceFd, log });
+      const device = unionAt(mountpoint)?.device;
+      silent = await tellParent();
+      await session.ended;
+      if (device === undefined || unionAt(mountpoint)?.device !== device) return 0;
+      log.error('the kernel ended the connection; unmounting', { mountpoint });
+      return 1;
+    } finally {
+      // Only when serving failed or the connection was aborted is there still something to unmount, and it is dead.
+      if (unionAt(mountpoint) !== undefined) await unmountOnce(mountpoint, { lazy: true });
+    }
+  } finally {
+    union.close();
+  }
+}
+
+/** In the background, tells the starting process that the mount answers, and lets go of it. */
+async function tellParent(): Promise<boolean> {
+  if (process.send === undefined) return false;
+  process.chdir('/');
+  process.stderr.on('error', () => {}); // its reader is about to go
+  await new Promise((done) => process.send?.('ready', done));
+  process.removeAllListeners('disconnect');
+  process.disconnect();
+  return true;
+}
+
+/** A server that was killed leaves a mount that answers nothing but ENOTCONN; it is of no use to anyone. */
+async function removeDeadMount(written: string, log: Logger): Promise<void> {
+  const absolute = resolve(written);
+  let path: string;
+  try {
+    path = join(realpathSync(dirname(absolute)), basename(absolute));
+  } catch {
+    return; // no such place: told by the checks that follow
+  }
+  while (unionAt(path) !== undefined && (await probe(path, AbortSignal.timeout(10_000))).kind === 'dead') {
+    log.warn('removing the mount that a killed server left', { mountpoint: path });
+    await unmountOnce(path, { lazy: true });
+  }
+}
+
+const BUSY_RETRY_MS = 200;
+
+/**
+ * The first signal unmounts as soon as nobody uses the mount, the second detaches it at once and serves on for those who still
+ * do; a third one ends the process. A starting process that dies before the mount answers counts as a signal.
+ */
+function unmountOnSignals(mountpoint: string, log: Logger): void {
+  const detach = new AbortController();
+  let unmounting = false;
+  const onSignal = () => {
+    if (unmounting) {
+      detach.abort();
+      process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+      return;
+    }
+    unmounting = true;
+    unmountWhenFree(mountpoint, log, detach.signal).catch((error: unknown) => {
+      unmounting = false;
+      log.error('cannot unmount', { mountpoint, error });
+    });
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).once('disconnect', onSignal);
+}
+
+async function unmountWhenFree(mountpoint: string, log: Logger, detach: AbortSignal): Promise<void> {
+  for (let told = false; ; told = true) {
+    try {
+      await unmountOnce(mountpoint, { lazy: detach.aborted });
+      return;
+    } catch (error) {
+      if (errnoCode(error) !== 'EBUSY') throw error;
+    }
+    if (!told) {
+      const holders = formatHolders(findHolders(mountpoint));
+      log.warn(`${mountpoint} is in use by ${holders}; unmounting when they end, or at a second signal`);
+    }
+    await systemClock.sleep(BUSY_RETRY_MS, detach).catch(() => {});
+  }
+}

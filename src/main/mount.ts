@@ -1,0 +1,38 @@
+/**
+ * `union-csi mount`: a union of directories on this machine, without a cluster.
+ *
+ * In the background (the default) this process only starts a second one, `mount -f` detached, passes on what it says, and
+ * returns when the mount answers. The second process serves the union until it is unmounted; from then on it is silent.
+ * Only that one loads the filesystem, so that both together start fast.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mountHelp, parseMountArguments } from './mount-options.ts';
+
+export async function run(argv: string[]): Promise<number> {
+  const request = parseMountArguments(argv);
+  if (request === undefined) {
+    process.stdout.write(mountHelp);
+    return 0;
+  }
+  if (!request.foreground) return await startInBackground(argv);
+  const { serveMount } = await import('./mount-serve.ts');
+  return await serveMount(request);
+}
+
+async function startInBackground(argv: readonly string[]): Promise<number> {
+  const entry = process.argv[1]!;
+  const child = spawn(process.execPath, [...process.execArgv, entry, 'mount', '--foreground', ...argv], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  const stderr = child.stderr!;
+  stderr.pipe(process.stderr);
+  // The child is in a session of its own, so Ctrl-C reaches this process alone.
+  const stop = () => child.kill('SIGTERM');
+  process.on('SIGINT', stop).on('SIGTERM', stop);
+  // Its only message says that the mount answers.
+  const ready = once(child, 'message').then(() => 0);
+  const closed = once(child, 'close').then(([code]: (number | null)[]) => code ?? 1);
+  return await Promise.race([ready, closed]);
+}
