@@ -1,0 +1,92 @@
+/**
+ * Branches as real filesystems: ext4 in sparse image files on loop devices, mounted below a temporary folder of their own.
+ * Real sizes, real ENOSPC. The loop devices are of the autoclear kind: they end with their mount, whoever ends that.
+ *
+ * Everything is synchronous, so that it can also be undone while a process is on its way out.
+ */
+import { spawnSync } from 'node:child_process';
+import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface LoopBranches {
+  /** Holds the images and mountpoints; free for the test's own files, and gone after close. */
+  readonly folder: string;
+  readonly paths: readonly string[];
+  /** Unmounts whatever is mounted below the folder, removes it, and throws if something stayed behind. Can be repeated. */
+  close(): void;
+}
+
+const mebibyte = 1024 ** 2;
+
+export function makeLoopBranches(sizesBytes: readonly number[]): LoopBranches {
+  const folder = mkdtempSync(join(tmpdir(), 'union-branches-'));
+  const close = () => removeFolderWithMounts(folder);
+  try {
+    return { folder, paths: sizesBytes.map((size, index) => makeBranch(folder, `b${index}`, size)), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function makeBranch(folder: string, name: string, sizeBytes: number): string {
+  const image = join(folder, `${name}.img`);
+  const path = join(folder, name);
+  writeFileSync(image, '');
+  truncateSync(image, sizeBytes);
+  // No reserve for root, so that full means full; no zeroing in the background, so that measurements are alone.
+  const inodeRatio = sizeBytes < 512 * mebibyte ? ['-i', '4096'] : [];
+  runProgram('mkfs.ext4', ['-q', '-F', '-m', '0', '-E', 'lazy_itable_init=0,nodiscard', ...inodeRatio, image]);
+  mkdirSync(path);
+  runProgram('mount', ['-t', 'ext4', '-o', 'loop', image, path]);
+  return path;
+}
+
+/** Ends all mounts below a folder, deepest and latest first, and removes it. */
+export function removeFolderWithMounts(folder: string): void {
+  for (const mountpoint of mountpointsBelow(folder).reverse()) {
+    const { status } = spawnSync('umount', [mountpoint], { stdio: 'ignore', timeout: 10_000 });
+    if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { stdio: 'ignore', timeout: 10_000 });
+  }
+  const left = [...mountpointsBelow(folder), ...loopDevicesOf(folder)];
+  if (left.length > 0) throw new Error(`left behind under ${folder}: ${left.join(', ')}`);
+  rmSync(folder, { recursive: true, force: true });
+}
+
+/** Mountpoints at or below a folder, in the order in which they were mounted. */
+export function mountpointsBelow(folder: string): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) =>
+      (line.split(' ')[4] ?? '').replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8))),
+    )
+    .filter((path) => path === folder || path.startsWith(`${folder}/`));
+}
+
+function loopDevicesOf(folder: string): string[] {
+  return globSync('/sys/block/loop*/loop/backing_file').flatMap((file) => {
+    try {
+      return readFileSync(file, 'utf8').startsWith(`${folder}/`) ? [`/dev/${file.split('/')[3]}`] : [];
+    } catch {
+      return []; // detached while we looked
+    }
+  });
+}
+
+/** Runs a program to its end and returns what it printed; throws with its complaint when it fails. */
+export function runProgram(
+  name: string,
+  args: readonly string[],
+  options: { cwd?: string; timeoutMs?: number } = {},
+): string {
+  const { status, signal, stdout, stderr, error } = spawnSync(name, args, {
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+    timeout: options.timeoutMs ?? 60_000,
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  if (error) throw new Error(`${name} ${args.join(' ')}: ${error.message}`);
+  if (status !== 0) throw new Error(`${name} ${args.join(' ')} ended with ${signal ?? status}: ${stderr || stdout}`);
+  return stdout;
+}

@@ -1,0 +1,123 @@
+/**
+ * A union for tests, made the way a person makes one: `bin/union-csi mount` over loop ext4 branches.
+ *
+ *   const union = await makeUnion({ sizesBytes: [64, 64].map((mib) => mib << 20), options: ['category.create=rand'] });
+ *   … union.mountpoint, union.branches …
+ *   await union.close();
+ *
+ * `close` unmounts, waits for the server to end, undoes the branches and throws if anything stayed behind or the server
+ * failed, so that a test that forgets nothing else still notices. The server is a process of its own: a test may touch
+ * the mount synchronously.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { makeLoopBranches, mountpointsBelow } from './loop-branches.ts';
+
+const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
+const startDeadlineMs = 15_000;
+const endDeadlineMs = 15_000;
+
+export interface UnionMount {
+  readonly mountpoint: string;
+  readonly pid: number;
+  /** What the server wrote so far. */
+  output(): string;
+  /** Unmounts and waits for the server to end. Can be repeated. */
+  close(): Promise<void>;
+}
+
+export interface MountOptions {
+  /** As on the command line: `PATH[=MODE[,MINFREE]]`. */
+  readonly branches: readonly string[];
+  readonly mountpoint: string;
+  /** Items of `-o`. Branches of tests are the union's own, so `cache=exclusive` is added unless a cache is named. */
+  readonly options?: readonly string[];
+}
+
+export async function mountUnion({ branches, mountpoint, options = [] }: MountOptions): Promise<UnionMount> {
+  const cache = options.some((option) => option.startsWith('cache=')) ? [] : ['cache=exclusive'];
+  const args = ['mount', '-f', '-o', [...options, ...cache].join(','), branches.join(':'), mountpoint];
+  const server = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [server.stdout, server.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  }
+  await until(startDeadlineMs, () => hasEnded(server) || mountpointsBelow(mountpoint).includes(mountpoint));
+  if (hasEnded(server) || !mountpointsBelow(mountpoint).includes(mountpoint)) {
+    await end(server);
+    throw new Error(`union-csi ${args.join(' ')} did not mount: ${output}`);
+  }
+  let closed: Promise<void> | undefined;
+  return {
+    mountpoint,
+    pid: server.pid!,
+    output: () => output,
+    close: () => {
+      closed ??= unmount(server, mountpoint, () => output);
+      return closed;
+    },
+  };
+}
+
+async function unmount(server: ChildProcess, mountpoint: string, output: () => string): Promise<void> {
+  const { status, stderr } = spawnSync('umount', [mountpoint], { encoding: 'utf8', timeout: endDeadlineMs });
+  if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { timeout: endDeadlineMs });
+  await until(endDeadlineMs, () => hasEnded(server));
+  const ended = hasEnded(server);
+  await end(server);
+  if (status !== 0) throw new Error(`umount ${mountpoint} failed: ${stderr}`);
+  if (!ended) throw new Error(`the union's server did not end after the unmount of ${mountpoint}: ${output()}`);
+  if (server.exitCode !== 0) {
+    throw new Error(`the union's server ended with ${server.signalCode ?? server.exitCode}: ${output()}`);
+  }
+}
+
+function hasEnded(server: ChildProcess): boolean {
+  return server.exitCode !== null || server.signalCode !== null;
+}
+
+async function end(server: ChildProcess): Promise<void> {
+  if (hasEnded(server)) return;
+  const exited = once(server, 'exit');
+  server.kill('SIGKILL');
+  await exited;
+}
+
+/** Waits for a condition on other processes, which tell nobody when they meet it. */
+async function until(deadlineMs: number, condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + deadlineMs;
+  while (!condition() && Date.now() < deadline) await delay(5);
+}
+
+export interface TestUnion extends UnionMount {
+  /** The branches' own paths, in order. */
+  readonly branches: readonly string[];
+  /** A temporary folder outside of the union that goes with it. */
+  readonly folder: string;
+}
+
+export interface TestUnionOptions {
+  /** One branch of each size. */
+  readonly sizesBytes: readonly number[];
+  readonly options?: readonly string[];
+}
+
+/** Loop branches and the union over them, as one thing to close. */
+export async function makeUnion({ sizesBytes, options = [] }: TestUnionOptions): Promise<TestUnion> {
+  const { folder, paths, close } = makeLoopBranches(sizesBytes);
+  try {
+    const mountpoint = join(folder, 'union');
+    mkdirSync(mountpoint);
+    const union = await mountUnion({ branches: paths, mountpoint, options });
+    return { ...union, branches: paths, folder, close: () => union.close().finally(close) };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
