@@ -36,8 +36,12 @@ const SIDECAR_PREFIX = 'csi.storage.k8s.io/';
 const CLAIM_NAME = `${SIDECAR_PREFIX}pvc/name`;
 const CLAIM_NAMESPACE = `${SIDECAR_PREFIX}pvc/namespace`;
 
-/** mergerfs's names, as far as the filesystem has them. */
-export const POLICY_NAMES = ['ff', 'mfs', 'lfs', 'pfrd', 'rand', 'epmfs', 'mspmfs'] as const;
+/** The filesystem's policies (fuse/policy; a test compares the lists: this program's controller does not load the filesystem). */
+export const POLICY_NAMES = [
+  ...['ff', 'lfs', 'lup', 'lus', 'mfs', 'pfrd', 'rand'],
+  ...['epff', 'eplfs', 'eplup', 'eplus', 'epmfs', 'eppfrd', 'eprand'],
+  ...['msplfs', 'msplup', 'msplus', 'mspmfs', 'msppfrd', 'erofs'],
+] as const;
 export const DEFAULT_POLICIES: PolicySpec = { create: 'mspmfs', action: 'ff', search: 'ff' };
 
 /** The error is a message for the person who wrote the class. */
