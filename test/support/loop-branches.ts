@@ -5,7 +5,16 @@
  * Everything is synchronous, so that it can also be undone while a process is on its way out.
  */
 import { spawnSync } from 'node:child_process';
-import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -21,6 +30,7 @@ const mebibyte = 1024 ** 2;
 
 export function makeLoopBranches(sizesBytes: readonly number[]): LoopBranches {
   const folder = mkdtempSync(join(tmpdir(), 'union-branches-'));
+  chmodSync(folder, 0o755); // mkdtemp keeps other users out, who are part of what is tested
   const close = () => removeFolderWithMounts(folder);
   try {
     return { folder, paths: sizesBytes.map((size, index) => makeBranch(folder, `b${index}`, size)), close };
