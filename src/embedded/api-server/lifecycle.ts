@@ -3,7 +3,8 @@
  * and when an object that is being deleted may go. Pure; source: apiserver's `rest.BeforeCreate` and `rest.BeforeUpdate`.
  */
 import { apiVersionOf, type KindInfo } from './kinds.ts';
-import { type ApiObject, arrayAt, at, isObject, jsonEqual, type StoredObject } from './objects.ts';
+import { type ApiObject, arrayAt, at, isObject, jsonEqual, type StoredObject, timestamp } from './objects.ts';
+import type { DeleteOptions } from './store.ts';
 import { badRequest, conflict, invalid, type StatusCause } from './store-error.ts';
 
 export interface Birth {
@@ -148,4 +149,39 @@ export function gracePeriodOf(object: StoredObject, asked: number | undefined): 
   if (!at(object, 'spec', 'nodeName') || phase === 'Succeeded' || phase === 'Failed') return 0;
   const own = at(object, 'spec', 'terminationGracePeriodSeconds');
   return Math.max(0, asked ?? (typeof own === 'number' ? own : 30));
+}
+
+const PROPAGATION_FINALIZERS = ['orphan', 'foregroundDeletion'];
+
+/** `before` as one that is being deleted; not yet gone while `isHeld`. */
+export function forDeletion(before: StoredObject, options: DeleteOptions, nowMs: number): StoredObject {
+  const finalizers = (before.metadata.finalizers ?? []).filter(
+    (finalizer) => !options.propagationPolicy || !PROPAGATION_FINALIZERS.includes(finalizer),
+  );
+  if (options.propagationPolicy === 'Orphan') finalizers.push('orphan');
+  if (options.propagationPolicy === 'Foreground') finalizers.push('foregroundDeletion');
+  const earlier = before.metadata.deletionTimestamp;
+  const asked = gracePeriodOf(before, options.gracePeriodSeconds);
+  // A second delete may shorten the grace period, never lengthen it.
+  const grace = earlier === undefined ? asked : Math.min(before.metadata.deletionGracePeriodSeconds ?? 0, asked);
+  const deletionTimestamp = earlier ?? timestamp(nowMs + grace * 1000);
+  const metadata = { ...before.metadata, deletionTimestamp, deletionGracePeriodSeconds: grace };
+  if (finalizers.length > 0) metadata.finalizers = finalizers;
+  else delete metadata.finalizers;
+  const after: StoredObject = { ...before, metadata };
+  if (before.kind === 'Namespace' && before.apiVersion === 'v1') after.status = { phase: 'Terminating' };
+  return after;
+}
+
+export function checkPreconditions(info: KindInfo, object: StoredObject, options: DeleteOptions): void {
+  const { name } = object.metadata;
+  for (const [field, label] of [
+    ['uid', 'UID'],
+    ['resourceVersion', 'ResourceVersion'],
+  ] as const) {
+    const wanted = options.preconditions?.[field];
+    if (wanted === undefined || wanted === object.metadata[field]) continue;
+    const why = `Precondition failed: ${label} in precondition: ${wanted}, ${label} in object meta: ${object.metadata[field]}`;
+    throw conflict(info, name, why);
+  }
 }

@@ -10,15 +10,21 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { type Logger, silentLogger } from '../../base/logger.ts';
 import type { KubeObject, ObjectMeta } from '../../protocol/objects.ts';
+import { admitCreation, admitUpdate } from './admission.ts';
+import { fillIn } from './defaults.ts';
+import { collectGarbage } from './gc.ts';
 import { type Change, History } from './history.ts';
 import { Journal, type JournalEntry } from './journal.ts';
 import { customResourceDefinitions, type Kind, type KindInfo, kindKey } from './kinds.ts';
-import { forCreation, forUpdate, gracePeriodOf, isHeld } from './lifecycle.ts';
-import { type ApiObject, deepFreeze, isObject, type ObjectRef, type StoredObject, timestamp } from './objects.ts';
+import { checkPreconditions, forCreation, forDeletion, forUpdate, isHeld } from './lifecycle.ts';
+import { type ApiObject, deepFreeze, jsonEqual, type ObjectRef, type StoredObject, timestamp } from './objects.ts';
+import { applyPatch, type PatchType } from './patch.ts';
 import { Registry } from './registry.ts';
-import { type Predicate, parseFieldSelector, parseLabelSelector } from './selectors.ts';
-import { alreadyExists, conflict, expired, notFound, StoreError } from './store-error.ts';
+import { keepOnly, withDefaults } from './schema.ts';
+import { eventOf, type Selection, selector, type WatchEvent } from './selection.ts';
+import { alreadyExists, expired, invalid, notFound, StoreError } from './store-error.ts';
 import { type ChangeListener, Subscriptions } from './subscriptions.ts';
+import { validationErrors } from './validation.ts';
 
 /** T before the server has completed it: apiVersion and kind may be left out, and the name with `generateName`. */
 export type Draft<T extends KubeObject> = Omit<T, 'apiVersion' | 'kind' | 'metadata'> & {
@@ -34,24 +40,19 @@ export interface StoreOptions {
   readonly log?: Logger;
 }
 
-export interface Selection {
-  /** Absent: all namespaces. */
-  readonly namespace?: string | undefined;
-  readonly labelSelector?: string | undefined;
-  readonly fieldSelector?: string | undefined;
-}
-
 export interface WatchOptions extends Selection {
   /** Absent: starts with an ADDED event for each object that is there. Present: what came after; 410 if forgotten. */
   readonly fromResourceVersion?: string | undefined;
 }
 
-export interface WatchEvent<T> {
-  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
-  readonly object: T;
+export interface Patch {
+  readonly type: PatchType;
+  readonly body: unknown;
 }
 
 export interface WriteOptions {
+  /** What to do about fields that a custom resource's schema does not know; they are dropped in any case. */
+  readonly onUnknownFields?: ((paths: readonly string[]) => void) | undefined;
   readonly subresource?: 'status' | undefined;
   /** Everything but the write itself. */
   readonly dryRun?: boolean | undefined;
@@ -82,7 +83,8 @@ export class Store {
 
   constructor(options: StoreOptions = {}) {
     this.#clock = options.clock ?? systemClock;
-    this.#subscriptions = new Subscriptions(options.log ?? silentLogger);
+    const log = options.log ?? silentLogger;
+    this.#subscriptions = new Subscriptions(log);
     const opened = options.directory === undefined ? undefined : Journal.open(options.directory);
     this.#journal = opened?.journal;
     this.#resourceVersion = opened?.state.resourceVersion ?? 0;
@@ -90,6 +92,7 @@ export class Store {
     for (const definition of this.objects(customResourceDefinitions).values())
       this.#registry.follow(undefined, definition);
     this.#history = new History(this.#resourceVersion);
+    collectGarbage(this, log);
   }
 
   get<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef): T | undefined {
@@ -112,6 +115,7 @@ export class Store {
       creationTimestamp: timestamp(this.#clock.now()),
       suffix: randomBytes(3).toString('hex').slice(0, 5),
     });
+    this.#complete(info, created, undefined, options);
     const key = objectKey(info, created.metadata);
     if (this.objects(kind).has(key)) throw alreadyExists(info, created.metadata.name);
     return own<T>(options.dryRun ? created : this.#commit(info, key, undefined, created)!);
@@ -122,6 +126,7 @@ export class Store {
     const { info, key, before } = this.#find(kind, object.metadata);
     const after = forUpdate(info, before, structuredClone(object) as unknown as ApiObject, options.subresource);
     if (after === before) return own<T>(before);
+    this.#complete(info, after, before, options);
     if (options.dryRun) return own<T>(after);
     const goes = after.metadata.deletionTimestamp !== undefined && !isHeld(after);
     return own<T>(goes ? this.#remove(info, key, after) : this.#commit(info, key, before, after)!);
@@ -138,13 +143,20 @@ export class Store {
     return this.update(kind, change(object) ?? object, options);
   }
 
+  /** As `modify`, the change given in one of the patch formats. A resourceVersion in the patch must be the current one. */
+  patch<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef, patch: Patch, options: WriteOptions = {}): T {
+    const { before } = this.#find(kind, ref);
+    const patched = applyPatch(structuredClone(before), patch.body, patch.type);
+    return this.update(kind, patched as unknown as T, options);
+  }
+
   delete<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef, options: DeleteOptions = {}): Deletion<T> {
     const { info, key, before } = this.#find(kind, ref);
     checkPreconditions(info, before, options);
-    const after = this.#marked(before, options);
+    const after = forDeletion(before, options, this.#clock.now());
     if (options.dryRun) return { object: own<T>(after), gone: !isHeld(after) };
     if (!isHeld(after)) return { object: own<T>(this.#remove(info, key, before)), gone: true };
-    const unchanged = JSON.stringify(before.metadata) === JSON.stringify(after.metadata);
+    const unchanged = jsonEqual(before, after);
     return { object: own<T>(unchanged ? before : this.#commit(info, key, before, after)!), gone: false };
   }
 
@@ -226,26 +238,17 @@ export class Store {
     return { info, key, before };
   }
 
-  /** `before` as one that is being deleted. */
-  #marked(before: StoredObject, options: DeleteOptions): StoredObject {
-    const finalizers = (before.metadata.finalizers ?? []).filter(
-      (finalizer) => !options.propagationPolicy || !PROPAGATION_FINALIZERS.includes(finalizer),
-    );
-    if (options.propagationPolicy === 'Orphan') finalizers.push('orphan');
-    if (options.propagationPolicy === 'Foreground') finalizers.push('foregroundDeletion');
-    const already = before.metadata.deletionTimestamp !== undefined;
-    const asked = gracePeriodOf(before, options.gracePeriodSeconds);
-    // A second delete may shorten the grace period, never lengthen it.
-    const grace = already ? Math.min(before.metadata.deletionGracePeriodSeconds ?? 0, asked) : asked;
-    const deletionTimestamp = already
-      ? before.metadata.deletionTimestamp!
-      : timestamp(this.#clock.now() + grace * 1000);
-    const metadata = { ...before.metadata, deletionTimestamp, deletionGracePeriodSeconds: grace };
-    if (finalizers.length > 0) metadata.finalizers = finalizers;
-    else delete metadata.finalizers;
-    const after: StoredObject = { ...before, metadata };
-    if (before.kind === 'Namespace' && before.apiVersion === 'v1') after.status = { phase: 'Terminating' };
-    return after;
+  /** Defaults, admission, validation of an object that is about to be written. */
+  #complete(info: KindInfo, object: StoredObject, before: StoredObject | undefined, options: WriteOptions): void {
+    if (info.custom) {
+      const unknown: string[] = [];
+      Object.assign(object, withDefaults(info.custom.schema, keepOnly(info.custom.schema, object, unknown)));
+      if (unknown.length > 0) options.onUnknownFields?.(unknown);
+    } else fillIn(object, before === undefined);
+    if (!before) admitCreation(this, info, object);
+    const errors = validationErrors(info, object, before);
+    if (errors.length > 0) throw invalid(info, object.metadata.name, errors);
+    if (before) admitUpdate(this, info, before, object);
   }
 
   #remove(info: KindInfo, key: string, before: StoredObject): StoredObject {
@@ -298,8 +301,6 @@ export class Store {
   }
 }
 
-const PROPAGATION_FINALIZERS = ['orphan', 'foregroundDeletion'];
-
 /** The registry vouches for the type: objects of a kind are only ever written through that kind. */
 function own<T extends KubeObject>(object: StoredObject): T {
   return structuredClone(object) as unknown as T;
@@ -311,37 +312,4 @@ export function objectKey(
   ref: { readonly namespace?: string | undefined; readonly name: string },
 ): string {
   return info.namespaced ? `${ref.namespace ?? ''}/${ref.name}` : ref.name;
-}
-
-export function selector(kind: Kind, selection: Selection): Predicate {
-  const byLabel = parseLabelSelector(selection.labelSelector ?? '');
-  const byField = parseFieldSelector(selection.fieldSelector ?? '', kindKey(kind));
-  return (object) =>
-    (selection.namespace === undefined || object.metadata?.namespace === selection.namespace) &&
-    byLabel(object) &&
-    byField(object);
-}
-
-/** How a change looks to a watcher of the selected objects; undefined when it does not concern them. */
-export function eventOf(change: Change, selects: Predicate): WatchEvent<StoredObject> | undefined {
-  const was = change.before && selects(change.before) ? change.before : undefined;
-  if (change.after && selects(change.after)) return { type: was ? 'MODIFIED' : 'ADDED', object: change.after };
-  if (!was) return undefined;
-  const last = change.after ?? was;
-  const metadata = { ...last.metadata, resourceVersion: String(change.resourceVersion) };
-  return { type: 'DELETED', object: { ...last, metadata } };
-}
-
-function checkPreconditions(info: KindInfo, object: StoredObject, options: DeleteOptions): void {
-  const wanted = options.preconditions;
-  if (!isObject(wanted)) return;
-  const { name, uid, resourceVersion } = object.metadata;
-  if (wanted.uid !== undefined && wanted.uid !== uid) {
-    const why = `Precondition failed: UID in precondition: ${wanted.uid}, UID in object meta: ${uid}`;
-    throw conflict(info, name, why);
-  }
-  if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== resourceVersion) {
-    const why = `Precondition failed: ResourceVersion in precondition: ${wanted.resourceVersion}, ResourceVersion in object meta: ${resourceVersion}`;
-    throw conflict(info, name, why);
-  }
 }

@@ -1,12 +1,13 @@
 import { expect } from 'chai';
-import { configMaps, pods } from '../../../../src/embedded/api-server/kinds.ts';
+import { configMaps, namespaces, pods } from '../../../../src/embedded/api-server/kinds.ts';
 import { Store } from '../../../../src/embedded/api-server/store.ts';
 
 describe('Store', () => {
   it('creates, reads, changes and deletes', () => {
     const store = new Store();
+    store.create(namespaces, { metadata: { name: 'default' } });
     const made = store.create(configMaps, { metadata: { name: 'a', namespace: 'default' }, data: { x: '1' } });
-    expect(made.metadata.resourceVersion).to.equal('1');
+    expect(made.metadata.resourceVersion).to.equal('2');
     store.modify(configMaps, { name: 'a', namespace: 'default' }, (object) => {
       object.data = { x: '2' };
     });
