@@ -3,6 +3,7 @@
  * own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
  * Source: mount(2), umount(2), unix(7), poll(2), eventfd(2); numbers are those of Linux on x86-64 and arm64, which agree here.
  */
+import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 
 const libc = koffi.load(null);
@@ -15,20 +16,19 @@ export const MS_BIND = 4096;
 export const MNT_DETACH = 2;
 export const UMOUNT_NOFOLLOW = 8;
 export const AF_UNIX = 1;
-export const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
+export const SOCK_STREAM = 1;
+export const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CTRUNC = 8;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const POLLIN = 1;
-
-const names = new Map(Object.entries(koffi.os.errno).map(([name, number]) => [number, name]));
 
 /** A failed system call: `code` as Node's own errors have it, EBUSY and so on. */
 export class SystemCallError extends Error {
   readonly code: string;
 
   constructor(call: string, errno: number) {
-    const code = names.get(errno) ?? `errno ${errno}`;
+    const code = getSystemErrorName(-errno);
     super(`${call}: ${code}`);
     this.name = 'SystemCallError';
     this.code = code;

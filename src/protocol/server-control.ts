@@ -1,0 +1,109 @@
+/**
+ * What the node plugin and a union's server process say to each other: JSON lines on the server's control socket. A `serve`
+ * request carries the FUSE descriptor beside it. Both sides parse; neither trusts the other's version.
+ */
+import { err, ok, type Result } from '../base/result.ts';
+import type { BranchMode } from './resources.ts';
+
+/** Name of the socket in the server pod's emptyDir volume of name RUN_VOLUME. */
+export const SERVER_SOCKET = 'server.sock';
+export const RUN_VOLUME = 'run';
+
+export type ServerRequest =
+  | { readonly op: 'status' }
+  | { readonly op: 'serve'; readonly readOnly: boolean }
+  | { readonly op: 'stop' };
+
+export interface ServedBranch {
+  readonly id: string;
+  readonly path: string;
+  readonly mode: BranchMode;
+  readonly totalBytes: number;
+  readonly usedBytes: number;
+  readonly availableBytes: number;
+  readonly files: number;
+}
+
+export interface ServerStatus {
+  readonly ok: true;
+  readonly volume: string;
+  /** `failed`: the union cannot be opened or served, see message; `ended`: its session is over, branches are closed at stop. */
+  readonly state: 'waiting' | 'serving' | 'failed' | 'ended';
+  readonly message?: string;
+  readonly branches: readonly ServedBranch[];
+  readonly pid: number;
+}
+
+export interface ServerFailure {
+  readonly ok: false;
+  readonly code: string;
+  readonly message: string;
+}
+
+export type ServerAnswer = ServerStatus | { readonly ok: true } | ServerFailure;
+
+const OPS = ['status', 'serve', 'stop'] as const;
+
+/** The error is a message for the peer. */
+export function parseServerRequest(value: unknown): Result<ServerRequest, string> {
+  if (!isRecord(value)) return err('a request must be a JSON object');
+  const op = OPS.find((known) => known === value.op);
+  if (op === undefined) return err(`unknown op ${JSON.stringify(value.op)}; known are ${OPS.join(', ')}`);
+  if (op !== 'serve') return ok({ op });
+  if (typeof value.readOnly !== 'boolean') return err('readOnly of serve must be true or false');
+  return ok({ op, readOnly: value.readOnly });
+}
+
+/** An answer to serve or stop. */
+export function parseAcknowledgement(value: unknown): Result<undefined, ServerFailure> {
+  if (isRecord(value) && value.ok === true) return ok(undefined);
+  return err(parseFailure(value));
+}
+
+const STATES = ['waiting', 'serving', 'failed', 'ended'] as const;
+
+export function parseServerStatus(value: unknown): Result<ServerStatus, ServerFailure> {
+  if (!isRecord(value) || value.ok !== true) return err(parseFailure(value));
+  const { volume, pid, message, branches } = value;
+  const state = STATES.find((known) => known === value.state);
+  if (typeof volume !== 'string' || typeof pid !== 'number' || state === undefined || !Array.isArray(branches)) {
+    return err({
+      ok: false,
+      code: 'INTERNAL',
+      message: 'the server answered with a status that this version cannot read',
+    });
+  }
+  return ok({
+    ok: true,
+    volume,
+    state,
+    ...(typeof message === 'string' && { message }),
+    branches: branches.filter(isServedBranch),
+    pid,
+  });
+}
+
+function parseFailure(value: unknown): ServerFailure {
+  if (isRecord(value) && value.ok === false && typeof value.message === 'string') {
+    return { ok: false, code: typeof value.code === 'string' ? value.code : 'INTERNAL', message: value.message };
+  }
+  return { ok: false, code: 'INTERNAL', message: 'the server answered with something that is no answer' };
+}
+
+function isServedBranch(value: unknown): value is ServedBranch {
+  return (
+    isRecord(value) &&
+    typeof value.id === 'string' &&
+    typeof value.path === 'string' &&
+    (value.mode === 'RW' || value.mode === 'RO' || value.mode === 'NC') &&
+    [value.totalBytes, value.usedBytes, value.availableBytes, value.files].every((amount) => typeof amount === 'number')
+  );
+}
+
+interface Fields {
+  readonly [name: string]: unknown;
+}
+
+function isRecord(value: unknown): value is Fields & Record<'ok' | 'op' | 'message' | 'code', unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
