@@ -1,0 +1,214 @@
+/**
+ * What to do next about a UnionAttachment: pure, from what was observed to a list of actions.
+ * Invariants: a union that one node may use has one server pod; the attachment goes only when its pod is gone from the API
+ * (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced.
+ * Source: kubernetes.md, sections 3 and 4.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { assertNever } from '../base/assert.ts';
+import type { PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
+import {
+  FINALIZER,
+  type UnionAttachment,
+  type UnionAttachmentStatus,
+  type UnionVolume,
+} from '../protocol/resources.ts';
+import { isMultiNode } from './access-mode.ts';
+import { adoptionObstacle } from './adoption.ts';
+import { type ConditionFacts, condition, eventOf, findCondition, type PlannedEvent } from './conditions.ts';
+import { type ServerPodOptions, serverPod } from './server-pod.ts';
+
+export interface ObservedAttachment {
+  readonly attachment: UnionAttachment;
+  readonly volume: UnionVolume | undefined;
+  /** Every attachment of the volume, this one included. */
+  readonly attachments: readonly UnionAttachment[];
+  /** Pods labelled as servers of the volume. */
+  readonly servers: readonly Pod[];
+  /** Claims and pods of the branches' namespace; needed where claims are adopted. */
+  readonly claims: readonly PersistentVolumeClaim[];
+  readonly pods: readonly Pod[];
+  readonly storageClasses: readonly StorageClass[];
+  readonly server: ServerPodOptions;
+  /** RFC 3339. */
+  readonly now: string;
+}
+
+export type AttachmentAction =
+  | { readonly kind: 'add-finalizer' }
+  | { readonly kind: 'create-pod'; readonly pod: Pod }
+  | { readonly kind: 'delete-pod'; readonly pod: PodRef }
+  | { readonly kind: 'remove-finalizer' }
+  | { readonly kind: 'event'; readonly event: PlannedEvent }
+  | { readonly kind: 'update-status'; readonly status: UnionAttachmentStatus };
+
+export interface PodRef {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** Reasons of the condition Ready. */
+export type AttachmentReason =
+  | 'Ready'
+  | 'Starting'
+  | 'Detaching'
+  | 'VolumeNotReady'
+  | 'VolumeGone'
+  | 'AttachedElsewhere'
+  | 'BranchRefused';
+
+export function planUnionAttachment(observed: ObservedAttachment): readonly AttachmentAction[] {
+  const { attachment, servers } = observed;
+  const held = attachment.metadata.finalizers?.includes(FINALIZER) === true;
+  const pod = servers.find((server) => isServerOf(attachment, server));
+  if (attachment.metadata.deletionTimestamp) return held ? planDetach(observed, pod) : [];
+  if (!held) return [{ kind: 'add-finalizer' }];
+  return pod ? planRunning(observed, pod) : planStart(observed);
+}
+
+function planDetach(observed: ObservedAttachment, pod: Pod | undefined): readonly AttachmentAction[] {
+  if (!pod) return [{ kind: 'remove-finalizer' }];
+  const message = `waits for server pod "${pod.metadata.namespace}/${pod.metadata.name}" to end`;
+  const status = statusActions(observed, { reason: 'Detaching', message, pod });
+  return pod.metadata.deletionTimestamp ? status : [{ kind: 'delete-pod', pod: podRef(pod) }, ...status];
+}
+
+function planRunning(observed: ObservedAttachment, pod: Pod): readonly AttachmentAction[] {
+  const title = `server pod "${pod.metadata.namespace}/${pod.metadata.name}"`;
+  const { phase } = pod.status ?? {};
+  if (pod.metadata.deletionTimestamp) {
+    return statusActions(observed, { reason: 'Starting', message: `${title} is ending, and is then started anew` });
+  }
+  // A server that ended for good (evicted, its node restarted) makes room for the next.
+  if (phase === 'Failed' || phase === 'Succeeded') {
+    const message = `${title} has ended (${pod.status?.reason ?? phase}), and is started anew`;
+    return [{ kind: 'delete-pod', pod: podRef(pod) }, ...statusActions(observed, { reason: 'Starting', message })];
+  }
+  if (phase === 'Running') return statusActions(observed, { reason: 'Ready', message: `${title} runs`, pod });
+  return statusActions(observed, { reason: 'Starting', message: startingMessage(title, pod), pod });
+}
+
+/** What kubelet or the scheduler says the pod waits for. */
+function startingMessage(title: string, pod: Pod): string {
+  const waiting = pod.status?.containerStatuses?.find(({ state }) => state?.waiting)?.state?.waiting;
+  if (waiting?.reason) return `${title}: ${waiting.reason}${waiting.message ? `, ${waiting.message}` : ''}`;
+  const scheduled = pod.status?.conditions?.find(({ type }) => type === 'PodScheduled');
+  if (pod.spec?.nodeName) return `${title} is starting`;
+  return `${title} waits for the scheduler${scheduled?.message ? `: ${scheduled.message}` : ''}`;
+}
+
+function planStart(observed: ObservedAttachment): readonly AttachmentAction[] {
+  const { volume, attachment, server } = observed;
+  const obstacle = obstacleOf(observed);
+  if (obstacle || !volume) {
+    return statusActions(observed, obstacle ?? { reason: 'VolumeGone', message: 'the union is gone' });
+  }
+  const pod = serverPod(volume, attachment, server);
+  const message = `server pod "${pod.metadata.namespace}/${pod.metadata.name}" is being made`;
+  return [{ kind: 'create-pod', pod }, ...statusActions(observed, { reason: 'Starting', message })];
+}
+
+/** Why no server may start now. */
+function obstacleOf(observed: ObservedAttachment): Standing | undefined {
+  const { attachment, volume } = observed;
+  if (!volume || volume.metadata.deletionTimestamp) {
+    const message = `union "${attachment.spec.volume}" ${volume ? 'is being deleted' : 'does not exist'}`;
+    return { reason: 'VolumeGone', message };
+  }
+  if (volume.status?.phase !== 'Ready') {
+    const why = findCondition(volume.status?.conditions, 'Ready')?.message ?? 'its branches are not known yet';
+    return { reason: 'VolumeNotReady', message: `union "${volume.metadata.name}" is not ready: ${why}` };
+  }
+  const rival = volume.spec.accessModes.some(isMultiNode) ? undefined : rivalOf(observed);
+  if (rival) {
+    const message = `union "${volume.metadata.name}" is attached to node "${rival.spec.node}", and its access modes allow one node`;
+    return { reason: 'AttachedElsewhere', message };
+  }
+  const refusal = refusalOf(observed, volume);
+  return refusal === undefined ? undefined : { reason: 'BranchRefused', message: refusal };
+}
+
+/** The other attachment that has a server, or was first. */
+function rivalOf({ attachment, attachments, servers }: ObservedAttachment): UnionAttachment | undefined {
+  const others = attachments.filter(({ metadata }) => metadata.uid !== attachment.metadata.uid);
+  return (
+    others.find((other) => servers.some((server) => isServerOf(other, server))) ??
+    others.find((other) => ageOf(other) < ageOf(attachment))
+  );
+}
+
+function ageOf({ metadata }: UnionAttachment): string {
+  return `${metadata.creationTimestamp ?? ''} ${metadata.name}`;
+}
+
+/** Adopted claims are other people's, and may have found other users since the union was made. */
+function refusalOf(observed: ObservedAttachment, { metadata, spec }: UnionVolume): string | undefined {
+  const { claims, pods, storageClasses } = observed;
+  for (const branch of spec.branches) {
+    if (branch.origin !== 'adopted') continue;
+    const { namespace, name } = branch.claim;
+    const claim = claims.find(
+      (candidate) => candidate.metadata.name === name && candidate.metadata.namespace === namespace,
+    );
+    const shared = branch.shared === true;
+    const obstacle = adoptionObstacle({
+      ...{ volumeId: metadata.name, namespace, name, shared, claim, pods, storageClasses },
+    });
+    if (obstacle) return `branch ${branch.id}: ${obstacle.message}`;
+  }
+  return undefined;
+}
+
+/** Labels can be put on by anyone; the owner's UID is the proof. */
+function isServerOf({ metadata }: UnionAttachment, pod: Pod): boolean {
+  return pod.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid) === true;
+}
+
+function podRef({ metadata }: Pod): PodRef {
+  return { namespace: metadata.namespace ?? '', name: metadata.name, uid: metadata.uid ?? '' };
+}
+
+interface Standing {
+  readonly reason: AttachmentReason;
+  readonly message: string;
+  readonly pod?: Pod;
+}
+
+function statusActions(
+  { attachment, now }: ObservedAttachment,
+  { reason, message, pod }: Standing,
+): readonly AttachmentAction[] {
+  const { generation } = attachment.metadata;
+  const before = attachment.status?.conditions ?? [];
+  const facts: ConditionFacts = { type: 'Ready', status: reason === 'Ready' ? 'True' : 'False', reason, message };
+  const ready = condition(facts, { before, now, generation });
+  const status: UnionAttachmentStatus = {
+    phase: phaseOf(reason, pod),
+    ...(pod ? { pod: podRef(pod) } : {}),
+    conditions: [ready],
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+  };
+  if (isDeepStrictEqual(attachment.status, status)) return [];
+  const event = eventOf(findCondition(before, 'Ready'), ready);
+  return [...(event ? [{ kind: 'event' as const, event }] : []), { kind: 'update-status', status }];
+}
+
+function phaseOf(reason: AttachmentReason, pod: Pod | undefined): NonNullable<UnionAttachmentStatus['phase']> {
+  switch (reason) {
+    case 'Ready':
+      return 'Running';
+    case 'Starting':
+      return pod?.spec?.nodeName ? 'Scheduled' : 'Pending';
+    case 'Detaching':
+      return 'Detaching';
+    case 'VolumeNotReady':
+      return 'Pending';
+    case 'VolumeGone':
+    case 'AttachedElsewhere':
+    case 'BranchRefused':
+      return 'Failed';
+    default:
+      return assertNever(reason);
+  }
+}

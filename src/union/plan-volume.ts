@@ -1,0 +1,237 @@
+/**
+ * What to do next about a UnionVolume: pure, from what was observed to a list of actions, empty when all is as it should be.
+ * Every action leaves a state from which the next plan goes on, so that a process may end between any two of them.
+ * Invariants: an adopted claim is never deleted; a claim that is not provably ours is never touched; a branch that once
+ * had a volume is never made anew, empty; the finalizer goes last. Source: kubernetes.md, sections 1 to 3.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { assertNever } from '../base/assert.ts';
+import { formatQuantity } from '../base/units.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
+import {
+  ANNOTATION_ADOPTED_BY,
+  type BranchSpec,
+  type Condition,
+  FINALIZER,
+  type UnionVolume,
+  type UnionVolumeStatus,
+} from '../protocol/resources.ts';
+import { type BranchOutcome, type ClaimRef, claimRef, observeBranch } from './branch-outcome.ts';
+import { sum } from './capacity.ts';
+import { type ConditionFacts, condition, eventOf, findCondition, type PlannedEvent } from './conditions.ts';
+import { isOurClaim } from './lower-claims.ts';
+import { intersectTopology } from './topology.ts';
+
+/** What was read about one branch, live. */
+export interface ObservedBranch {
+  readonly claim: PersistentVolumeClaim | undefined;
+  /** Volumes bound to the branch's claim, or left of one that is gone. */
+  readonly volumes: readonly PersistentVolume[];
+  /** The last warning about a claim that is not bound: its driver's own words. */
+  readonly warning?: string;
+}
+
+export interface ObservedVolume {
+  readonly volume: UnionVolume;
+  /** By branch id. */
+  readonly branches: ReadonlyMap<string, ObservedBranch>;
+  /** Pods of the branches' namespace; needed where claims are adopted. */
+  readonly pods: readonly Pod[];
+  readonly storageClasses: readonly StorageClass[];
+  /** Nodes for which a UnionAttachment exists. */
+  readonly attachedNodes: readonly string[];
+  /** RFC 3339. */
+  readonly now: string;
+}
+
+export type VolumeAction =
+  | { readonly kind: 'add-finalizer' }
+  | { readonly kind: 'create-claim'; readonly branchId: string; readonly claim: PersistentVolumeClaim }
+  /** Take an existing claim: finalizer and annotation, if it is still as it was seen. */
+  | { readonly kind: 'adopt-claim'; readonly branchId: string; readonly claim: ClaimRef }
+  | { readonly kind: 'grow-claim'; readonly branchId: string; readonly claim: ClaimRef; readonly sizeBytes: bigint }
+  | { readonly kind: 'delete-claim'; readonly branchId: string; readonly claim: ClaimRef }
+  /** Undo adopt-claim. */
+  | { readonly kind: 'release-claim'; readonly branchId: string; readonly claim: ClaimRef }
+  | { readonly kind: 'remove-finalizer' }
+  | { readonly kind: 'event'; readonly event: PlannedEvent }
+  | { readonly kind: 'update-status'; readonly status: UnionVolumeStatus };
+
+/** Reasons of the condition Ready. `OutOfSpace`: the lower driver has none on the selected node; elsewhere may be some. */
+export type ReadyReason =
+  | 'Ready'
+  | 'Provisioning'
+  | 'OutOfSpace'
+  | 'Refused'
+  | 'Lost'
+  | 'NoCommonTopology'
+  | 'Deleting';
+
+export function planUnionVolume(observed: ObservedVolume): readonly VolumeAction[] {
+  const { metadata } = observed.volume;
+  const held = metadata.finalizers?.includes(FINALIZER) === true;
+  if (metadata.deletionTimestamp) return held ? planDeletion(observed) : [];
+  // Before anything is made that would have to be cleaned up.
+  return held ? planUpkeep(observed) : [{ kind: 'add-finalizer' }];
+}
+
+function planUpkeep(observed: ObservedVolume): readonly VolumeAction[] {
+  const { volume } = observed;
+  const outcomes = volume.spec.branches.map((branch) => observeBranch(observed, branch));
+  const actions = outcomes.flatMap(({ action }) => action ?? []);
+  return [...actions, ...statusActions(observed, upkeepStatus(observed, outcomes))];
+}
+
+function upkeepStatus(observed: ObservedVolume, outcomes: readonly BranchOutcome[]): UnionVolumeStatus {
+  const { volume } = observed;
+  const bound = outcomes.filter(({ status }) => status.phase === 'Bound');
+  const topology = intersectTopology(
+    bound.flatMap(({ status, volume: lower }) => (lower ? [{ branchId: status.id, volume: lower }] : [])),
+  );
+  const ready = readiness(observed, outcomes, topology.ok ? undefined : topology.error.message);
+  const capacityBytes = sum(bound.map(({ status }) => BigInt(status.capacityBytes ?? 0)));
+  return {
+    phase: phaseOf(ready),
+    capacityBytes: String(capacityBytes),
+    branches: outcomes.map(({ status }) => status),
+    accessibleTopology: topology.ok ? topology.value : [],
+    conditions: conditionsOf(observed, [ready, resized(volume, outcomes, capacityBytes)]),
+    ...generationOf(volume),
+  };
+}
+
+function phaseOf(ready: ConditionFacts & { reason: ReadyReason }): NonNullable<UnionVolumeStatus['phase']> {
+  switch (ready.reason) {
+    case 'Ready':
+      return 'Ready';
+    case 'Provisioning':
+    case 'OutOfSpace':
+      return 'Pending';
+    case 'Refused':
+    case 'Lost':
+    case 'NoCommonTopology':
+      return 'Failed';
+    case 'Deleting':
+      return 'Deleting';
+    default:
+      return assertNever(ready.reason);
+  }
+}
+
+/**
+ * Ready is: every branch is bound. A branch that is being added to a union that was ready does not take that away:
+ * nothing was written to it yet.
+ */
+function readiness(
+  { volume }: ObservedVolume,
+  outcomes: readonly BranchOutcome[],
+  unreachable: string | undefined,
+): ConditionFacts & { reason: ReadyReason } {
+  const not = (reason: ReadyReason, message: string) => ({ type: 'Ready', status: 'False' as const, reason, message });
+  const isNew = ({ status }: BranchOutcome) =>
+    volume.status?.phase === 'Ready' && status.persistentVolume === undefined && status.phase === 'Pending';
+  const needed = outcomes.filter((outcome) => !isNew(outcome));
+  const lost = explain(needed.filter(({ status }) => status.phase === 'Lost'));
+  if (lost) return not('Lost', lost);
+  const refused = explain(needed.filter(({ status }) => status.phase === 'Refused'));
+  if (refused) return not('Refused', refused);
+  if (unreachable !== undefined) return not('NoCommonTopology', unreachable);
+  const full = explain(needed.filter(({ outOfSpace }) => outOfSpace));
+  if (full) return not('OutOfSpace', full);
+  const pending = explain(needed.filter(({ status }) => status.phase === 'Pending'));
+  if (pending) return not('Provisioning', pending);
+  const count = outcomes.filter(({ status }) => status.phase === 'Bound').length;
+  const message = count === 1 ? '1 branch is bound' : `${count} branches are bound`;
+  return { type: 'Ready', status: 'True', reason: 'Ready', message };
+}
+
+/** What is with these branches, of many only the first ones; empty when there are none. */
+function explain(outcomes: readonly BranchOutcome[]): string {
+  const texts = outcomes.slice(0, 3).map(({ status }) => `branch ${status.id}: ${status.message ?? 'is growing'}`);
+  const more = outcomes.length - texts.length;
+  return [...texts, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
+}
+
+/** Whether the union has the size that its spec asks for. */
+function resized(volume: UnionVolume, outcomes: readonly BranchOutcome[], capacityBytes: bigint): ConditionFacts {
+  const asked = BigInt(volume.spec.capacityBytes);
+  const waiting = outcomes.filter(({ status, growing }) => growing || status.phase !== 'Bound');
+  if (capacityBytes >= asked && waiting.length === 0) {
+    const message = `the union holds ${formatQuantity(capacityBytes)}`;
+    return { type: 'Resized', status: 'True', reason: 'Resized', message };
+  }
+  const sizes = `${formatQuantity(capacityBytes)} of ${formatQuantity(asked)}`;
+  const message = `${sizes}; ${explain(waiting) || 'the branches hold less than they were asked for'}`;
+  return { type: 'Resized', status: 'False', reason: 'Growing', message };
+}
+
+function planDeletion(observed: ObservedVolume): readonly VolumeAction[] {
+  const { volume, attachedNodes } = observed;
+  if (attachedNodes.length > 0) {
+    return statusActions(observed, deletionStatus(observed, [`detach from ${attachedNodes.join(', ')}`]));
+  }
+  const steps = volume.spec.branches.map((branch) => endBranch(observed, branch));
+  const pending = steps.flatMap((step) => step.pending ?? []);
+  const actions = steps.flatMap(({ action }) => action ?? []);
+  if (pending.length === 0) return [...actions, { kind: 'remove-finalizer' }];
+  return [...actions, ...statusActions(observed, deletionStatus(observed, pending))];
+}
+
+/** `pending` is what the union must still wait for, for people. */
+function endBranch(observed: ObservedVolume, branch: BranchSpec): { action?: VolumeAction; pending?: string } {
+  const { volume, branches } = observed;
+  const { claim, volumes } = branches.get(branch.id) ?? { claim: undefined, volumes: [] };
+  const branchId = branch.id;
+  if (branch.origin === 'adopted') {
+    const ours = claim?.metadata.annotations?.[ANNOTATION_ADOPTED_BY] === volume.metadata.name;
+    if (!claim || !ours) return {};
+    return { action: { kind: 'release-claim', branchId, claim: claimRef(claim) }, pending: title('claim', claim) };
+  }
+  if (claim && isOurClaim(volume, branch, claim)) {
+    const pending = title('claim', claim);
+    if (claim.metadata.deletionTimestamp) return { pending };
+    return { action: { kind: 'delete-claim', branchId, claim: claimRef(claim) }, pending };
+  }
+  // A class that retains its volumes keeps them, also from us; a foreign claim's volume is not ours to wait for.
+  const left = volumes.find(
+    ({ spec }) =>
+      spec?.persistentVolumeReclaimPolicy === 'Delete' && (!claim || spec.claimRef?.uid !== claim.metadata.uid),
+  );
+  return left ? { pending: `volume "${left.metadata.name}"` } : {};
+}
+
+function title(kind: string, { metadata }: PersistentVolumeClaim): string {
+  return `${kind} "${metadata.namespace}/${metadata.name}"`;
+}
+
+function deletionStatus(observed: ObservedVolume, pending: readonly string[]): UnionVolumeStatus {
+  const { volume } = observed;
+  const facts: ConditionFacts = {
+    type: 'Ready',
+    status: 'False',
+    reason: 'Deleting' satisfies ReadyReason,
+    message: `waits for: ${pending.join(', ')}`,
+  };
+  return { ...volume.status, phase: 'Deleting', conditions: conditionsOf(observed, [facts]), ...generationOf(volume) };
+}
+
+function conditionsOf({ volume, now }: ObservedVolume, facts: readonly ConditionFacts[]): readonly Condition[] {
+  const before = volume.status?.conditions ?? [];
+  return facts.map((each) => condition(each, { before, now, generation: volume.metadata.generation }));
+}
+
+function generationOf({ metadata }: UnionVolume): Pick<UnionVolumeStatus, 'observedGeneration'> {
+  return metadata.generation === undefined ? {} : { observedGeneration: metadata.generation };
+}
+
+/** The status, if it is another, after the events that tell of it: told twice rather than not at all. */
+function statusActions({ volume }: ObservedVolume, status: UnionVolumeStatus): readonly VolumeAction[] {
+  if (isDeepStrictEqual(volume.status, status)) return [];
+  // Growing is news only of a union that was whole before.
+  const types = volume.status?.phase === 'Ready' ? ['Ready', 'Resized'] : ['Ready'];
+  const events = types.flatMap((type) => {
+    const event = eventOf(findCondition(volume.status?.conditions, type), findCondition(status.conditions, type));
+    return event ? [{ kind: 'event' as const, event }] : [];
+  });
+  return [...events, { kind: 'update-status', status }];
+}

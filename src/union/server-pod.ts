@@ -1,0 +1,141 @@
+/**
+ * The server pod of a volume on a node: mounts the lower claims and runs the union filesystem.
+ * The scheduler places it (by node affinity, so that it is counted), kubelet mounts the branches, and the node plugin
+ * reaches it through the socket in the volume `run`. It has no network of the host, no token, and only the capabilities
+ * that the filesystem uses. Source: kubernetes.md, section 4.
+ */
+import type { Pod } from '../protocol/objects.ts';
+import {
+  API_GROUP,
+  API_VERSION,
+  type BranchSpec,
+  DRIVER_NAME,
+  DRIVER_NAMESPACE,
+  LABEL_ATTACHMENT,
+  LABEL_VOLUME,
+  type UnionAttachment,
+  type UnionVolume,
+} from '../protocol/resources.ts';
+import type { ServerConfig } from '../protocol/server-config.ts';
+import { isMultiNode } from './access-mode.ts';
+import { branchNamespace } from './ids.ts';
+
+export interface ServerPodOptions {
+  /** The node plugin's own, by digest. */
+  readonly image: string;
+}
+
+/** Where the server's control socket is, in the pod. */
+export const SERVER_SOCKET = '/run/union/server.sock';
+/** The pod volume that holds it: part of its path on the node. */
+export const SERVER_RUN_VOLUME = 'run';
+export const SERVER_PRIORITY_CLASS = 'union-csi-server';
+
+/** While there are consumers the server ignores SIGTERM: they may need this long to go. */
+const TERMINATION_GRACE_SECONDS = 600;
+
+/** Allowed by the baseline pod security level. */
+const BASELINE_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP', 'SETGID', 'SETUID'];
+/** Files by handle, and passthrough: where the namespace is our own. */
+const DRIVER_CAPABILITIES = [...BASELINE_CAPABILITIES, 'DAC_READ_SEARCH', 'SYS_ADMIN'];
+
+export function serverPod(volume: UnionVolume, attachment: UnionAttachment, options: ServerPodOptions): Pod {
+  const namespace = branchNamespace(volume.spec);
+  const own = namespace === DRIVER_NAMESPACE;
+  const branches = mountedBranches(volume);
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name: attachment.metadata.name,
+      namespace,
+      labels: {
+        [LABEL_VOLUME]: volume.metadata.name,
+        [LABEL_ATTACHMENT]: attachment.metadata.name,
+        'app.kubernetes.io/name': 'union-csi-server',
+        'app.kubernetes.io/managed-by': DRIVER_NAME,
+      },
+      // The socket's directory holds nothing that a node's removal would lose.
+      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes': SERVER_RUN_VOLUME },
+      // Without a controlling owner `kubectl drain` refuses to go on.
+      ownerReferences: [
+        {
+          apiVersion: `${API_GROUP}/${API_VERSION}`,
+          kind: 'UnionAttachment',
+          name: attachment.metadata.name,
+          uid: attachment.metadata.uid ?? '',
+          controller: true,
+          blockOwnerDeletion: true,
+        },
+      ],
+    },
+    spec: {
+      affinity: { nodeAffinity: onNode(attachment.spec.node) },
+      tolerations: [{ operator: 'Exists' }],
+      priorityClassName: SERVER_PRIORITY_CLASS,
+      restartPolicy: 'Always',
+      terminationGracePeriodSeconds: TERMINATION_GRACE_SECONDS,
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
+      containers: [
+        {
+          name: 'server',
+          image: options.image,
+          command: ['union-csi', 'server'],
+          args: ['--socket', SERVER_SOCKET, '--config', JSON.stringify(serverConfig(volume))],
+          resources: { requests: { cpu: '20m', memory: '128Mi' } },
+          securityContext: {
+            runAsUser: 0,
+            runAsGroup: 0,
+            readOnlyRootFilesystem: true,
+            // The API server refuses `false` beside SYS_ADMIN.
+            ...(own ? {} : { allowPrivilegeEscalation: false }),
+            capabilities: { drop: ['ALL'], add: own ? DRIVER_CAPABILITIES : BASELINE_CAPABILITIES },
+          },
+          volumeMounts: [
+            { name: SERVER_RUN_VOLUME, mountPath: '/run/union' },
+            ...branches.map(({ id, mode }) => ({ name: id, mountPath: pathOf(id), readOnly: mode === 'RO' })),
+          ],
+        },
+      ],
+      volumes: [
+        { name: SERVER_RUN_VOLUME, emptyDir: {} },
+        ...branches.map(({ id, claim }) => ({ name: id, persistentVolumeClaim: { claimName: claim.name } })),
+      ],
+    },
+  };
+}
+
+export function serverConfig(volume: UnionVolume): ServerConfig {
+  const { spec, metadata } = volume;
+  const branches = mountedBranches(volume);
+  const shared = spec.accessModes.some(isMultiNode) || branches.some((branch) => branch.shared === true);
+  return {
+    volumeId: metadata.name,
+    branches: branches.map(({ id, mode, minFreeSpaceBytes }) => ({
+      id,
+      path: pathOf(id),
+      mode,
+      minFreeSpaceBytes: Number(minFreeSpaceBytes ?? 0),
+    })),
+    policies: spec.policies,
+    passthrough: branchNamespace(spec) === DRIVER_NAMESPACE,
+    cache: shared ? 'shared' : 'exclusive',
+  };
+}
+
+/** A branch that is being added has no volume yet, and is mounted at the next attach. */
+function mountedBranches({ spec, status }: UnionVolume): readonly BranchSpec[] {
+  const bound = new Set(status?.branches?.filter(({ phase }) => phase === 'Bound').map(({ id }) => id));
+  return spec.branches.filter(({ id }) => bound.has(id));
+}
+
+function pathOf(branchId: string): string {
+  return `/branches/${branchId}`;
+}
+
+function onNode(name: string) {
+  const matchFields = [{ key: 'metadata.name', operator: 'In', values: [name] }];
+  return { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchFields }] } };
+}
