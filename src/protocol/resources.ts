@@ -21,6 +21,8 @@ export const LABEL_ATTACHMENT = `${API_GROUP}/attachment`;
 /** On UnionVolume and UnionAttachment (we clean up before they go), and on adopted claims (they must not vanish under us). */
 export const FINALIZER = `${API_GROUP}/protect`;
 export const FINALIZER_ADOPTED = `${API_GROUP}/adopted`;
+/** On a UnionVolume that CreateVolume has answered for: from then on only DeleteVolume may remove it. */
+export const ANNOTATION_PROVISIONED = `${API_GROUP}/provisioned`;
 export const TOPOLOGY_KEY_NODE = 'kubernetes.io/hostname';
 
 export type BranchMode = 'RW' | 'RO' | 'NC';
