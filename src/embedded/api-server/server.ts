@@ -150,7 +150,7 @@ function onDocument(store: Store, { request, response, path }: Exchange): void {
     return;
   }
   if (path === '/openapi/v2' && (request.headers.accept ?? '').includes('proto-openapi')) {
-    response.writeHead(200, { 'Content-Type': 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf' });
+    response.writeHead(200, { 'Content-Type': 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' });
     response.end(openApiV2Protobuf());
     return;
   }
