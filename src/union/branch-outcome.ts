@@ -2,7 +2,7 @@
  * One branch of a living union: how it stands, and the next action it needs, if any.
  * Part of planUnionVolume (plan-volume.ts), which see for the invariants.
  */
-import { parseQuantity } from '../base/units.ts';
+import { formatQuantity, parseQuantity } from '../base/units.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '../protocol/objects.ts';
 import {
   ANNOTATION_ADOPTED_BY,
@@ -54,7 +54,7 @@ export function observeBranch(observed: ObservedVolume, branch: BranchSpec): Bra
 
 function observeCreated(observed: ObservedVolume, branch: BranchSpec): BranchOutcome {
   const { volume, storageClasses } = observed;
-  const claim = observed.branches.get(branch.id)?.claim;
+  const { claim, warning } = observed.branches.get(branch.id) ?? {};
   const storageClass = storageClasses.find(({ metadata }) => metadata.name === branch.storageClassName);
   const known = recordOf(observed, branch);
   const title = titleOf(branch);
@@ -65,7 +65,7 @@ function observeCreated(observed: ObservedVolume, branch: BranchSpec): BranchOut
       branchId: branch.id,
       claim: lowerClaim(volume, branch, storageClass),
     } as const;
-    return { ...unbound(known, branch, 'Pending', `${title} is being made`), action };
+    return { ...unbound(known, branch, 'Pending', warning ?? `${title} is being made`), action };
   }
   if (!isOurClaim(volume, branch, claim)) {
     return unbound(known, branch, 'Refused', `${title} exists and was not made for this union; delete or rename it`);
@@ -75,7 +75,6 @@ function observeCreated(observed: ObservedVolume, branch: BranchSpec): BranchOut
   }
   if (isBound(claim)) return observeBound(observed, branch, claim);
   if (claim.status?.phase === 'Lost') return unbound(known, branch, 'Lost', lostMessage(title));
-  const warning = observed.branches.get(branch.id)?.warning;
   if (lostItsNode(volume, claim, storageClass)) {
     const where = `storage class "${branch.storageClassName}" has no space for it on node "${volume.spec.selectedNode}"`;
     const outcome = unbound(known, branch, 'Pending', warning === undefined ? where : `${where}: ${warning}`);
@@ -135,15 +134,24 @@ function observeBound(observed: ObservedVolume, branch: BranchSpec, claim: Persi
     return unbound(known, branch, 'Refused', `${message}; use its branches instead`);
   }
   const capacity = claimCapacity(claim);
-  const status = { id: branch.id, phase: 'Bound', capacityBytes: String(capacity), persistentVolume: name } as const;
   const asked = branch.sizeBytes === undefined ? 0n : BigInt(branch.sizeBytes);
+  const growing = capacity < asked;
+  const toGo =
+    observed.branches.get(branch.id)?.warning ?? `grows from ${formatQuantity(capacity)} to ${formatQuantity(asked)}`;
+  const status: BranchStatus = {
+    id: branch.id,
+    phase: 'Bound',
+    capacityBytes: String(capacity),
+    persistentVolume: name,
+    ...(growing ? { message: toGo } : {}),
+  };
   const requested = parseQuantity(claim.spec?.resources?.requests?.storage ?? '0');
   const grows = requested.ok && requested.value < asked && !claim.metadata.deletionTimestamp;
   return {
     status,
     volume,
     outOfSpace: false,
-    growing: capacity < asked,
+    growing,
     ...(grows
       ? { action: { kind: 'grow-claim', branchId: branch.id, claim: claimRef(claim), sizeBytes: asked } as const }
       : {}),
