@@ -20,9 +20,7 @@ export async function observeVolume(
     readClaims(view, volume, signal),
     adopts ? view.pods.live.list({ namespace }, signal) : ([] as Pod[]),
     view.storageClasses.list({}, signal),
-    volume.metadata.deletionTimestamp
-      ? view.attachments.live.list({ labelSelector: `${LABEL_VOLUME}=${name}` }, signal)
-      : [],
+    volume.metadata.deletionTimestamp ? view.attachments.live.list({}, signal) : [],
   ]);
   const warnings = await readWarnings(view, { volume, claims }, signal);
   const branches = await Promise.all(
@@ -39,7 +37,7 @@ export async function observeVolume(
     branches: new Map(branches),
     pods,
     storageClasses,
-    attachedNodes: attachments.map(({ spec }) => spec.node),
+    attachedNodes: attachments.filter(({ spec }) => spec.volume === name).map(({ spec }) => spec.node),
     now: new Date(clock.now()).toISOString(),
   };
 }

@@ -82,11 +82,11 @@ async function observe(
 ): Promise<ObservedAttachment | undefined> {
   const attachment = await view.attachments.live.get({ name }, signal);
   if (!attachment) return undefined;
-  const labelSelector = `${LABEL_VOLUME}=${attachment.spec.volume}`;
-  const [volume, attachments, servers, storageClasses] = await Promise.all([
-    view.volumes.live.get({ name: attachment.spec.volume }, signal),
-    view.attachments.live.list({ labelSelector }, signal),
-    view.pods.live.list({ labelSelector }, signal),
+  const volumeName = attachment.spec.volume;
+  const [volume, all, servers, storageClasses] = await Promise.all([
+    view.volumes.live.get({ name: volumeName }, signal),
+    view.attachments.live.list({}, signal),
+    view.pods.live.list({ labelSelector: `${LABEL_VOLUME}=${volumeName}` }, signal),
     view.storageClasses.list({}, signal),
   ]);
   const adopts = volume?.spec.branches.some(({ origin }) => origin === 'adopted') === true;
@@ -95,6 +95,7 @@ async function observe(
     namespace === undefined
       ? [[], []]
       : await Promise.all([view.claims.live.list({ namespace }, signal), view.pods.live.list({ namespace }, signal)]);
+  const attachments = all.filter(({ spec }) => spec.volume === volumeName);
   const now = new Date(clock.now()).toISOString();
   return { attachment, volume, attachments, servers, claims, pods, storageClasses, server, now };
 }
@@ -129,15 +130,14 @@ async function act(
   }
 }
 
-/** The label comes with the finalizer, for attachments that were not made by us: how others find them. */
 async function setFinalizers(
   { view }: AttachmentDeps,
-  { metadata, spec }: UnionAttachment,
+  { metadata }: UnionAttachment,
   finalizers: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
   const { uid, resourceVersion } = metadata;
-  const patch = { metadata: { finalizers, labels: { [LABEL_VOLUME]: spec.volume }, uid, resourceVersion } };
+  const patch = { metadata: { finalizers, uid, resourceVersion } };
   const result = await view.attachments.live.patchMerge(metadata, patch, signal);
   // Gone already: what the finalizer was for is done.
   if (result.ok || result.error.kind !== 'NOT_FOUND') written(result);

@@ -14,16 +14,13 @@ import {
   API_VERSION,
   DRIVER_NAMESPACE,
   FINALIZER,
-  LABEL_VOLUME,
-  type UnionAttachment,
-  type UnionAttachmentSpec,
   type UnionVolume,
   type UnionVolumeSpec,
 } from '../protocol/resources.ts';
 import { ACCESS_MODES, checkAccessModes } from './access-mode.ts';
 import { accessOf, type ClassFacts, type Context, resolveSources, sizeBranches } from './branches.ts';
 import type { CapacityRange } from './capacity.ts';
-import { attachmentNameOf, volumeIdOf } from './ids.ts';
+import { volumeIdOf } from './ids.ts';
 import { type PlanError, refuse } from './plan-error.ts';
 
 export interface VolumeRequest {
@@ -104,20 +101,6 @@ export function unionVolume(spec: UnionVolumeSpec): UnionVolume {
     apiVersion: `${API_GROUP}/${API_VERSION}`,
     kind: 'UnionVolume',
     metadata: { name: volumeIdOf(spec.volumeName), finalizers: [FINALIZER] },
-    spec,
-  };
-}
-
-/** The object to create for a volume on a node; its label is how a volume's attachments are found. */
-export function unionAttachment(spec: UnionAttachmentSpec): UnionAttachment {
-  return {
-    apiVersion: `${API_GROUP}/${API_VERSION}`,
-    kind: 'UnionAttachment',
-    metadata: {
-      name: attachmentNameOf(spec.volume, spec.node),
-      labels: { [LABEL_VOLUME]: spec.volume },
-      finalizers: [FINALIZER],
-    },
     spec,
   };
 }
