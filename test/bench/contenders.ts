@@ -1,0 +1,123 @@
+/**
+ * The filesystems that the benchmark compares, each mounted over branches of its own and served by a process of its own.
+ * A contender that is not to be had says why; it is left out of the table and named below it.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { mountpointsBelow } from '../support/loop-branches.ts';
+import { mountUnion } from '../support/union-mount.ts';
+
+export const contenderNames = ['native', 'mergerfs', 'fuse-native', 'null', 'union'] as const;
+export type ContenderName = (typeof contenderNames)[number];
+
+export interface Stage {
+  readonly branches: readonly string[];
+  readonly mountpoint: string;
+  /** The null server's binary. */
+  readonly nullServer: string;
+}
+
+export interface Mounted {
+  readonly mountpoint: string;
+  close(): Promise<void>;
+}
+
+export interface Contender {
+  readonly name: ContenderName;
+  /** Undefined when it can run here. */
+  missing(): string | undefined;
+  mount(stage: Stage): Promise<Mounted>;
+}
+
+/**
+ * mergerfs's fastest settings for this work, of those that keep it correct: everything cached that it can cache, and no
+ * requests for what is not there (security.capability before each write). New files at random, as for the union, since a
+ * policy that looks at free space costs it a statfs for each branch and file.
+ */
+const mergerfsOptions = [
+  'allow_other,use_ino,category.create=rand,minfreespace=1M,cache.files=auto-full,cache.readdir=true,cache.statfs=60',
+  'cache.attr=3600,cache.entry=3600,cache.negative_entry=3600,security_capability=false,xattr=nosys,posix_acl=false',
+  'func.getattr=ff,threads=1',
+].join(',');
+
+const native: Contender = {
+  name: 'native',
+  missing: () => undefined,
+  mount: async ({ branches }) => ({ mountpoint: branches[0]!, close: async () => {} }),
+};
+
+const mergerfs: Contender = {
+  name: 'mergerfs',
+  missing: () => (isProgram('mergerfs') ? undefined : 'the program mergerfs is not installed'),
+  mount: ({ branches, mountpoint }) =>
+    serve('mergerfs', ['-f', '-o', mergerfsOptions, branches.join(':'), mountpoint], mountpoint),
+};
+
+const fuseNative: Contender = {
+  name: 'fuse-native',
+  missing: () => {
+    try {
+      createRequire(import.meta.url)('fuse-native');
+      return isProgram('fusermount') ? undefined : 'the program fusermount (package fuse) is not installed';
+    } catch (error) {
+      return `the package fuse-native does not load: ${error instanceof Error ? error.message.split('\n')[0] : error}`;
+    }
+  },
+  mount: ({ branches, mountpoint }) => {
+    const server = fileURLToPath(new URL('fuse-native-union.mjs', import.meta.url));
+    return serve(process.execPath, [server, branches.join(':'), mountpoint], mountpoint);
+  },
+};
+
+const nullServer: Contender = {
+  name: 'null',
+  missing: () => undefined,
+  mount: ({ mountpoint, nullServer }) => serve(nullServer, [mountpoint], mountpoint),
+};
+
+const union: Contender = {
+  name: 'union',
+  missing: () => undefined,
+  mount: ({ branches, mountpoint }) =>
+    mountUnion({ branches, mountpoint, options: ['category.create=rand', 'minfreespace=1M'] }),
+};
+
+export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, union];
+
+const mountDeadlineMs = 10_000;
+
+async function serve(program: string, args: readonly string[], mountpoint: string): Promise<Mounted> {
+  const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let complaint = '';
+  server.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint += text;
+  });
+  const isMounted = () => mountpointsBelow(mountpoint).length > 0;
+  const deadline = Date.now() + mountDeadlineMs;
+  while (!isMounted() && !hasEnded(server) && Date.now() < deadline) await delay(5);
+  if (!isMounted()) {
+    server.kill('SIGKILL');
+    throw new Error(`${program} did not mount ${mountpoint}: ${complaint}`);
+  }
+  return {
+    mountpoint,
+    close: async () => {
+      const exited = hasEnded(server) ? undefined : once(server, 'exit');
+      spawnSync('umount', [mountpoint], { timeout: 10_000 });
+      const giveUp = setTimeout(() => server.kill('SIGKILL'), 5000);
+      await exited;
+      clearTimeout(giveUp);
+    },
+  };
+}
+
+function hasEnded(server: ChildProcess): boolean {
+  return server.exitCode !== null || server.signalCode !== null;
+}
+
+export function isProgram(name: string): boolean {
+  return spawnSync('sh', ['-c', 'command -v "$1"', 'sh', name], { stdio: 'ignore' }).status === 0;
+}
