@@ -1,0 +1,38 @@
+/** The node's share in growing a volume, for drivers that ask for it. */
+import { existsSync } from 'node:fs';
+import { formatQuantity } from '../../base/units.ts';
+import { persistentVolumeClaims, persistentVolumes } from '../api-server/kinds.ts';
+import type { Store } from '../api-server/store.ts';
+import { capacityOf } from '../sidecars/binding.ts';
+import { volumeCapability } from '../sidecars/capability.ts';
+import type { EventRecorder } from '../sidecars/events.ts';
+import { finishResize, has } from '../sidecars/resizer.ts';
+import { refOf } from '../sidecars/sidecar.ts';
+import { stagingPath } from './layout.ts';
+import type { Plugins } from './plugins.ts';
+
+/** Expands a claim's volume if that is pending and it is staged here. */
+export async function expandOnNode(
+  deps: { store: Store; plugins: Plugins; events: EventRecorder; kubeletDir: string },
+  key: string,
+  signal: AbortSignal,
+): Promise<undefined> {
+  const { store, plugins, kubeletDir } = deps;
+  const claim = store.get(persistentVolumeClaims, refOf(key));
+  if (!claim || !has(claim.status, 'FileSystemResizePending')) return;
+  const volume = store.get(persistentVolumes, { name: claim.spec?.volumeName ?? '' });
+  const csi = volume?.spec?.csi;
+  if (!csi || !existsSync(stagingPath(kubeletDir, csi))) return;
+  const node = plugins.get(csi.driver);
+  await node.expandVolume(
+    {
+      volumeId: csi.volumeHandle,
+      volumePath: stagingPath(kubeletDir, csi),
+      stagingTargetPath: stagingPath(kubeletDir, csi),
+      capacityRange: { requiredBytes: String(capacityOf(volume)) },
+      volumeCapability: volumeCapability(volume, await node.capabilities(signal)),
+    },
+    signal,
+  );
+  finishResize(deps, key, formatQuantity(capacityOf(volume)));
+}
