@@ -10,6 +10,7 @@ import { suggestion, UsageError } from './flags.ts';
 import type { BranchPattern } from './mount-options.ts';
 
 export interface MountBranch {
+  /** The path: inode numbers stay the same when branches are added or change places. */
   readonly id: string;
   readonly path: string;
   readonly mode: BranchMode;
@@ -45,7 +46,7 @@ export function resolveBranches(
           throw new Error(`branch ${inner} lies inside branch ${outer}; take one of them out`);
       }
       const minFree = minFreeSpaceBytes ?? defaultMinFree ?? smallReserve(path);
-      branches.push({ id: `b${branches.length}`, path, mode, minFreeSpaceBytes: minFree, identity });
+      branches.push({ id: path, path, mode, minFreeSpaceBytes: minFree, identity });
     }
   }
   return branches.map(({ id, path, mode, minFreeSpaceBytes }) => ({ id, path, mode, minFreeSpaceBytes }));

@@ -25,7 +25,6 @@ export async function serveMount(request: MountRequest): Promise<number> {
   await removeDeadMount(request.mountpoint, log);
   const mountpoint = resolveMountpoint(request.mountpoint, branches);
   const union = openUnion({
-    volumeId: 'mount',
     branches,
     policies: { create: request.createPolicy, action: 'ff', search: 'ff' },
     passthrough: true,

@@ -1,0 +1,254 @@
+/**
+ * The CSI Node service: mounts unions that server pods serve. CSI 1.13, "Node Service RPC".
+ *
+ * Every call is a list of steps, each of which looks first whether it is done, so that a call can be repeated at any time and
+ * by another process. One call per volume at a time; a second one is ABORTED, as the specification asks.
+ * This process serves no mount, and asks mounts only from a process of its own that can be killed (host/mounter.ts).
+ */
+import { closeSync } from 'node:fs';
+import { isAbsolute, normalize } from 'node:path';
+import { mountDevice, openDevice } from '../../fuse/index.ts';
+import type { Clock } from '../base/clock.ts';
+import { UnionError } from '../base/errors.ts';
+import { probe, UNION_FS_TYPE } from '../host/mounter.ts';
+import { readMountInfo } from '../host/mountinfo.ts';
+import { realMountPath } from '../host/real-path.ts';
+import type { NodeDefinition } from '../protocol/generated/csi/v1/Node.ts';
+import type { NodePublishVolumeRequest__Output } from '../protocol/generated/csi/v1/NodePublishVolumeRequest.ts';
+import type { VolumeCapability__Output } from '../protocol/generated/csi/v1/VolumeCapability.ts';
+import { TOPOLOGY_KEY_NODE } from '../protocol/resources.ts';
+import type { RpcContext } from './interceptors.ts';
+import type { Handlers } from './server.ts';
+import type { UnionLink } from './union-link.ts';
+import {
+  bindStaged,
+  isAlive,
+  ownMount,
+  prepareStagingDirectory,
+  prepareTarget,
+  removeDead,
+  unmountAndRemove,
+} from './union-mounts.ts';
+
+export interface NodeServiceOptions {
+  readonly nodeName: string;
+  readonly link: UnionLink;
+  readonly clock: Clock;
+}
+
+export function createNodeService(options: NodeServiceOptions): Handlers<NodeDefinition> {
+  const exclusively = oneAtATime();
+  const { nodeName, link, clock } = options;
+  return {
+    NodeStageVolume: (request, context) => {
+      const { volumeId, stagingTargetPath, volumeCapability } = request;
+      checkArguments({ volumeId, stagingTargetPath });
+      checkCapability(volumeCapability);
+      return exclusively(volumeId, async () => {
+        await stage({ link, volumeId, stagingPath: stagingTargetPath }, context);
+        return {};
+      });
+    },
+
+    NodeUnstageVolume: (request, { signal }) => {
+      const { volumeId, stagingTargetPath } = request;
+      checkArguments({ volumeId, stagingTargetPath });
+      return exclusively(volumeId, async () => {
+        // 1. Nobody uses the mount any more. Done when nothing is mounted.
+        await unmountAndRemove(stagingTargetPath, volumeId, clock, signal);
+        // 2. The server has closed the branches: from here on lower volumes can be unmounted. Done when it is gone or idle.
+        await link.stop(volumeId, signal);
+        return {};
+      });
+    },
+
+    NodePublishVolume: (request, context) => {
+      const { volumeId, stagingTargetPath, targetPath, volumeCapability } = request;
+      checkArguments({ volumeId, targetPath, stagingTargetPath });
+      checkCapability(volumeCapability);
+      return exclusively(volumeId, async () => {
+        await publish(link, request, context);
+        return {};
+      });
+    },
+
+    NodeUnpublishVolume: (request, { signal }) => {
+      const { volumeId, targetPath } = request;
+      checkArguments({ volumeId, targetPath });
+      return exclusively(volumeId, async () => {
+        await unmountAndRemove(targetPath, volumeId, clock, signal);
+        return {};
+      });
+    },
+
+    NodeGetVolumeStats: async ({ volumeId, volumePath }, { signal }) => {
+      checkArguments({ volumeId, volumePath });
+      return await volumeStats(volumeId, volumePath, signal);
+    },
+
+    NodeGetInfo: async () => ({
+      nodeId: nodeName,
+      accessibleTopology: { segments: { [TOPOLOGY_KEY_NODE]: nodeName } },
+    }),
+
+    NodeGetCapabilities: async () => ({
+      capabilities: CAPABILITIES.map((type) => ({ rpc: { type } })),
+    }),
+  };
+}
+
+const CAPABILITIES = [
+  'STAGE_UNSTAGE_VOLUME',
+  'GET_VOLUME_STATS',
+  'VOLUME_CONDITION',
+  'SINGLE_NODE_MULTI_WRITER',
+] as const;
+
+interface StageRequest {
+  readonly link: UnionLink;
+  readonly volumeId: string;
+  readonly stagingPath: string;
+}
+
+async function stage({ link, volumeId, stagingPath }: StageRequest, { signal, log }: RpcContext): Promise<void> {
+  // 1. The staging path is ours or free; anything else is refused before the server is asked for anything.
+  ownMount(stagingPath, volumeId);
+  // 2. The server answers. A retry waits on from where the last call gave up.
+  const { socket, status, readOnly } = await link.reach(volumeId, signal);
+  // 3. A mount of an earlier call is kept if its server serves it, else it is dead: its descriptor went with a process.
+  if (ownMount(stagingPath, volumeId) !== undefined) {
+    if (status.state === 'serving' && (await isAlive(stagingPath, signal))) return;
+    log.warn('node.dead_mount_removed', { volumeId, stagingPath });
+    await removeDead(stagingPath, volumeId);
+  }
+  // 4. A closed, empty directory to mount on.
+  prepareStagingDirectory(stagingPath);
+  // 5. Mount and hand over, or leave nothing.
+  const descriptor = openDevice();
+  try {
+    mountDevice({ deviceFd: descriptor, mountpoint: stagingPath, fsname: volumeId, readOnly });
+    try {
+      await link.serve({ socket, descriptor, readOnly }, signal);
+    } catch (error) {
+      await removeDead(stagingPath, volumeId);
+      throw error;
+    }
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+async function publish(link: UnionLink, request: NodePublishVolumeRequest__Output, context: RpcContext): Promise<void> {
+  const { volumeId, stagingTargetPath: stagingPath, targetPath, volumeCapability } = request;
+  // 1. The volume is staged, and alive: if its server died since, it is staged anew, for kubelet does not do so.
+  if (ownMount(stagingPath, volumeId) === undefined) {
+    const message = `volume ${volumeId} is not mounted at the staging path ${stagingPath}; stage it first`;
+    throw new UnionError('FAILED_PRECONDITION', message);
+  }
+  if (!(await isAlive(stagingPath, context.signal))) await stage({ link, volumeId, stagingPath }, context);
+  const staged = ownMount(stagingPath, volumeId);
+  if (staged === undefined)
+    throw new UnionError('UNAVAILABLE', `volume ${volumeId} was just unmounted; repeat the call`);
+  // 2. A mount of an earlier call is kept if it shows this very mount in the way asked for.
+  const inPlace = ownMount(targetPath, volumeId);
+  const readOnly = request.readonly || isReadOnly(volumeCapability);
+  if (inPlace !== undefined && inPlace.device === staged.device) {
+    if (inPlace.options.includes('ro') === readOnly || staged.options.includes('ro')) return;
+    const message = `volume ${volumeId} is published at ${targetPath} ${readOnly ? 'writable' : 'read only'} already; unpublish it first`;
+    throw new UnionError('ALREADY_EXISTS', message);
+  }
+  await removeDead(targetPath, volumeId);
+  // 3. ReadWriteOncePod: one target only.
+  if (volumeCapability?.accessMode?.mode === 'SINGLE_NODE_SINGLE_WRITER') {
+    checkOnlyTarget({ volumeId, device: staged.device, stagingPath, targetPath });
+  }
+  // 4. A directory of its own, and the mount on it, checked.
+  prepareTarget(targetPath);
+  await bindStaged({ volumeId, staged, stagingPath, target: targetPath, readOnly });
+}
+
+function checkOnlyTarget(options: { volumeId: string; device: string; stagingPath: string; targetPath: string }): void {
+  const own = [realMountPath(options.stagingPath), realMountPath(options.targetPath)];
+  const other = readMountInfo().find(
+    ({ fsType, device, mountpoint }) =>
+      fsType === UNION_FS_TYPE && device === options.device && !own.includes(mountpoint),
+  );
+  if (other === undefined) return;
+  const message = `volume ${options.volumeId} allows one pod and is published at ${other.mountpoint}; unpublish it there first`;
+  throw new UnionError('FAILED_PRECONDITION', message);
+}
+
+async function volumeStats(volumeId: string, path: string, signal: AbortSignal) {
+  const real = realMountPath(path);
+  const mounted = readMountInfo().findLast(({ mountpoint }) => mountpoint === real);
+  if (mounted?.fsType !== UNION_FS_TYPE || mounted.source !== volumeId) {
+    throw new UnionError('NOT_FOUND', `volume ${volumeId} is not mounted at ${path}`);
+  }
+  const answer = await probe(path, signal);
+  if (answer.kind !== 'alive') {
+    const message = 'the server of this mount has ended; pods that use it must be started again';
+    return { usage: [], volumeCondition: { abnormal: true, message } };
+  }
+  const { totalBytes, availableBytes, usedBytes, totalInodes, freeInodes } = answer.usage;
+  return {
+    usage: [
+      { unit: 'BYTES', total: `${totalBytes}`, available: `${availableBytes}`, used: `${usedBytes}` } as const,
+      {
+        unit: 'INODES',
+        total: `${totalInodes}`,
+        available: `${freeInodes}`,
+        used: `${totalInodes - freeInodes}`,
+      } as const,
+    ],
+    volumeCondition: { abnormal: false, message: 'the mount answers' },
+  };
+}
+
+function checkArguments(values: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(values)) {
+    if (value === '') throw new UnionError('INVALID_ARGUMENT', `${toSnakeCase(name)} is missing`);
+    if (name !== 'volumeId' && (!isAbsolute(value) || normalize(value) !== value)) {
+      throw new UnionError(
+        'INVALID_ARGUMENT',
+        `${toSnakeCase(name)} ${value} is not an absolute path in its simplest form`,
+      );
+    }
+  }
+}
+
+/** As the specification writes field names. */
+function toSnakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function checkCapability(capability: VolumeCapability__Output | null): void {
+  if (capability === null) throw new UnionError('INVALID_ARGUMENT', 'volume_capability is missing');
+  if (capability.accessType === 'block') {
+    throw new UnionError('INVALID_ARGUMENT', 'a union cannot be a block device; use volumeMode Filesystem');
+  }
+  if (capability.accessType !== 'mount')
+    throw new UnionError('INVALID_ARGUMENT', 'volume_capability has no access type');
+}
+
+function isReadOnly(capability: VolumeCapability__Output | null): boolean {
+  const mode = capability?.accessMode?.mode;
+  return mode === 'SINGLE_NODE_READER_ONLY' || mode === 'MULTI_NODE_READER_ONLY';
+}
+
+function oneAtATime() {
+  const busy = new Set<string>();
+  return async <T>(volumeId: string, work: () => Promise<T>): Promise<T> => {
+    if (busy.has(volumeId)) {
+      throw new UnionError(
+        'ABORTED',
+        `another call about volume ${volumeId} is under way; repeat this one when it is over`,
+      );
+    }
+    busy.add(volumeId);
+    try {
+      return await work();
+    } finally {
+      busy.delete(volumeId);
+    }
+  };
+}

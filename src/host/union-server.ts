@@ -1,0 +1,180 @@
+/**
+ * What a union's server process does when asked on its control socket (protocol/server-control.ts), without the socket.
+ *
+ *   waiting --serve--> serving --unmounted--> ended --serve--> serving …
+ *   failed: the branches cannot be opened; each status tries again, since a volume may come back.
+ *
+ * Invariants: branches are open in waiting and serving only, so that after `stop` lower volumes can be unmounted; the
+ * mount itself is never touched; while it serves nothing but the unmount ends it, for applications would lose their files.
+ */
+import { closeSync } from 'node:fs';
+import { assertNever } from '../base/assert.ts';
+import { type ErrorCode, messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { ServedBranch, ServerAnswer, ServerStatus } from '../protocol/server-control.ts';
+import { parseServerRequest } from '../protocol/server-control.ts';
+import type { DescriptorRequest } from './descriptor-server.ts';
+
+/** The part of fuse/index.ts's Union that is used here. */
+export interface ServedUnion {
+  /** Takes the descriptor over. Resolves when the kernel's INIT is answered. */
+  serve(options: { deviceFd: number; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
+  branches(): readonly ServedBranch[];
+  close(): void;
+}
+
+export interface UnionServerOptions {
+  readonly volumeId: string;
+  /** Opens all branches or throws an error that names the one that cannot be. */
+  readonly open: (options: { readOnly: boolean }) => ServedUnion;
+  readonly log: Logger;
+}
+
+type State =
+  | { readonly kind: 'waiting'; readonly union: ServedUnion }
+  | { readonly kind: 'serving'; readonly union: ServedUnion; readonly ended: Promise<void> }
+  | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'ended' };
+
+export class UnionServer {
+  readonly #options: UnionServerOptions;
+  #state: State;
+  /** Set while a serve request is under way: the one request that takes time and changes the state. */
+  #starting: Promise<unknown> | undefined;
+
+  constructor(options: UnionServerOptions) {
+    this.#options = options;
+    this.#state = this.#open(false);
+  }
+
+  get serving(): boolean {
+    return this.#starting !== undefined || this.#state.kind === 'serving';
+  }
+
+  /** Answers one request; takes over its descriptor. */
+  async handle({ message, descriptor }: DescriptorRequest, signal: AbortSignal): Promise<ServerAnswer> {
+    const request = parseServerRequest(message);
+    if (request.ok && request.value.op === 'serve' && descriptor !== undefined) {
+      return await this.#serve(descriptor, request.value.readOnly);
+    }
+    if (descriptor !== undefined) closeSync(descriptor);
+    if (!request.ok) return refusal('INVALID_ARGUMENT', request.error);
+    const { op } = request.value;
+    switch (op) {
+      case 'status':
+        return this.#status();
+      case 'stop':
+        return await this.#stop(signal);
+      case 'serve':
+        return refusal('INVALID_ARGUMENT', 'no descriptor came with serve; send that of the mounted /dev/fuse');
+      default:
+        return assertNever(op);
+    }
+  }
+
+  /** Resolves when nothing is served any more. */
+  async idle(): Promise<void> {
+    while (this.#starting !== undefined || this.#state.kind === 'serving') {
+      await this.#starting;
+      if (this.#state.kind === 'serving') await this.#state.ended;
+    }
+  }
+
+  /** Closes the branches; not while serving. */
+  close(): void {
+    if (this.#state.kind === 'waiting') this.#state.union.close();
+    if (this.#state.kind !== 'serving') this.#state = { kind: 'ended' };
+  }
+
+  #open(readOnly: boolean): State {
+    try {
+      return { kind: 'waiting', union: this.#options.open({ readOnly }) };
+    } catch (error) {
+      this.#options.log.error('server.cannot_open', { error: messageOf(error) });
+      return { kind: 'failed', message: messageOf(error) };
+    }
+  }
+
+  #status(): ServerStatus {
+    if (this.#state.kind === 'failed') this.#state = this.#open(false);
+    const state = this.#state;
+    return {
+      ok: true,
+      volume: this.#options.volumeId,
+      state: state.kind,
+      ...(state.kind === 'failed' && { message: state.message }),
+      branches: state.kind === 'waiting' || state.kind === 'serving' ? state.union.branches() : [],
+      pid: process.pid,
+    };
+  }
+
+  async #serve(descriptor: number, readOnly: boolean): Promise<ServerAnswer> {
+    if (this.serving) {
+      closeSync(descriptor);
+      return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is served already; unmount it first`);
+    }
+    // What was opened for status may be old, or writable where it must not be.
+    this.close();
+    const opened = this.#open(readOnly);
+    this.#state = opened;
+    if (opened.kind !== 'waiting') {
+      closeSync(descriptor);
+      return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
+    }
+    const started = this.#start(opened.union, descriptor).finally(() => {
+      this.#starting = undefined;
+    });
+    this.#starting = started;
+    return await started;
+  }
+
+  async #start(union: ServedUnion, deviceFd: number): Promise<ServerAnswer> {
+    try {
+      const session = await union.serve({ deviceFd, log: this.#options.log });
+      this.#state = { kind: 'serving', union, ended: this.#closeAfter(union, session.ended) };
+      this.#options.log.info('server.serving');
+      return { ok: true };
+    } catch (error) {
+      union.close();
+      this.#state = { kind: 'ended' };
+      return refusal('UNAVAILABLE', `cannot serve volume ${this.#options.volumeId}: ${messageOf(error)}`);
+    }
+  }
+
+  async #closeAfter(union: ServedUnion, ended: Promise<void>): Promise<void> {
+    try {
+      await ended;
+      this.#options.log.info('server.ended');
+    } catch (error) {
+      this.#options.log.error('server.session_failed', { error: messageOf(error) });
+    }
+    this.#state = { kind: 'ended' };
+    union.close();
+  }
+
+  /** The unmount ends the session a moment before we learn of it: wait for that, but not for a mount that is still used. */
+  async #stop(signal: AbortSignal): Promise<ServerAnswer> {
+    if (this.#state.kind === 'serving') {
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(STOP_LIMIT_MS)]);
+      await Promise.race([this.idle(), aborted(limit)]);
+    }
+    if (this.serving) {
+      return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is still mounted; unmount it first`);
+    }
+    this.close();
+    return { ok: true };
+  }
+}
+
+const STOP_LIMIT_MS = 5_000;
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+function refusal(code: ErrorCode, message: string): ServerAnswer {
+  return { ok: false, code, message };
+}

@@ -1,0 +1,135 @@
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { expect } from 'chai';
+import { silentLogger } from '../../../src/base/logger.ts';
+import { type ServedUnion, UnionServer } from '../../../src/host/union-server.ts';
+
+const signal = AbortSignal.timeout(10_000);
+
+describe('UnionServer', () => {
+  it('waits with open branches until it is asked to serve', async () => {
+    const { server } = setUp();
+    expect(await ask(server, { op: 'status' })).to.include({
+      ok: true,
+      volume: 'uv-1',
+      state: 'waiting',
+      pid: process.pid,
+    });
+    expect(server.serving).to.equal(false);
+  });
+
+  it('serves, ends with the session, and has closed the branches then', async () => {
+    const { server, unions, ended } = setUp();
+    expect(await serve(server)).to.deep.equal({ ok: true });
+    expect(await ask(server, { op: 'status' })).to.include({ state: 'serving' });
+    ended.resolve();
+    await server.idle();
+    expect(await ask(server, { op: 'status' })).to.include({ state: 'ended' });
+    expect(unions.map(({ closed }) => closed)).to.deep.equal([true, true]);
+  });
+
+  it('acknowledges stop only when the session is over', async () => {
+    const { server, unions, ended } = setUp();
+    await serve(server);
+    const stopped = ask(server, { op: 'stop' });
+    ended.resolve();
+    expect(await stopped).to.deep.equal({ ok: true });
+    expect(unions.every(({ closed }) => closed)).to.equal(true);
+  });
+
+  it('refuses to stop while it is mounted', async () => {
+    const { server, ended } = setUp();
+    await serve(server);
+    const answer = await server.handle({ message: { op: 'stop' }, descriptor: undefined }, AbortSignal.abort());
+    expect(answer).to.include({ ok: false, code: 'FAILED_PRECONDITION' });
+    expect(answer).to.include({ message: 'volume uv-1 is still mounted; unmount it first' });
+    ended.resolve();
+  });
+
+  it('can be stopped again and again, and serve again afterwards', async () => {
+    const { server, unions, ended } = setUp();
+    for (let i = 0; i < 10; i++) expect(await ask(server, { op: 'stop' })).to.deep.equal({ ok: true });
+    expect(await serve(server)).to.deep.equal({ ok: true });
+    expect(unions.filter(({ closed }) => !closed)).to.have.length(1);
+    ended.resolve();
+    await server.idle();
+  });
+
+  it('refuses a second serve, and closes its descriptor', async () => {
+    const { server, ended } = setUp();
+    await serve(server);
+    const descriptor = openSync('/dev/null', 'r');
+    const answer = await server.handle({ message: { op: 'serve', readOnly: false }, descriptor }, signal);
+    expect(answer).to.include({ ok: false, message: 'volume uv-1 is served already; unmount it first' });
+    expect(() => fstatSync(descriptor)).to.throw('EBADF');
+    ended.resolve();
+  });
+
+  it('refuses serve without a descriptor', async () => {
+    const { server } = setUp();
+    const answer = await ask(server, { op: 'serve', readOnly: false });
+    expect(answer).to.include({ ok: false, code: 'INVALID_ARGUMENT' });
+  });
+
+  it('closes a descriptor that came with something else', async () => {
+    const { server } = setUp();
+    for (const message of [{ op: 'status' }, { op: 'dance' }, 7]) {
+      const descriptor = openSync('/dev/null', 'r');
+      await server.handle({ message, descriptor }, signal);
+      expect(() => fstatSync(descriptor)).to.throw('EBADF');
+    }
+  });
+
+  it('opens the branches read only when it is to serve so', async () => {
+    const { server, unions, ended } = setUp();
+    await serve(server, true);
+    expect(unions.at(-1)).to.include({ readOnly: true });
+    ended.resolve();
+  });
+
+  it('says why the branches cannot be opened, and tries again at the next status', async () => {
+    const { server, fail } = setUp('branch b1 is gone');
+    expect(await ask(server, { op: 'status' })).to.include({ state: 'failed', message: 'branch b1 is gone' });
+    expect(await serve(server)).to.include({ ok: false, code: 'UNAVAILABLE', message: 'branch b1 is gone' });
+    fail(undefined);
+    expect(await ask(server, { op: 'status' })).to.include({ state: 'waiting' });
+  });
+
+  it('has closed everything when serving fails', async () => {
+    const { server, unions } = setUp(undefined, 'no INIT');
+    expect(await serve(server)).to.include({ ok: false, message: 'cannot serve volume uv-1: no INIT' });
+    expect(unions.every(({ closed }) => closed)).to.equal(true);
+    expect(server.serving).to.equal(false);
+  });
+});
+
+function setUp(openFails?: string, serveFails?: string) {
+  const ended = Promise.withResolvers<void>();
+  const unions: { readOnly: boolean; closed: boolean }[] = [];
+  let failure = openFails;
+  const open = ({ readOnly }: { readOnly: boolean }): ServedUnion => {
+    if (failure !== undefined) throw new Error(failure);
+    const record = { readOnly, closed: false };
+    unions.push(record);
+    return {
+      branches: () => [],
+      close: () => {
+        record.closed = true;
+      },
+      serve: async ({ deviceFd }) => {
+        closeSync(deviceFd);
+        if (serveFails !== undefined) throw new Error(serveFails);
+        return { ended: ended.promise };
+      },
+    };
+  };
+  const server = new UnionServer({ volumeId: 'uv-1', open, log: silentLogger });
+  return { server, unions, ended, fail: (message: string | undefined) => (failure = message) };
+}
+
+function ask(server: UnionServer, message: unknown) {
+  return server.handle({ message, descriptor: undefined }, signal);
+}
+
+function serve(server: UnionServer, readOnly = false) {
+  return server.handle({ message: { op: 'serve', readOnly }, descriptor: openSync('/dev/null', 'r') }, signal);
+}
