@@ -100,7 +100,7 @@ function fillInContainer(container: Fields): Fields {
 }
 
 function fillInSecret(object: StoredObject): void {
-  object.type ??= 'Opaque';
+  object.type ||= 'Opaque';
   if (!isObject(object.stringData)) return;
   const data: Fields = { ...fields(object.data) };
   for (const [key, value] of Object.entries(object.stringData))

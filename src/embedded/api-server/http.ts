@@ -1,6 +1,7 @@
 /** Reading requests and writing responses: JSON bodies, metav1.Status, hosts that may ask. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { messageOf } from '../../base/errors.ts';
+import { decodeProtobuf, PROTOBUF_MEDIA_TYPE } from './protobuf.ts';
 import { badRequest, StoreError } from './store-error.ts';
 
 export interface Exchange {
@@ -12,8 +13,8 @@ export interface Exchange {
 
 const MAXIMUM_BODY_BYTES = 3 * 1024 * 1024;
 
-/** The parsed body, or undefined when there is none. */
-export async function readJson(request: IncomingMessage): Promise<unknown> {
+/** The parsed body, JSON or one of the objects that kubectl sends as protobuf; undefined when there is none. */
+export async function readBody(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request) {
@@ -23,9 +24,10 @@ export async function readJson(request: IncomingMessage): Promise<unknown> {
     chunks.push(chunk);
   }
   if (size === 0) return undefined;
-  const text = Buffer.concat(chunks).toString('utf8');
+  const body = Buffer.concat(chunks);
+  if (request.headers['content-type'] === PROTOBUF_MEDIA_TYPE) return decodeProtobuf(body);
   try {
-    return JSON.parse(text);
+    return JSON.parse(body.toString('utf8'));
   } catch (error) {
     throw badRequest(`the body of the request is not JSON: ${messageOf(error)}`);
   }

@@ -50,7 +50,7 @@ export function forCreation(info: KindInfo, input: ApiObject, birth: Birth): Sto
   return object;
 }
 
-/** The object that `input` asks `before` to become; `before` itself when nothing changes. Takes ownership of `input`. */
+/** The object that `input` asks `before` to become. Takes ownership of `input`. */
 export function forUpdate(
   info: KindInfo,
   before: StoredObject,
@@ -77,10 +77,13 @@ export function forUpdate(
     else after.status = before.status;
   }
   checkFinalizers(info, before, after);
-  if (jsonEqual(before, after)) return before;
+  return after;
+}
+
+/** Of custom resources: counts changes of what is desired. Edits `after`, which is complete. */
+export function countGeneration(info: KindInfo, before: StoredObject, after: StoredObject): void {
   if (info.custom && !jsonEqual(desired(before), desired(after)))
     after.metadata = { ...after.metadata, generation: (before.metadata.generation ?? 0) + 1 };
-  return after;
 }
 
 function withMetadata(before: StoredObject, input: ApiObject, given: NonNullable<ApiObject['metadata']>): StoredObject {

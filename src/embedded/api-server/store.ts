@@ -16,9 +16,10 @@ import { collectGarbage } from './gc.ts';
 import { type Change, History } from './history.ts';
 import { Journal, type JournalEntry } from './journal.ts';
 import { customResourceDefinitions, type Kind, type KindInfo, kindKey } from './kinds.ts';
-import { checkPreconditions, forCreation, forDeletion, forUpdate, isHeld } from './lifecycle.ts';
+import { checkPreconditions, countGeneration, forCreation, forDeletion, forUpdate, isHeld } from './lifecycle.ts';
 import { type ApiObject, deepFreeze, jsonEqual, type ObjectRef, type StoredObject, timestamp } from './objects.ts';
 import { applyPatch, type PatchType } from './patch.ts';
+import { followQuotas } from './quota-status.ts';
 import { Registry } from './registry.ts';
 import { keepOnly, withDefaults } from './schema.ts';
 import { eventOf, type Selection, selector, type WatchEvent } from './selection.ts';
@@ -93,6 +94,7 @@ export class Store {
       this.#registry.follow(undefined, definition);
     this.#history = new History(this.#resourceVersion);
     collectGarbage(this, log);
+    followQuotas(this);
   }
 
   get<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef): T | undefined {
@@ -125,8 +127,9 @@ export class Store {
   update<T extends KubeObject>(kind: Kind<T>, object: T, options: WriteOptions = {}): T {
     const { info, key, before } = this.#find(kind, object.metadata);
     const after = forUpdate(info, before, structuredClone(object) as unknown as ApiObject, options.subresource);
-    if (after === before) return own<T>(before);
     this.#complete(info, after, before, options);
+    if (jsonEqual(before, after)) return own<T>(before);
+    countGeneration(info, before, after);
     if (options.dryRun) return own<T>(after);
     const goes = after.metadata.deletionTimestamp !== undefined && !isHeld(after);
     return own<T>(goes ? this.#remove(info, key, after) : this.#commit(info, key, before, after)!);

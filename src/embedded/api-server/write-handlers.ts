@@ -1,9 +1,10 @@
 /** POST, PUT, PATCH and DELETE of objects and collections. */
 
 import type { KubeObject } from '../../protocol/objects.ts';
-import { type Exchange, readJson, sendJson } from './http.ts';
+import { type Exchange, readBody, sendJson } from './http.ts';
 import { at, isObject, type ObjectRef, textAt } from './objects.ts';
 import { patchTypeOf } from './patch.ts';
+import { PROTOBUF_MEDIA_TYPE } from './protobuf.ts';
 import { selectionOf } from './read-handlers.ts';
 import type { ResourceRoute } from './routes.ts';
 import type { DeleteOptions, Draft, Store, WriteOptions } from './store.ts';
@@ -32,7 +33,7 @@ export async function updateObject(store: Store, route: NamedRoute, exchange: Ex
 export async function patchObject(store: Store, route: NamedRoute, exchange: Exchange): Promise<void> {
   const { request, response } = exchange;
   const type = patchTypeOf(request.headers['content-type'], route.info);
-  const body = await readJson(request);
+  const body = await readBody(request);
   const { options, warnings } = writeOptions(route, exchange);
   sendJson(response, 200, store.patch(route.info, refOf(route), { type, body }, options), warningHeader(warnings));
 }
@@ -61,11 +62,11 @@ export function refOf({ namespace, name }: NamedRoute): ObjectRef {
 /** The object in the body, placed in the URL's namespace. */
 async function readObject({ info, namespace }: ResourceRoute, { request }: Exchange): Promise<Draft<KubeObject>> {
   const mediaType = (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim();
-  if (mediaType !== 'application/json') {
+  if (mediaType !== 'application/json' && mediaType !== PROTOBUF_MEDIA_TYPE) {
     const message = 'the body of the request was in an unknown format - accepted media types include: application/json';
     throw new StoreError(415, 'UnsupportedMediaType', message);
   }
-  const body = await readJson(request);
+  const body = await readBody(request);
   if (!isObject(body)) throw badRequest('the body of the request is not an object');
   const metadata = isObject(body.metadata) ? { ...body.metadata } : {};
   if (info.namespaced) {
@@ -110,7 +111,7 @@ function warningHeader(warnings: readonly string[]): Record<string, string> {
 
 /** From the body, which is optional, and the query, which older clients use. */
 async function deleteOptions({ request, query }: Exchange): Promise<DeleteOptions> {
-  const body = (await readJson(request)) ?? {};
+  const body = (await readBody(request)) ?? {};
   const policy = textAt(body, 'propagationPolicy') ?? query.get('propagationPolicy') ?? undefined;
   if (policy !== undefined && policy !== 'Background' && policy !== 'Foreground' && policy !== 'Orphan')
     throw badRequest(`invalid propagationPolicy ${JSON.stringify(policy)}; use Background, Foreground or Orphan`);
