@@ -1,0 +1,148 @@
+/**
+ * `union-csi controller`: the CSI Identity and Controller services on a unix socket, and the reconcilers of our resources.
+ * Every replica answers CSI calls; the reconcilers run in one of them, the leader. Ends cleanly on SIGTERM and SIGINT,
+ * with 1 when leadership is lost: whatever this process believed about the cluster is then in doubt.
+ */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import packageJson from '../../package.json' with { type: 'json' };
+import { systemClock } from '../base/clock.ts';
+import { messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { runControllers } from '../controllers/run.ts';
+import { controllerHandlers } from '../csi/controller.ts';
+import { identityHandlers } from '../csi/identity.ts';
+import { implement, startCsiServer } from '../csi/server.ts';
+import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import { createInformer } from '../kubernetes/informer.ts';
+import {
+  LEASE,
+  NODE,
+  PERSISTENT_VOLUME_CLAIM,
+  POD,
+  STORAGE_CLASS,
+  UNION_ATTACHMENT,
+  UNION_VOLUME,
+} from '../kubernetes/kinds.ts';
+import { loadAccess } from '../kubernetes/kubeconfig.ts';
+import { runAsLeader } from '../kubernetes/lease.ts';
+import { createRepository } from '../kubernetes/repository.ts';
+import { loadCsi } from '../protocol/proto.ts';
+import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
+import { parseFlags, parsePort, required } from './flags.ts';
+import { startHealth } from './health.ts';
+import { createLogger } from './logging.ts';
+
+const HELP = `usage: union-csi controller --csi-endpoint unix:///PATH [FLAGS]
+
+  --csi-endpoint SOCKET    where to serve CSI
+  --kubeconfig FILE        how to reach the cluster; without it, the service account of the pod it runs in
+  --server-image IMAGE     of server pods, default union-csi:${packageJson.version}
+  --metrics-port PORT      serve /healthz, /readyz and /metrics
+  --[no-]leader-election   reconcile in one replica only; default with a service account, not with --kubeconfig
+`;
+
+export async function run(argv: string[]): Promise<number> {
+  const { values } = parseFlags({
+    args: argv,
+    allowNegative: true,
+    options: {
+      'csi-endpoint': { type: 'string' },
+      kubeconfig: { type: 'string' },
+      'server-image': { type: 'string', default: `union-csi:${packageJson.version}` },
+      'metrics-port': { type: 'string' },
+      'leader-election': { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const options: ServiceOptions = {
+    endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
+    metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
+    serverImage: values['server-image'],
+    elect: values['leader-election'] ?? values.kubeconfig === undefined,
+    log: createLogger('controller'),
+  };
+  const client = createKubeClient(loadAccess(values.kubeconfig));
+  const stop = new AbortController();
+  const onSignal = (name: string) => {
+    options.log.info('controller.stopping', { signal: name });
+    stop.abort();
+  };
+  process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
+  try {
+    return await serve(client, options, stop);
+  } finally {
+    process.off('SIGTERM', onSignal).off('SIGINT', onSignal);
+    client.close();
+  }
+}
+
+interface ServiceOptions {
+  readonly endpoint: string;
+  readonly metricsPort: number | undefined;
+  readonly serverImage: string;
+  readonly elect: boolean;
+  readonly log: Logger;
+}
+
+async function serve(client: KubeClient, options: ServiceOptions, stop: AbortController): Promise<number> {
+  const { log } = options;
+  const volumeChanges = createInformer({ client, kind: UNION_VOLUME, log });
+  const attachmentChanges = createInformer({ client, kind: UNION_ATTACHMENT, log });
+  const isReady = () => volumeChanges.hasSynced && attachmentChanges.hasSynced;
+  const { metricsPort } = options;
+  try {
+    const health =
+      metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, stop.signal);
+    const csi = loadCsi();
+    const controller = controllerHandlers({
+      volumes: createRepository(client, UNION_VOLUME),
+      attachments: createRepository(client, UNION_ATTACHMENT),
+      claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
+      pods: createRepository(client, POD),
+      storageClasses: createRepository(client, STORAGE_CLASS),
+      nodes: createRepository(client, NODE),
+      volumeChanges,
+      attachmentChanges,
+      clock: systemClock,
+    });
+    const services = [
+      implement(csi.Identity.service, identityHandlers({ version: packageJson.version, isReady })),
+      implement(csi.Controller.service, controller),
+    ];
+    const { endpoint } = options;
+    const measure = health && { measure: health.measure };
+    const server = await startCsiServer({ endpoint, services, log, ...measure }, stop.signal);
+    const watching = [volumeChanges.start(stop.signal), attachmentChanges.start(stop.signal)];
+    const code = await reconcile(client, options, stop.signal);
+    stop.abort();
+    await Promise.all([...watching, server.stopped, health?.stopped]);
+    return code;
+  } finally {
+    // Also when only half of it could start.
+    stop.abort();
+  }
+}
+
+async function reconcile(client: KubeClient, options: ServiceOptions, signal: AbortSignal): Promise<number> {
+  const { log, serverImage, elect } = options;
+  const lead = (term: AbortSignal) => runControllers({ client, log, server: { image: serverImage } }, term);
+  const election = {
+    leases: createRepository(client, LEASE),
+    namespace: DRIVER_NAMESPACE,
+    name: 'union-csi-controller',
+    identity: `${hostname()}_${randomBytes(4).toString('hex')}`,
+    log,
+  };
+  try {
+    await (elect ? runAsLeader(election, lead, signal) : lead(signal));
+    return 0;
+  } catch (error) {
+    log.error('controller.failed', { message: messageOf(error) });
+    return 1;
+  }
+}
