@@ -27,10 +27,9 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isWithin } from '../../host/mountinfo.ts';
 import { isAlive, type ProcessIdentity, parseStartTime } from '../../host/process-identity.ts';
+import { checkout } from '../checkout.ts';
 
 const script = fileURLToPath(new URL('container.sh', import.meta.url));
-/** The checkout, where `union-csi` is: it takes the place of the image. */
-const checkout = findCheckout(dirname(script));
 
 export interface ContainerMount {
   readonly source: string;
@@ -115,13 +114,6 @@ function systemMounts(): readonly ContainerMount[] {
     mounts.push({ source, target: source, readOnly: true });
   }
   return mounts;
-}
-
-function findCheckout(from: string): string {
-  for (let directory = from; directory !== '/'; directory = dirname(directory)) {
-    if (readdirSync(directory).includes('package.json')) return directory;
-  }
-  throw new Error(`no package.json above ${from}; run union-csi from its checkout`);
 }
 
 /** The state of a run, from its directory and /proc. */

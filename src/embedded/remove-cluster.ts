@@ -1,0 +1,110 @@
+/**
+ * Taking away what a cluster left on this machine, whoever killed it and when: its processes (by pid and start time, as
+ * recorded), its mounts, its loop devices, its directory.
+ */
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
+import { messageOf, UnionError } from '../base/errors.ts';
+import { unmountOnce } from '../host/mounter.ts';
+import { isWithin, readMountInfo } from '../host/mountinfo.ts';
+import { isAlive, type ProcessIdentity } from '../host/process-identity.ts';
+import { endProcesses, recordedChildren } from './children.ts';
+import { latestRun, listDirectories } from './kubelet/container.ts';
+import { command } from './provisioners/command.ts';
+
+const PROCESS_LIMIT_MS = 5_000;
+const LOOP_LIMIT_MS = 5_000;
+
+/** The process that runs the cluster of this directory, if one does. */
+export function runningCluster(clusterDir: string): ProcessIdentity | undefined {
+  try {
+    const identity: ProcessIdentity = JSON.parse(readFileSync(join(clusterDir, 'cluster.json'), 'utf8'));
+    return isAlive(identity) ? identity : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Ends, unmounts and removes everything of a cluster that no longer runs. Throws if one does, or if something stays. */
+export async function removeCluster(clusterDir: string): Promise<void> {
+  const running = runningCluster(clusterDir);
+  if (running && running.pid !== process.pid) {
+    throw new UnionError(
+      'FAILED_PRECONDITION',
+      `a cluster runs in ${clusterDir}, as process ${running.pid}; end it first`,
+    );
+  }
+  if (!existsSync(clusterDir)) return;
+  const problems = await releaseMachine(clusterDir);
+  if (problems.length > 0) {
+    throw new UnionError('FAILED_PRECONDITION', `${clusterDir} cannot be removed: ${problems.join('; ')}`);
+  }
+  rmSync(clusterDir, { recursive: true, force: true });
+}
+
+/** Ends recorded processes, unmounts and detaches what lies under the directory. Returns what could not be done. */
+export async function releaseMachine(clusterDir: string): Promise<readonly string[]> {
+  const problems: string[] = [];
+  const processes = [...recordedChildren(clusterDir), ...containerProcesses(clusterDir)];
+  for (const { pid } of await endProcesses(processes, { clock: systemClock, limitMs: PROCESS_LIMIT_MS })) {
+    problems.push(`process ${pid} does not end`);
+  }
+  const mounted = () => readMountInfo().filter(({ mountpoint }) => isWithin(mountpoint, clusterDir));
+  // Later mounts lie on or in earlier ones. A union whose server is gone has nothing left to write: it may be cut off.
+  for (const { mountpoint, fsType } of [...mounted()].reverse()) {
+    try {
+      await unmountOnce(mountpoint, { lazy: fsType.startsWith('fuse') });
+    } catch (error) {
+      problems.push(`cannot unmount ${mountpoint}: ${messageOf(error)}`);
+    }
+  }
+  problems.push(...(await detachLoops(clusterDir)));
+  return problems;
+}
+
+/** First processes of the containers of all nodes. */
+function containerProcesses(clusterDir: string): readonly ProcessIdentity[] {
+  const nodes = join(clusterDir, 'nodes');
+  return listDirectories(nodes).flatMap((node) => {
+    const pods = join(nodes, node, 'kubelet', 'pods');
+    return listDirectories(pods).flatMap((uid) => {
+      const containers = join(pods, uid, 'containers');
+      return listDirectories(containers).flatMap((name) => {
+        const run = latestRun(join(containers, name));
+        return run?.kind === 'running' ? [run.init] : [];
+      });
+    });
+  });
+}
+
+/** Loop devices go by themselves with their last mount; those that something else keeps are detached, and waited for. */
+async function detachLoops(clusterDir: string): Promise<readonly string[]> {
+  const signal = AbortSignal.timeout(LOOP_LIMIT_MS);
+  try {
+    for (;;) {
+      const devices = await loopDevices(clusterDir, signal);
+      if (devices.length === 0) return [];
+      for (const device of devices) await command('losetup', ['--detach', device], signal).catch(() => {});
+      await systemClock.sleep(20, signal);
+    }
+  } catch {
+    return (await loopDevices(clusterDir, AbortSignal.timeout(LOOP_LIMIT_MS))).map(
+      (device) => `${device} stays in use`,
+    );
+  }
+}
+
+/** Devices backed by files under the directory, removed files included. */
+async function loopDevices(clusterDir: string, signal: AbortSignal): Promise<readonly string[]> {
+  const output = await command('losetup', ['--list', '--noheadings', '--raw', '--output', 'NAME,BACK-FILE'], signal);
+  return output.split('\n').flatMap((line) => {
+    const [device = '', ...rest] = line.split(' ');
+    // Raw output writes spaces and the like as \x20.
+    const path = rest
+      .join(' ')
+      .replace(/\\x([0-9a-f]{2})/g, (_all, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
+    const file = path.replace(/ \(deleted\)$/, '');
+    return file !== '' && isWithin(file, clusterDir) ? [device] : [];
+  });
+}
