@@ -106,12 +106,15 @@ export interface TestUnionOptions {
   /** One branch of each size. */
   readonly sizesBytes: readonly number[];
   readonly options?: readonly string[];
+  /** What to do to the branches before they are mounted as one. */
+  readonly prepare?: (branches: readonly string[]) => void;
 }
 
 /** Loop branches and the union over them, as one thing to close. */
-export async function makeUnion({ sizesBytes, options = [] }: TestUnionOptions): Promise<TestUnion> {
+export async function makeUnion({ sizesBytes, options = [], prepare }: TestUnionOptions): Promise<TestUnion> {
   const { folder, paths, close } = makeLoopBranches(sizesBytes);
   try {
+    prepare?.(paths);
     const mountpoint = join(folder, 'union');
     mkdirSync(mountpoint);
     const union = await mountUnion({ branches: paths, mountpoint, options });
