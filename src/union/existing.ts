@@ -36,8 +36,9 @@ function differenceOf(existing: UnionVolumeSpec, asked: UnionVolumeSpec, range: 
   }
   if (!isDeepStrictEqual(existing.policies, asked.policies)) return 'set of policies';
   if (existing.expandStrategy !== asked.expandStrategy) return `expandStrategy, ${existing.expandStrategy}`;
-  // Branches beyond those asked for were added by growing.
-  const kept = existing.branches.slice(0, asked.branches.length);
+  // With add-branch, branches beyond those asked for were added by growing.
+  const grew = existing.expandStrategy === 'add-branch';
+  const kept = grew ? existing.branches.slice(0, asked.branches.length) : existing.branches;
   if (!isDeepStrictEqual(kept.map(identityOf), asked.branches.map(identityOf))) return 'list of branches';
   return undefined;
 }
