@@ -1,0 +1,112 @@
+/**
+ * O_PATH descriptors of directories on their branches, so that every lower access is by descriptor and one name.
+ * Bounded: four-way sets, the least recently used goes. Per thread: no locks, and a descriptor in use by one operation cannot
+ * be closed by another thread. An operation holds at most three at a time. A descriptor follows its directory when that is
+ * renamed; the inode's generation tells when the slot has become another directory's.
+ */
+import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
+import { D, type NameIndex } from '../inode/name-index.ts';
+import type { State } from '../inode/state.ts';
+import * as libc from '../sys/libc.ts';
+import { ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
+import type { OpenBranch } from './branches.ts';
+
+const WAYS = 4;
+const SETS = 512;
+const RETRIES = 16;
+
+export class DirectoryCache {
+  readonly #keys = new Float64Array(SETS * WAYS).fill(-1);
+  readonly #generations = new Uint32Array(SETS * WAYS);
+  readonly #descriptors = new Int32Array(SETS * WAYS).fill(-1);
+  readonly #usedAt = new Uint32Array(SETS * WAYS);
+  #clock = 0;
+  readonly #state: State;
+  readonly #inodes: InodeTable;
+  readonly #names: NameIndex;
+  readonly #branches: readonly OpenBranch[];
+  readonly #name: number;
+
+  /** `buffer`: position of 256 free bytes in the state memory. */
+  constructor(
+    tables: { state: State; inodes: InodeTable; names: NameIndex },
+    branches: readonly OpenBranch[],
+    buffer: number,
+  ) {
+    this.#state = tables.state;
+    this.#inodes = tables.inodes;
+    this.#names = tables.names;
+    this.#branches = branches;
+    this.#name = buffer;
+  }
+
+  /** O_PATH descriptor of directory `slot` on `branch`, owned by the cache, or a negated errno. */
+  descriptor(slot: number, branch: number): number {
+    if (slot === ROOT) return this.#branches[branch]!.root;
+    const key = slot * 64 + branch;
+    const set = ((slot * 5 + branch) % SETS) * WAYS;
+    const generation = this.#inodes.get(slot, F.generation);
+    for (let way = set; way < set + WAYS; way++) {
+      if (this.#keys[way] === key && this.#generations[way] === generation) {
+        this.#usedAt[way] = ++this.#clock;
+        return this.#descriptors[way]!;
+      }
+    }
+    const descriptor = this.#open(slot, branch);
+    if (descriptor < 0) return descriptor;
+    const way = this.#victim(set, key);
+    if (this.#descriptors[way]! >= 0) libc.close(this.#descriptors[way]!);
+    this.#keys[way] = key;
+    this.#generations[way] = generation;
+    this.#descriptors[way] = descriptor;
+    this.#usedAt[way] = ++this.#clock;
+    return descriptor;
+  }
+
+  #victim(set: number, key: number): number {
+    let oldest = set;
+    for (let way = set; way < set + WAYS; way++) {
+      if (this.#keys[way] === key || this.#descriptors[way]! < 0) return way;
+      if (this.#usedAt[way]! < this.#usedAt[oldest]!) oldest = way;
+    }
+    return oldest;
+  }
+
+  #open(slot: number, branch: number): number {
+    const pinned = this.#inodes.get(slot, F.pinned);
+    if (pinned !== 0) return libc.dup(pinned - 1);
+    let result = -ENOENT;
+    for (let attempt = 0; attempt < RETRIES; attempt++) {
+      const stamp = this.#state.namespaceStamp();
+      const parent = this.#copyName(slot);
+      if (parent === 0) return -ESTALE;
+      const above = this.descriptor(parent, branch);
+      if (above < 0) return above;
+      // The name again: the recursion used the same buffer.
+      if (this.#copyName(slot) === parent)
+        result = libc.openat(above, this.#state.base + this.#name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+      else continue;
+      // A rename meanwhile may have put another directory in the place of this one.
+      if (stamp >= 0 && stamp === this.#state.namespaceStamp()) return result;
+      if (attempt === RETRIES - 1) return result;
+      if (result >= 0) libc.close(result);
+      libc.schedYield();
+    }
+    return result;
+  }
+
+  /** Puts the directory's name into the buffer and answers its parent, or 0 if it has none. */
+  #copyName(slot: number): number {
+    const { u8 } = this.#state;
+    this.#state.lock();
+    const dentry = this.#inodes.get(slot, F.dentry);
+    let parent = 0;
+    if (dentry !== 0) {
+      parent = this.#names.get(dentry, D.parent);
+      const name = this.#names.get(dentry, D.name);
+      u8.copyWithin(this.#name, name, name + this.#names.nameLength(dentry) + 1);
+    }
+    this.#state.unlock();
+    return parent;
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Open files and directories. Record (HANDLE_BYTES, 8 words):
+ *
+ *   0 inode slot + 1 when in use   1 lower descriptor + 1 (proxied I/O)   2 flags   3 free list
+ *   4, 5 address of a directory's listing   6 its length
+ */
+import { HANDLE_BYTES, HANDLES_AT, MAX_HANDLES, type State, WORD } from './state.ts';
+
+const FIELDS = HANDLE_BYTES / 4;
+const FIRST = HANDLES_AT / 4;
+
+export const H = { inode: 0, descriptor: 1, flags: 2, next: 3, listingLow: 4, listingHigh: 5, listingLength: 6 } as const;
+
+export const HANDLE = { writable: 1, passthrough: 2, directory: 4 } as const;
+
+export class HandleTable {
+  readonly #state: State;
+  readonly #u32: Uint32Array;
+
+  constructor(state: State) {
+    this.#state = state;
+    this.#u32 = state.u32;
+  }
+
+  get(handle: number, field: number): number {
+    return this.#u32[FIRST + handle * FIELDS + field]!;
+  }
+
+  set(handle: number, field: number, value: number): void {
+    this.#u32[FIRST + handle * FIELDS + field] = value;
+  }
+
+  isUsed(handle: number): boolean {
+    return handle > 0 && handle < MAX_HANDLES && this.get(handle, H.inode) !== 0;
+  }
+
+  slot(handle: number): number {
+    return this.get(handle, H.inode) - 1;
+  }
+
+  /** The lower descriptor of a proxied handle, or -1. */
+  descriptor(handle: number): number {
+    return this.get(handle, H.descriptor) - 1;
+  }
+
+  /** A new handle, or 0 when the table is full. Takes the table lock. */
+  allocate(slot: number, descriptor: number, flags: number): number {
+    const u32 = this.#u32;
+    this.#state.lock();
+    let handle = u32[WORD.handleFree]!;
+    if (handle !== 0) u32[WORD.handleFree] = this.get(handle, H.next);
+    else if (u32[WORD.handleBump]! < MAX_HANDLES) handle = u32[WORD.handleBump]!++;
+    if (handle !== 0) u32[WORD.handleCount]!++;
+    this.#state.unlock();
+    if (handle === 0) return 0;
+    const at = FIRST + handle * FIELDS;
+    u32.fill(0, at, at + FIELDS);
+    u32[at + H.descriptor] = descriptor + 1;
+    u32[at + H.flags] = flags;
+    u32[at + H.inode] = slot + 1;
+    return handle;
+  }
+
+  /** Takes the table lock. */
+  free(handle: number): void {
+    this.set(handle, H.inode, 0);
+    this.#state.lock();
+    this.set(handle, H.next, this.#u32[WORD.handleFree]!);
+    this.#u32[WORD.handleFree] = handle;
+    this.#u32[WORD.handleCount]!--;
+    this.#state.unlock();
+  }
+
+  get count(): number {
+    return this.#u32[WORD.handleCount]!;
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * The name index: dentries, found by (parent, name). A dentry says on which branches the name is and, if the kernel knows the
+ * file, its inode. Where a directory's INODE.complete is set, a name without dentry does not exist.
+ * Record (DENTRY_BYTES, 12 words):
+ *
+ *   0 parent slot      1 hash           2 chain of the table, or free list   3 inode slot, or 0
+ *   4 name position    5 name length | kind << 8 | flags << 16               6 branches low   7 branches high
+ *   8 next name of the same inode       9 next and 10 previous below the parent
+ *
+ * All methods expect the table lock.
+ */
+import { DT_DIR } from '../sys/constants.ts';
+import { F, InodeTable } from './inode-table.ts';
+import { bucketOf, splitBucket } from './linear-hash.ts';
+import { DENTRIES_AT, DENTRY_BYTES, MAX_DENTRIES, NAME_BUCKETS_AT, NAMES_END, type State, WORD } from './state.ts';
+
+const FIELDS = DENTRY_BYTES / 4;
+const FIRST = DENTRIES_AT / 4;
+const BUCKETS = NAME_BUCKETS_AT / 4;
+const NAME_GRAIN = 16;
+
+export const D = {
+  parent: 0,
+  hash: 1,
+  next: 2,
+  inode: 3,
+  name: 4,
+  info: 5,
+  maskLow: 6,
+  maskHigh: 7,
+  alias: 8,
+  nextSibling: 9,
+  previousSibling: 10,
+} as const;
+
+/** Flags within word 5: other branches may have the name too, nobody looked. */
+export const PARTIAL = 1 << 16;
+
+/** Hash of a parent and a name of `length` bytes at `position`. */
+export function hashNameAt(u8: Uint8Array, parent: number, position: number, length: number): number {
+  let hash = Math.imul(parent, 0x9e3779b1) ^ length;
+  const end = position + length;
+  for (let i = position; i < end; i++) hash = Math.imul(hash ^ u8[i]!, 0x01000193);
+  hash ^= hash >>> 15;
+  hash = Math.imul(hash, 0x2c1b3c6d);
+  return (hash ^ (hash >>> 13)) >>> 0;
+}
+
+export class NameIndex {
+  readonly #u8: Uint8Array;
+  readonly #u32: Uint32Array;
+  readonly #inodes: InodeTable;
+
+  constructor(state: State, inodes: InodeTable) {
+    this.#u8 = state.u8;
+    this.#u32 = state.u32;
+    this.#inodes = inodes;
+  }
+
+  get(dentry: number, field: number): number {
+    return this.#u32[FIRST + dentry * FIELDS + field]!;
+  }
+
+  set(dentry: number, field: number, value: number): void {
+    this.#u32[FIRST + dentry * FIELDS + field] = value;
+  }
+
+  kind(dentry: number): number {
+    return (this.get(dentry, D.info) >>> 8) & 15;
+  }
+
+  nameLength(dentry: number): number {
+    return this.get(dentry, D.info) & 255;
+  }
+
+  isPartial(dentry: number): boolean {
+    return (this.get(dentry, D.info) & PARTIAL) !== 0;
+  }
+
+  addBranch(dentry: number, branch: number): void {
+    this.#u32[FIRST + dentry * FIELDS + (branch < 32 ? D.maskLow : D.maskHigh)]! |= 1 << (branch & 31);
+  }
+
+  /** Exactly these branches have the name. */
+  setBranches(dentry: number, low: number, high: number): void {
+    this.set(dentry, D.maskLow, low);
+    this.set(dentry, D.maskHigh, high);
+    this.set(dentry, D.info, this.get(dentry, D.info) & ~PARTIAL);
+  }
+
+  find(parent: number, position: number, length: number, hash: number): number {
+    const u32 = this.#u32;
+    let dentry = u32[BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!)]!;
+    while (dentry !== 0) {
+      const at = FIRST + dentry * FIELDS;
+      if (
+        u32[at + D.hash] === hash &&
+        u32[at + D.parent] === parent &&
+        (u32[at + D.info]! & 255) === length &&
+        this.#sameBytes(u32[at + D.name]!, position, length)
+      )
+        return dentry;
+      dentry = u32[at + D.next]!;
+    }
+    return 0;
+  }
+
+  /** A new dentry without branches and inode; the name must not be there yet. 0 when memory's maximum is reached. */
+  insert(parent: number, position: number, length: number, hash: number, kind: number): number {
+    const name = this.#storeName(position, length);
+    if (name === 0) return 0;
+    const dentry = this.#allocate();
+    if (dentry === 0) {
+      this.#dropName(name, length);
+      return 0;
+    }
+    const at = FIRST + dentry * FIELDS;
+    this.#u32.fill(0, at, at + FIELDS);
+    this.#u32[at + D.name] = name;
+    this.#u32[at + D.info] = length | (kind << 8);
+    this.#place(dentry, parent, hash);
+    return dentry;
+  }
+
+  /** Takes the dentry out of the index and frees it. It must have no inode. */
+  remove(dentry: number): void {
+    this.#displace(dentry);
+    this.#dropName(this.get(dentry, D.name), this.nameLength(dentry));
+    this.set(dentry, D.next, this.#u32[WORD.dentryFree]!);
+    this.#u32[WORD.dentryFree] = dentry;
+    this.#u32[WORD.dentryCount]!--;
+  }
+
+  /** Gives a dentry another parent and name. False, and nothing changed, when there is no memory for the name. */
+  move(dentry: number, parent: number, position: number, length: number, hash: number): boolean {
+    const name = this.#storeName(position, length);
+    if (name === 0) return false;
+    this.#displace(dentry);
+    this.#dropName(this.get(dentry, D.name), this.nameLength(dentry));
+    this.set(dentry, D.name, name);
+    this.set(dentry, D.info, (this.get(dentry, D.info) & ~255) | length);
+    this.#place(dentry, parent, hash);
+    return true;
+  }
+
+  /** Makes `slot` the inode of a dentry. */
+  attach(dentry: number, slot: number): void {
+    this.set(dentry, D.inode, slot);
+    this.set(dentry, D.alias, this.#inodes.get(slot, F.dentry));
+    this.#inodes.set(slot, F.dentry, dentry);
+    this.#inodes.add(this.get(dentry, D.parent), F.liveChildren, 1);
+  }
+
+  detach(dentry: number): void {
+    const slot = this.get(dentry, D.inode);
+    let previous = 0;
+    for (let at = this.#inodes.get(slot, F.dentry); at !== dentry; at = this.get(at, D.alias)) previous = at;
+    const next = this.get(dentry, D.alias);
+    if (previous === 0) this.#inodes.set(slot, F.dentry, next);
+    else this.set(previous, D.alias, next);
+    this.set(dentry, D.inode, 0);
+    this.set(dentry, D.alias, 0);
+    this.#inodes.add(this.get(dentry, D.parent), F.liveChildren, -1);
+  }
+
+  #allocate(): number {
+    const u32 = this.#u32;
+    let dentry = u32[WORD.dentryFree]!;
+    if (dentry !== 0) u32[WORD.dentryFree] = this.get(dentry, D.next);
+    else {
+      dentry = u32[WORD.dentryBump]!;
+      if (dentry >= MAX_DENTRIES) return 0;
+      u32[WORD.dentryBump] = dentry + 1;
+    }
+    u32[WORD.dentryCount]!++;
+    return dentry;
+  }
+
+  /** Into the table and below the parent. */
+  #place(dentry: number, parent: number, hash: number): void {
+    const u32 = this.#u32;
+    const at = FIRST + dentry * FIELDS;
+    u32[at + D.parent] = parent;
+    u32[at + D.hash] = hash;
+    const bucket = BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
+    u32[at + D.next] = u32[bucket]!;
+    u32[bucket] = dentry;
+    const first = this.#inodes.get(parent, F.firstChild);
+    u32[at + D.nextSibling] = first;
+    u32[at + D.previousSibling] = 0;
+    if (first !== 0) this.set(first, D.previousSibling, dentry);
+    this.#inodes.set(parent, F.firstChild, dentry);
+    this.#inodes.add(parent, F.children, 1);
+    if (this.kind(dentry) === DT_DIR) this.#inodes.add(parent, F.subdirectories, 1);
+    if (u32[at + D.inode] !== 0) this.#inodes.add(parent, F.liveChildren, 1);
+    if (u32[WORD.dentryCount]! > u32[WORD.nameBuckets]! + u32[WORD.nameSplit]!)
+      splitBucket(u32, { base: BUCKETS, size: WORD.nameBuckets, split: WORD.nameSplit }, this.#chain);
+  }
+
+  #displace(dentry: number): void {
+    const u32 = this.#u32;
+    const hash = this.get(dentry, D.hash);
+    const parent = this.get(dentry, D.parent);
+    let at = BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
+    while (u32[at] !== dentry) at = FIRST + u32[at]! * FIELDS + D.next;
+    u32[at] = this.get(dentry, D.next);
+    const next = this.get(dentry, D.nextSibling);
+    const previous = this.get(dentry, D.previousSibling);
+    if (previous === 0) this.#inodes.set(parent, F.firstChild, next);
+    else this.set(previous, D.nextSibling, next);
+    if (next !== 0) this.set(next, D.previousSibling, previous);
+    this.#inodes.add(parent, F.children, -1);
+    if (this.kind(dentry) === DT_DIR) this.#inodes.add(parent, F.subdirectories, -1);
+    if (this.get(dentry, D.inode) !== 0) this.#inodes.add(parent, F.liveChildren, -1);
+  }
+
+  readonly #chain = {
+    hash: (dentry: number) => this.get(dentry, D.hash),
+    next: (dentry: number) => this.get(dentry, D.next),
+    setNext: (dentry: number, next: number) => this.set(dentry, D.next, next),
+  };
+
+  #sameBytes(a: number, b: number, length: number): boolean {
+    const u8 = this.#u8;
+    for (let i = 0; i < length; i++) if (u8[a + i] !== u8[b + i]) return false;
+    return true;
+  }
+
+  #storeName(position: number, length: number): number {
+    const u32 = this.#u32;
+    const grains = (length + NAME_GRAIN) >>> 4;
+    let name = u32[WORD.nameFree + grains]!;
+    if (name !== 0) u32[WORD.nameFree + grains] = u32[name / 4]!;
+    else {
+      name = u32[WORD.nameBump]!;
+      if (name + grains * NAME_GRAIN > NAMES_END) return 0;
+      u32[WORD.nameBump] = name + grains * NAME_GRAIN;
+    }
+    this.#u8.copyWithin(name, position, position + length);
+    this.#u8[name + length] = 0;
+    return name;
+  }
+
+  #dropName(name: number, length: number): void {
+    const grains = (length + NAME_GRAIN) >>> 4;
+    this.#u32[name / 4] = this.#u32[WORD.nameFree + grains]!;
+    this.#u32[WORD.nameFree + grains] = name;
+  }
+}

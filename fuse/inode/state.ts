@@ -1,0 +1,194 @@
+/**
+ * The state memory: everything that the threads of a server share and that a later process can take over, in one memfd.
+ * Fixed sections, reserved in full but backed by memory only where touched; all positions below 2^31 so that V8 keeps
+ * them as small integers. Layout (bytes):
+ *
+ *   header      counters, locks, free lists (HEADER_BYTES)
+ *   threads     per reader: request buffer, reply buffer, scratch (THREAD_BYTES each)
+ *   inodes      records of INODE_BYTES (inode-table.ts)
+ *   dentries    records of DENTRY_BYTES (name-index.ts)
+ *   handles     records of HANDLE_BYTES (handle-table.ts)
+ *   buckets     two hash tables that grow by linear hashing
+ *   names       NUL-terminated names in multiples of 16 bytes
+ *
+ * Locks: `lock()` guards all tables; held for memory work only, never across a system call. Stripe locks (`lockInode`) may be
+ * held across system calls and are taken before the table lock, never after, and one at a time.
+ */
+import * as libc from '../sys/libc.ts';
+
+const MAGIC = 0x55434653;
+const VERSION = 1;
+
+const MIB = 1 << 20;
+export const MAX_READERS = 16;
+export const REQUEST_BYTES = MIB + 64 * 1024;
+export const REPLY_BYTES = MIB + 64 * 1024;
+export const SCRATCH_BYTES = 320 * 1024;
+const THREAD_BYTES = REQUEST_BYTES + REPLY_BYTES + SCRATCH_BYTES;
+
+export const INODE_BYTES = 64;
+export const DENTRY_BYTES = 48;
+export const HANDLE_BYTES = 32;
+/** Named maxima: beyond them requests fail with ENOMEM or ENFILE, and nothing is forgotten that the kernel still knows. */
+export const MAX_INODES = 8_000_000;
+export const MAX_DENTRIES = 12_000_000;
+export const MAX_HANDLES = 1_000_000;
+const MAX_BUCKETS = 1 << 23;
+const NAME_BYTES = 600 * MIB;
+
+const HEADER_BYTES = 64 * 1024;
+const THREADS_AT = HEADER_BYTES;
+export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
+export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
+export const HANDLES_AT = DENTRIES_AT + MAX_DENTRIES * DENTRY_BYTES;
+export const NAME_BUCKETS_AT = HANDLES_AT + MAX_HANDLES * HANDLE_BYTES;
+export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
+export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
+export const NAMES_END = NAMES_AT + NAME_BYTES;
+const TOTAL_BYTES = NAMES_END;
+
+/** Header words: indices into the u32 view. */
+export const WORD = {
+  magic: 0,
+  version: 1,
+  tableLock: 2,
+  inodeBump: 3,
+  inodeFree: 4,
+  inodeCount: 5,
+  dentryBump: 6,
+  dentryFree: 7,
+  dentryCount: 8,
+  nameBump: 9,
+  nameBuckets: 10,
+  nameSplit: 11,
+  linkBuckets: 12,
+  linkSplit: 13,
+  linkCount: 14,
+  handleBump: 15,
+  handleFree: 16,
+  handleCount: 17,
+  listingStamp: 18,
+  backingHand: 19,
+  evictHand: 20,
+  namespaceStarted: 21,
+  namespaceFinished: 22,
+  initialised: 23,
+  initFlags: 24,
+  initFlags2: 25,
+  generation: 26,
+  backingCount: 27,
+  requests: 28,
+  /** 17 free lists of names, by size in 16 bytes. */
+  nameFree: 32,
+  stripes: 256,
+  backingRing: 1024,
+} as const;
+const STRIPES = 256;
+/** How many backing ids of closed files are kept for their next open. */
+export const BACKING_RING = 2048;
+
+const SPINS_BEFORE_YIELD = 100;
+
+export class State {
+  readonly fd: number;
+  /** Address of the first byte in this process. */
+  readonly base: number;
+  readonly u8: Uint8Array;
+  readonly u32: Uint32Array;
+  readonly i32: Int32Array;
+
+  /** Who holds a lock: this thread's number + 1. */
+  readonly #owner: number;
+
+  private constructor(fd: number, thread: number) {
+    this.#owner = thread + 1;
+    const address = libc.mmapShared(fd, TOTAL_BYTES);
+    if (address < 0) throw new Error(`cannot map the state memory of ${TOTAL_BYTES} bytes: errno ${-address}`);
+    this.fd = fd;
+    this.base = address;
+    const buffer = libc.viewOf(address, TOTAL_BYTES);
+    this.u8 = new Uint8Array(buffer);
+    this.u32 = new Uint32Array(buffer);
+    this.i32 = new Int32Array(buffer);
+  }
+
+  /** New, empty state memory. Record 0 of each table is never used: 0 means none. */
+  static create(thread: number): State {
+    const fd = libc.withCString('union-state', (name) => libc.memfdCreate(name, 1));
+    if (fd < 0) throw new Error(`cannot create the state memory: errno ${-fd}`);
+    ftruncate(fd);
+    const state = new State(fd, thread);
+    const { u32 } = state;
+    u32[WORD.inodeBump] = u32[WORD.dentryBump] = u32[WORD.handleBump] = 1;
+    u32[WORD.nameBump] = NAMES_AT;
+    u32[WORD.nameBuckets] = u32[WORD.linkBuckets] = 1024;
+    u32[WORD.version] = VERSION;
+    u32[WORD.magic] = MAGIC;
+    return state;
+  }
+
+  /** The state memory behind a descriptor, in another thread or process. */
+  static attach(fd: number, thread: number): State {
+    const state = new State(fd, thread);
+    if (state.u32[WORD.magic] !== MAGIC) throw new Error('descriptor is not state memory of a union');
+    if (state.u32[WORD.version] !== VERSION)
+      throw new Error(`state memory has version ${state.u32[WORD.version]}, this program reads ${VERSION}`);
+    return state;
+  }
+
+  lock(): void {
+    this.#acquire(WORD.tableLock);
+  }
+
+  unlock(): void {
+    Atomics.store(this.i32, WORD.tableLock, 0);
+  }
+
+  /** Serialises open, release and truncation of one inode among threads. */
+  lockInode(slot: number): void {
+    this.#acquire(WORD.stripes + (slot % STRIPES));
+  }
+
+  unlockInode(slot: number): void {
+    Atomics.store(this.i32, WORD.stripes + (slot % STRIPES), 0);
+  }
+
+  /** After an exception: gives up whatever lock this thread still holds. */
+  releaseOwnLocks(): void {
+    const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
+    release(WORD.tableLock);
+    for (let stripe = 0; stripe < STRIPES; stripe++) release(WORD.stripes + stripe);
+  }
+
+  #acquire(word: number): void {
+    for (let spins = 0; Atomics.compareExchange(this.i32, word, 0, this.#owner) !== 0; spins++)
+      if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
+  }
+
+  /** Positions of one reader's buffers. Each is 8-byte aligned. */
+  threadArea(thread: number): { request: number; reply: number; scratch: number } {
+    const request = THREADS_AT + thread * THREAD_BYTES;
+    return { request, reply: request + REQUEST_BYTES, scratch: request + REQUEST_BYTES + REPLY_BYTES };
+  }
+
+  /** Callers bracket a change of names on the branches, so that readers can tell that a name they used was stable. */
+  namespaceBegin(): void {
+    Atomics.add(this.i32, WORD.namespaceStarted, 1);
+  }
+
+  namespaceEnd(): void {
+    Atomics.add(this.i32, WORD.namespaceFinished, 1);
+  }
+
+  /** A stamp if no name is being changed just now, else -1. */
+  namespaceStamp(): number {
+    const finished = Atomics.load(this.i32, WORD.namespaceFinished);
+    const started = Atomics.load(this.i32, WORD.namespaceStarted);
+    return started === finished ? started >>> 0 : -1;
+  }
+}
+
+function ftruncate(fd: number): void {
+  const result = libc.ftruncate(fd, TOTAL_BYTES);
+  if (result < 0) throw new Error(`cannot size the state memory: errno ${-result}`);
+}

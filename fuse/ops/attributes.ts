@@ -1,0 +1,190 @@
+/** GETATTR, STATX, SETATTR, READLINK, STATFS. */
+import { HANDLE, H } from '../inode/handle-table.ts';
+import { F, INODE } from '../inode/inode-table.ts';
+import { ATTR_OUT, FATTR, SETATTR_IN, STATX, STATX_OUT } from '../protocol/abi.ts';
+import { writeAttrOut, writeStatxOut } from '../protocol/attributes.ts';
+import * as libc from '../sys/libc.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  DT_DIR,
+  EROFS,
+  O_CLOEXEC,
+  O_WRONLY,
+  S_ISGID,
+  S_ISUID,
+  S_IXGRP,
+  UTIME_NOW,
+  UTIME_OMIT,
+} from '../sys/constants.ts';
+import { type Context, firstBranch, nextBranch } from './context.ts';
+import { attrTtl } from './lookup.ts';
+import { openLower } from './lower-file.ts';
+import { writeText } from './scratch.ts';
+import { statInode } from './tree.ts';
+
+export function getattr(context: Context): number {
+  return answerAttributes(context, context.slot);
+}
+
+function answerAttributes(context: Context, slot: number): number {
+  const { inodes } = context;
+  const result = statInode(context, slot);
+  if (result < 0) return result;
+  const ttl = attrTtl(context, slot);
+  writeAttrOut(context.u32, context.out, context.stat, inodes.get(slot, F.inoLow), inodes.get(slot, F.inoHigh), ttl);
+  return ATTR_OUT.size;
+}
+
+export function statx(context: Context): number {
+  const { slot, inodes } = context;
+  const result = statInode(context, slot);
+  if (result < 0) return result;
+  const ttl = attrTtl(context, slot);
+  writeStatxOut(context.u32, context.out, context.stat, inodes.get(slot, F.inoLow), inodes.get(slot, F.inoHigh), ttl);
+  return STATX_OUT.size;
+}
+
+export function setattr(context: Context): number {
+  const { slot, inodes } = context;
+  const valid = context.in32(SETATTR_IN.valid);
+  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) {
+    const result = setOn(context, slot, context.branchOf(slot), valid);
+    return result < 0 ? result : answerAttributes(context, slot);
+  }
+  const low = inodes.get(slot, F.maskLow);
+  const high = inodes.get(slot, F.maskHigh);
+  // The copy that shows goes first: if it refuses, nothing has changed.
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    if (context.branches[branch]!.mode === 'RO' && branch !== firstBranch(low, high)) continue;
+    const result = setOn(context, slot, branch, valid);
+    if (result < 0) return result;
+  }
+  return answerAttributes(context, slot);
+}
+
+function setOn(context: Context, slot: number, branch: number, valid: number): number {
+  if (context.branches[branch]!.mode === 'RO' || context.config.readOnly) return -EROFS;
+  let result = 0;
+  if ((valid & FATTR.SIZE) !== 0) result = truncate(context, slot, branch);
+  if (result === 0 && (valid & (FATTR.UID | FATTR.GID)) !== 0) result = changeOwner(context, slot, branch, valid);
+  if (result === 0 && (valid & FATTR.MODE) !== 0) result = changeMode(context, slot, branch, context.in32(SETATTR_IN.mode) & 0o7777);
+  else if (result === 0 && (valid & FATTR.KILL_SUIDGID) !== 0) result = killPrivileges(context, slot);
+  if (result === 0 && (valid & (FATTR.ATIME | FATTR.MTIME)) !== 0) result = changeTimes(context, slot, branch, valid);
+  return result;
+}
+
+function truncate(context: Context, slot: number, branch: number): number {
+  const size = context.in64(SETATTR_IN.size);
+  const handle = (context.in32(SETATTR_IN.valid) & FATTR.FH) !== 0 ? context.in32(SETATTR_IN.handle) : 0;
+  if (handle !== 0 && context.handles.isUsed(handle) && (context.handles.get(handle, H.flags) & HANDLE.writable) !== 0) {
+    const open = context.handles.descriptor(handle);
+    if (open >= 0) return libc.ftruncate(open, size);
+  }
+  const descriptor = openLower(context, slot, branch, O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) return descriptor;
+  const result = libc.ftruncate(descriptor, size);
+  libc.close(descriptor);
+  return result;
+}
+
+function changeOwner(context: Context, slot: number, branch: number, valid: number): number {
+  const located = context.locate(slot, branch);
+  if (located < 0) return located;
+  const uid = (valid & FATTR.UID) !== 0 ? context.in32(SETATTR_IN.uid) : 0xffffffff;
+  const gid = (valid & FATTR.GID) !== 0 ? context.in32(SETATTR_IN.gid) : 0xffffffff;
+  return libc.fchownat(context.atDescriptor, context.atName, uid, gid, context.atFlags);
+}
+
+/** chmod of a name without following links: through an O_PATH descriptor, as older kernels have no flag for it. */
+export function changeMode(context: Context, slot: number, branch: number, mode: number): number {
+  const descriptor = openLower(context, slot, branch, 'path');
+  if (descriptor < 0) return descriptor;
+  const path = writeText(context, context.path, `/proc/self/fd/${descriptor}`);
+  const result = libc.chmod(context.base + path, mode);
+  libc.close(descriptor);
+  if (result === 0 && context.inodes.kind(slot) !== DT_DIR && (mode & (S_ISUID | S_ISGID)) !== 0)
+    context.inodes.setFlag(slot, INODE.privileged);
+  return result;
+}
+
+function changeTimes(context: Context, slot: number, branch: number, valid: number): number {
+  const located = context.locate(slot, branch);
+  if (located < 0) return located;
+  const { u32, argument } = context;
+  putTime(context, argument, { set: valid & FATTR.ATIME, now: valid & FATTR.ATIME_NOW, at: SETATTR_IN.atime, ns: SETATTR_IN.atimeNs });
+  putTime(context, argument + 16, { set: valid & FATTR.MTIME, now: valid & FATTR.MTIME_NOW, at: SETATTR_IN.mtime, ns: SETATTR_IN.mtimeNs });
+  u32[(argument + 12) >>> 2] = u32[(argument + 28) >>> 2] = 0;
+  if (context.atFlags === AT_EMPTY_PATH) {
+    const path = writeText(context, context.path, `/proc/self/fd/${context.atDescriptor}`);
+    return libc.utimensat(AT_FDCWD, context.base + path, context.base + argument, 0);
+  }
+  return libc.utimensat(context.atDescriptor, context.atName, context.base + argument, AT_SYMLINK_NOFOLLOW);
+}
+
+/** struct timespec at `to`. */
+function putTime(context: Context, to: number, time: { set: number; now: number; at: number; ns: number }): void {
+  const { u32 } = context;
+  u32[to >>> 2] = context.in32(time.at);
+  u32[(to >>> 2) + 1] = context.in32(time.at + 4);
+  u32[(to >>> 2) + 2] = time.set === 0 ? UTIME_OMIT : time.now !== 0 ? UTIME_NOW : context.in32(time.ns);
+}
+
+/** Clears set-id bits and capabilities, as the kernel does when somebody without privilege writes to a file. */
+export function killPrivileges(context: Context, slot: number): number {
+  const { inodes } = context;
+  const branch = context.branchOf(slot);
+  let result = context.statCopy(slot, branch, context.stat2);
+  if (result < 0) return result;
+  const mode = context.u32[(context.stat2 + STATX.mode) >>> 2]! & 0o7777;
+  // The set-group-id bit without group execution means mandatory locking, not privilege.
+  const cleared = mode & ~S_ISUID & ~((mode & S_IXGRP) !== 0 ? S_ISGID : 0);
+  if (cleared !== mode) result = changeMode(context, slot, branch, cleared);
+  if (result < 0) return result;
+  removeCapabilities(context, slot, branch);
+  inodes.clearFlag(slot, INODE.privileged);
+  return 0;
+}
+
+function removeCapabilities(context: Context, slot: number, branch: number): void {
+  const descriptor = openLower(context, slot, branch, 'path');
+  if (descriptor < 0) return;
+  const path = context.base + writeText(context, context.path, `/proc/self/fd/${descriptor}`);
+  libc.removexattr(path, context.base + writeText(context, context.path + 64, 'security.capability'));
+  libc.close(descriptor);
+}
+
+export function readlink(context: Context): number {
+  const { slot } = context;
+  const result = context.locate(slot, context.branchOf(slot));
+  if (result < 0) return result;
+  return libc.readlinkat(context.atDescriptor, context.atName, context.base + context.out, 4096);
+}
+
+/** Distinct lower filesystems once each; available is what a create could use. */
+export function statfs(context: Context): number {
+  const BLOCK = 4096;
+  const seen = new Set<string>();
+  let [total, free, available, files, freeFiles] = [0, 0, 0, 0, 0];
+  context.space.refresh();
+  for (const row of context.space.rows()) {
+    if (!row.answers || seen.has(row.filesystem)) continue;
+    seen.add(row.filesystem);
+    total += row.totalBytes;
+    free += row.freeBytes;
+    files += row.files;
+    freeFiles += row.freeFiles;
+    if (row.mode === 'RW' && !row.readOnlyFilesystem && row.availableBytes >= row.minFreeSpaceBytes) available += row.availableBytes;
+  }
+  context.u32.fill(0, context.out >>> 2, (context.out + 80) >>> 2);
+  context.out64(0, Math.floor(total / BLOCK));
+  context.out64(8, Math.floor(free / BLOCK));
+  context.out64(16, Math.floor(available / BLOCK));
+  context.out64(24, files);
+  context.out64(32, freeFiles);
+  context.out32(40, BLOCK);
+  context.out32(44, 255);
+  context.out32(48, BLOCK);
+  return 80;
+}

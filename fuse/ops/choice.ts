@@ -1,0 +1,78 @@
+/**
+ * Choosing the branch of a new name: asks the create policy, remembers the branches that answered ENOSPC, and makes the parent
+ * directory there. Reused for every create of a thread.
+ */
+import { F, ROOT } from '../inode/inode-table.ts';
+import { D } from '../inode/name-index.ts';
+import type { BranchSet, ParentPresence } from '../policy/facts.ts';
+import { EDQUOT, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
+import type { Context } from './context.ts';
+import { makeDirectoryOn } from './parents.ts';
+
+export class Choice {
+  readonly #context: Context;
+  #parent = 0;
+  #triedLow = 0;
+  #triedHigh = 0;
+  #error = 0;
+  readonly #tried: BranchSet;
+  readonly #presence: ParentPresence;
+
+  constructor(context: Context) {
+    this.#context = context;
+    this.#tried = { has: (branch) => (((branch < 32 ? this.#triedLow : this.#triedHigh) >>> (branch & 31)) & 1) === 1 };
+    const choice = this;
+    this.#presence = {
+      get levels() {
+        return choice.#depth();
+      },
+      has: (level, branch) => choice.#ancestorOn(level, branch),
+    };
+  }
+
+  begin(parent: number): void {
+    this.#parent = parent;
+    this.#triedLow = this.#triedHigh = this.#error = 0;
+  }
+
+  /**
+   * The next branch to try; the parent exists on it when this returns. A negated errno when there is none left: the last
+   * real error, or the policy's reason.
+   */
+  next(): number {
+    const context = this.#context;
+    for (;;) {
+      const branch = context.policy(context.space.facts(), this.#presence, this.#tried, Math.random);
+      if (branch < 0) return this.#error !== 0 ? this.#error : branch;
+      if (context.inodes.onBranch(this.#parent, branch)) return branch;
+      const result = makeDirectoryOn(context, this.#parent, branch);
+      if (result >= 0) return branch;
+      if (!this.failed(branch, result)) return result;
+    }
+  }
+
+  /** Whether `error` says only that this branch will not do, so that the next may be tried. */
+  failed(branch: number, error: number): boolean {
+    if (branch < 32) this.#triedLow |= 1 << branch;
+    else this.#triedHigh |= 1 << (branch - 32);
+    // ENOTDIR: a hidden file stands where the parent would have to be made.
+    if (error !== -ENOSPC && error !== -EDQUOT && error !== -EROFS && error !== -ENOTDIR) return false;
+    if (this.#error === 0 || error === -ENOSPC || error === -EDQUOT) this.#error = error;
+    return true;
+  }
+
+  /** Levels from the parent up to the root, both counted. */
+  #depth(): number {
+    const { inodes, names } = this.#context;
+    let levels = 1;
+    for (let slot = this.#parent; slot !== ROOT && slot !== 0; slot = names.get(inodes.get(slot, F.dentry), D.parent)) levels++;
+    return levels;
+  }
+
+  #ancestorOn(level: number, branch: number): boolean {
+    const { inodes, names } = this.#context;
+    let slot = this.#parent;
+    for (let up = 0; up < level && slot !== ROOT; up++) slot = names.get(inodes.get(slot, F.dentry), D.parent);
+    return inodes.onBranch(slot, branch);
+  }
+}

@@ -1,0 +1,35 @@
+/** Copies owner, mode, extended attributes and times from one directory to another, both behind O_PATH descriptors. */
+import { STATX } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import { AT_EMPTY_PATH, EOPNOTSUPP, EPERM } from '../sys/constants.ts';
+import type { Context } from './context.ts';
+import { setTimes, writeText } from './scratch.ts';
+
+/** `stat` is the position of the source's struct statx. Answers 0 or a negated errno. */
+export function copyAttributes(context: Context, from: number, to: number, stat: number): number {
+  const { u32, base } = context;
+  const source = base + writeText(context, context.path + 512, `/proc/self/fd/${from}`);
+  const target = base + writeText(context, context.path + 1024, `/proc/self/fd/${to}`);
+  const word = (field: number) => u32[(stat + field) >>> 2]!;
+  let result = libc.fchownat(to, base + context.emptyName, word(STATX.uid), word(STATX.gid), AT_EMPTY_PATH);
+  if (result < 0) return result;
+  result = libc.chmod(target, word(STATX.mode) & 0o7777);
+  if (result < 0) return result;
+  result = copyXattrs(context, source, target);
+  return result < 0 ? result : setTimes(context, to, stat);
+}
+
+function copyXattrs(context: Context, source: number, target: number): number {
+  const { base } = context;
+  const size = libc.listxattr(source, base + context.chunk, 64 * 1024);
+  if (size === -EOPNOTSUPP) return 0;
+  if (size < 0) return size;
+  for (let at = context.chunk; at < context.chunk + size; at += context.lengthAt(at) + 1) {
+    const length = libc.getxattr(source, base + at, base + context.value, 64 * 1024);
+    if (length < 0) return length;
+    const result = libc.setxattr(target, base + at, base + context.value, length, 0);
+    // Attributes that only the lower filesystem may set (security labels, encryption) are its own business.
+    if (result < 0 && result !== -EOPNOTSUPP && result !== -EPERM) return result;
+  }
+  return 0;
+}

@@ -1,0 +1,148 @@
+/** CREATE and TMPFILE: a new regular file, open. */
+import { F, INODE } from '../inode/inode-table.ts';
+import { ENTRY, INIT2, STATX } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  DT_REG,
+  EACCES,
+  ENAMETOOLONG,
+  ENOMEM,
+  EROFS,
+  O_ACCMODE,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  O_TMPFILE,
+  STATX_WANTED,
+} from '../sys/constants.ts';
+import type { Context } from './context.ts';
+import { numberInode } from './inode-number.ts';
+import { NAME_MAX, putEntry } from './lookup.ts';
+import { putOpen, registerBacking } from './open.ts';
+import { writeText } from './scratch.ts';
+import { enterNew, forget } from './tree.ts';
+
+/** fuse_create_in: flags, mode, umask, open_flags, name. */
+const CREATE_IN = { flags: 0, mode: 4, umask: 8, name: 16 } as const;
+
+export function create(context: Context): number {
+  if (context.config.readOnly) return -EROFS;
+  const parent = context.slot;
+  const name = context.body + CREATE_IN.name;
+  const length = context.lengthAt(name);
+  if (length > NAME_MAX) return -ENAMETOOLONG;
+  if (context.isReserved(parent, name, length)) return -EACCES;
+  const flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW;
+  const { choice, base } = context;
+  choice.begin(parent);
+  for (;;) {
+    const branch = choice.next();
+    if (branch < 0) return branch;
+    const directory = context.directories.descriptor(parent, branch);
+    if (directory < 0) return directory;
+    context.actAsCaller(context.in32(CREATE_IN.umask));
+    const descriptor = libc.openat(directory, base + name, flags, context.in32(CREATE_IN.mode) & 0o7777);
+    if (descriptor >= 0) return enterCreated(context, { branch, descriptor, parent, name, length });
+    if (!choice.failed(branch, descriptor)) return descriptor;
+  }
+}
+
+interface Created {
+  readonly branch: number;
+  readonly descriptor: number;
+  readonly parent: number;
+  readonly name: number;
+  readonly length: number;
+}
+
+function enterCreated(context: Context, { branch, descriptor, parent, name, length }: Created): number {
+  let slot = statDescriptor(context, descriptor);
+  if (slot === 0) slot = enterNew(context, parent, name, length, branch);
+  if (slot < 0) {
+    libc.close(descriptor);
+    return slot;
+  }
+  return answerCreated(context, slot, descriptor);
+}
+
+/** Attributes of an open file into `stat`. */
+function statDescriptor(context: Context, descriptor: number): number {
+  const { base, emptyName, stat } = context;
+  return libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+}
+
+/** Entry and open reply for a new file; `descriptor` becomes the handle's or is closed. */
+function answerCreated(context: Context, slot: number, descriptor: number): number {
+  const { inodes } = context;
+  const writable = (context.in32(CREATE_IN.flags) & O_ACCMODE) !== O_RDONLY;
+  let backing = 0;
+  // Nothing to clear on a new file unless it was made with set-id bits.
+  inodes.setFlag(slot, INODE.capabilitiesKnown);
+  if (context.config.passthrough && context.negotiated2(INIT2.PASSTHROUGH) && !inodes.has(slot, INODE.privileged))
+    backing = Math.max(0, registerBacking(context, descriptor));
+  if (backing !== 0) {
+    inodes.set(slot, F.backing, backing);
+    libc.close(descriptor);
+  } else inodes.setFlag(slot, INODE.proxied);
+  const opened = putOpen(context, context.out + ENTRY.size, slot, { writable, descriptor: backing !== 0 ? -1 : descriptor, backing });
+  if (opened < 0) {
+    forget(context, slot, 1);
+    return opened;
+  }
+  putEntry(context, context.out, slot);
+  return ENTRY.size + opened;
+}
+
+/** An unnamed file in the parent's filesystem. It is reached by its pinned descriptor until LINK gives it a name. */
+export function tmpfile(context: Context): number {
+  if (context.config.readOnly) return -EROFS;
+  const { base, choice, slot: parent } = context;
+  choice.begin(parent);
+  for (;;) {
+    const branch = choice.next();
+    if (branch < 0) return branch;
+    const directory = context.directories.descriptor(parent, branch);
+    if (directory < 0) return directory;
+    context.actAsCaller(context.in32(CREATE_IN.umask));
+    const dot = base + writeText(context, context.path, '.');
+    const descriptor = libc.openat(directory, dot, O_TMPFILE | O_RDWR | O_CLOEXEC, context.in32(CREATE_IN.mode) & 0o7777);
+    if (descriptor < 0) {
+      if (choice.failed(branch, descriptor)) continue;
+      return descriptor;
+    }
+    const path = base + writeText(context, context.path, `/proc/self/fd/${descriptor}`);
+    const pinned = libc.openat(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
+    const failed = pinned < 0 ? pinned : statDescriptor(context, descriptor);
+    const slot = failed < 0 ? failed : unnamedInode(context, branch, pinned);
+    if (slot < 0) {
+      libc.close(descriptor);
+      if (pinned >= 0) libc.close(pinned);
+      return slot;
+    }
+    return answerCreated(context, slot, descriptor);
+  }
+}
+
+function unnamedInode(context: Context, branch: number, pinned: number): number {
+  const { inodes, state, u32, stat } = context;
+  state.lock();
+  const slot = inodes.allocate(DT_REG);
+  if (slot !== 0) {
+    const word = (stat + STATX.ino) >>> 2;
+    inodes.set(slot, F.branch, branch);
+    inodes.set(slot, F.lowerLow, u32[word]!);
+    inodes.set(slot, F.lowerHigh, u32[word + 1]!);
+    inodes.set(slot, F.pinned, pinned + 1);
+    inodes.set(slot, F.lookups, 1);
+    inodes.setFlag(slot, INODE.unlinked);
+    numberInode(context, slot, branch, stat);
+  }
+  state.unlock();
+  return slot === 0 ? -ENOMEM : slot;
+}

@@ -1,0 +1,129 @@
+/** READ, WRITE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE, FLUSH: data of files, where the kernel does not go past us. */
+import { HANDLE, H } from '../inode/handle-table.ts';
+import { F, INODE } from '../inode/inode-table.ts';
+import { WRITE_KILL_SUIDGID } from '../protocol/abi.ts';
+import { REPLY_BYTES } from '../inode/state.ts';
+import * as libc from '../sys/libc.ts';
+import { DT_REG, EBADF, EINVAL, ENOSYS, O_CLOEXEC, O_RDONLY, O_RDWR } from '../sys/constants.ts';
+import { killPrivileges } from './attributes.ts';
+import type { Context } from './context.ts';
+import { openLower } from './lower-file.ts';
+
+/** A write request's data follows fuse_write_in. */
+const WRITE_DATA = 40;
+
+/**
+ * The lower descriptor of a handle. Passthrough handles have none: one is opened for this operation alone, remembered in
+ * `context.temporary`, and closed by `done`.
+ */
+function descriptorOf(context: Context, handle: number): number {
+  context.temporary = -1;
+  const { handles } = context;
+  if (!handles.isUsed(handle)) return -EBADF;
+  const open = handles.descriptor(handle);
+  if (open >= 0) return open;
+  const slot = handles.slot(handle);
+  if (context.inodes.kind(slot) !== DT_REG) return -EINVAL;
+  const writable = (handles.get(handle, H.flags) & HANDLE.writable) !== 0;
+  context.temporary = openLower(context, slot, context.branchOf(slot), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  return context.temporary;
+}
+
+function done(context: Context, result: number): number {
+  if (context.temporary >= 0) libc.close(context.temporary);
+  context.temporary = -1;
+  return result;
+}
+
+export function read(context: Context): number {
+  const descriptor = descriptorOf(context, context.in32(0));
+  if (descriptor < 0) return descriptor;
+  const size = Math.min(context.in32(16), REPLY_BYTES - 4096);
+  return done(context, libc.pread(descriptor, context.base + context.out, size, context.in64(8)));
+}
+
+export function write(context: Context): number {
+  const handle = context.in32(0);
+  const descriptor = descriptorOf(context, handle);
+  if (descriptor < 0) return descriptor;
+  const slot = context.handles.slot(handle);
+  if ((context.in32(20) & WRITE_KILL_SUIDGID) !== 0 && context.inodes.has(slot, INODE.privileged)) killPrivileges(context, slot);
+  const written = libc.pwrite(descriptor, context.base + context.body + WRITE_DATA, context.in32(16), context.in64(8));
+  if (written < 0) return done(context, written);
+  context.out32(0, written);
+  context.out32(4, 0);
+  return done(context, 8);
+}
+
+/** Nothing is held back here, so nothing is flushed: the kernel does not ask again. */
+export function flush(): number {
+  return -ENOSYS;
+}
+
+/** fuse_fsync_in: fh, flags; bit 0 means data only. */
+export function fsync(context: Context): number {
+  const descriptor = descriptorOf(context, context.in32(0));
+  if (descriptor < 0) return descriptor;
+  return done(context, (context.in32(8) & 1) !== 0 ? libc.fdatasync(descriptor) : libc.fsync(descriptor));
+}
+
+/** fuse_fallocate_in: fh, offset, length, mode. */
+export function fallocate(context: Context): number {
+  const descriptor = descriptorOf(context, context.in32(0));
+  if (descriptor < 0) return descriptor;
+  return done(context, libc.fallocate(descriptor, context.in32(24), context.inSigned64(8), context.inSigned64(16)));
+}
+
+/** fuse_lseek_in: fh, offset, whence: SEEK_DATA and SEEK_HOLE only. */
+export function lseek(context: Context): number {
+  const descriptor = descriptorOf(context, context.in32(0));
+  if (descriptor < 0) return descriptor;
+  const offset = libc.lseek(descriptor, context.inSigned64(8), context.in32(16));
+  if (offset < 0) return done(context, offset);
+  context.out64(0, offset);
+  return done(context, 8);
+}
+
+/** fuse_copy_file_range_in: fh_in, off_in, nodeid_out, fh_out, off_out, len, flags. */
+export function copyFileRange(context: Context): number {
+  const { argument, base, u32 } = context;
+  const source = descriptorOf(context, context.in32(0));
+  if (source < 0) return source;
+  const opened = context.temporary;
+  const target = descriptorOf(context, context.in32(24));
+  if (target >= 0) {
+    u32.copyWithin(argument >>> 2, (context.body + 8) >>> 2, (context.body + 16) >>> 2);
+    u32.copyWithin((argument >>> 2) + 2, (context.body + 32) >>> 2, (context.body + 40) >>> 2);
+  }
+  const copied =
+    target < 0
+      ? target
+      : libc.copyFileRange(source, base + argument, target, base + argument + 8, Math.min(context.in64(40), 1 << 30), 0);
+  if (opened >= 0) libc.close(opened);
+  if (copied < 0) return done(context, copied);
+  context.out32(0, copied);
+  context.out32(4, 0);
+  return done(context, 8);
+}
+
+/** Every directory copy, then the branches' own logs with it. */
+export function fsyncDirectory(context: Context): number {
+  const { slot, inodes, branches } = context;
+  for (const branch of branches) {
+    if (!inodes.onBranch(slot, branch.index) || inodes.get(slot, F.pinned) !== 0) continue;
+    const descriptor = openLower(context, slot, branch.index, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return descriptor;
+    const result = libc.fsync(descriptor);
+    libc.close(descriptor);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+export function syncfs(context: Context): number {
+  for (const { root } of context.branches) {
+    const result = libc.syncfs(root);
+    if (result < 0 && result !== -EBADF) return result;
+  }
+  return 0;
+}

@@ -1,0 +1,221 @@
+/**
+ * Reading a merged directory from its branches. What is read goes into the name index: once all branches were read, the
+ * directory is complete there, and names that it does not have cost nothing.
+ */
+import { F, INODE } from '../inode/inode-table.ts';
+import { D, hashNameAt } from '../inode/name-index.ts';
+import { DIRENT, direntBytes } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import { DT_DIR, DT_UNKNOWN, ENOMEM, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
+import { type Context, firstBranch, nextBranch } from './context.ts';
+import { inoHigh, kindAt } from './inode-number.ts';
+
+const RAW_BYTES = 64 * 1024;
+const CHUNK_BYTES = 60 * 1024;
+
+/** struct linux_dirent64. */
+const RAW = { ino: 0, length: 16, type: 18, name: 19 } as const;
+
+/** Where a listing's entries go: fuse_dirent records in memory of the process. */
+export class Listing {
+  address = 0;
+  length = 0;
+  #capacity = 0;
+
+  append(context: Context, bytes: number): boolean {
+    if (this.length + bytes > this.#capacity) {
+      const capacity = Math.max(this.#capacity * 2, this.length + bytes);
+      const grown = libc.malloc(capacity);
+      if (grown === 0) return false;
+      if (this.address !== 0) {
+        libc.memcpy(grown, this.address, this.length);
+        libc.free(this.address);
+      }
+      this.address = grown;
+      this.#capacity = capacity;
+    }
+    libc.memcpy(this.address + this.length, context.base + context.chunk, bytes);
+    this.length += bytes;
+    return true;
+  }
+}
+
+/** Enters all names of a directory into the name index. Answers 0 or a negated errno. */
+export function learnDirectory(context: Context, slot: number): number {
+  return new Reader(context, slot, undefined).read();
+}
+
+/** The same, and answers the entries. A negated errno when a branch cannot be read. */
+export function listDirectory(context: Context, slot: number): Listing | number {
+  const listing = new Listing();
+  const result = new Reader(context, slot, listing).read();
+  if (result === 0) return listing;
+  if (listing.address !== 0) libc.free(listing.address);
+  return result;
+}
+
+class Reader {
+  readonly #context: Context;
+  readonly #slot: number;
+  readonly #listing: Listing | undefined;
+  readonly #severalBranches: boolean;
+  /** Names seen, where the index cannot tell: with other writers on the branches, or when it is full. */
+  readonly #seen = new Set<string>();
+  #indexing: boolean;
+  #filled = 0;
+
+  constructor(context: Context, slot: number, listing: Listing | undefined) {
+    this.#context = context;
+    this.#slot = slot;
+    this.#listing = listing;
+    this.#indexing = context.exclusive;
+    const low = context.inodes.get(slot, F.maskLow);
+    const high = context.inodes.get(slot, F.maskHigh);
+    this.#severalBranches = nextBranch(low, high, firstBranch(low, high) + 1) >= 0;
+  }
+
+  read(): number {
+    const { inodes, state } = this.#context;
+    if (this.#listing !== undefined) this.#dots();
+    const low = inodes.get(this.#slot, F.maskLow);
+    const high = inodes.get(this.#slot, F.maskHigh);
+    for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+      const result = this.#readBranch(branch);
+      if (result < 0) return result;
+    }
+    if (!this.#flush()) return -ENOMEM;
+    if (this.#indexing) {
+      state.lock();
+      // A branch added meanwhile was made by a create, which entered its name itself.
+      inodes.setFlag(this.#slot, INODE.complete);
+      state.unlock();
+    }
+    return 0;
+  }
+
+  #readBranch(branch: number): number {
+    const { base, directories, u8, path } = this.#context;
+    const directory = directories.descriptor(this.#slot, branch);
+    if (directory < 0) return directory;
+    u8[path] = 0x2e;
+    u8[path + 1] = 0;
+    const descriptor = libc.openat(directory, base + path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (descriptor < 0) return descriptor;
+    let result = 0;
+    for (;;) {
+      const bytes = libc.getdents64(descriptor, base + this.#context.raw, RAW_BYTES);
+      if (bytes <= 0) {
+        result = bytes;
+        break;
+      }
+      if (!this.#take(branch, bytes)) {
+        result = -ENOMEM;
+        break;
+      }
+    }
+    libc.close(descriptor);
+    return result;
+  }
+
+  #take(branch: number, bytes: number): boolean {
+    const { u8, raw } = this.#context;
+    for (let at = raw; at < raw + bytes; at += u8[at + RAW.length]! | (u8[at + RAW.length + 1]! << 8)) {
+      const name = at + RAW.name;
+      const length = this.#context.lengthAt(name);
+      if (isDot(u8, name, length) || this.#context.isReserved(this.#slot, name, length)) continue;
+      let type = u8[at + RAW.type]!;
+      if (type === DT_UNKNOWN) type = this.#kindOf(branch, name);
+      const isFirst = this.#indexing ? this.#index(branch, name, length, type) : this.#isNew(name, length);
+      if (isFirst && this.#listing !== undefined && !this.#emit(branch, at, length, type)) return false;
+    }
+    return true;
+  }
+
+  #kindOf(branch: number, name: number): number {
+    const directory = this.#context.directories.descriptor(this.#slot, branch);
+    if (this.#context.statName(directory, this.#context.base + name, this.#context.stat2) < 0) return DT_UNKNOWN;
+    return kindAt(this.#context, this.#context.stat2);
+  }
+
+  /** Enters a name found on a branch. True when no earlier branch has it. */
+  #index(branch: number, name: number, length: number, type: number): boolean {
+    const { names, state, u8 } = this.#context;
+    const hash = hashNameAt(u8, this.#slot, name, length);
+    state.lock();
+    let dentry = names.find(this.#slot, name, length, hash);
+    if (dentry === 0) dentry = names.insert(this.#slot, name, length, hash, type);
+    if (dentry === 0) {
+      // Full: from here on names are told apart here. Names so far were told apart by the index, and are in it.
+      this.#indexing = false;
+      state.unlock();
+      return this.#isNew(name, length);
+    }
+    names.addBranch(dentry, branch);
+    const isFirst = firstBranch(names.get(dentry, D.maskLow), names.get(dentry, D.maskHigh)) === branch;
+    state.unlock();
+    return isFirst;
+  }
+
+  #isNew(name: number, length: number): boolean {
+    if (!this.#severalBranches) return true;
+    const text = Buffer.from(this.#context.u8.subarray(name, name + length)).toString('latin1');
+    if (this.#seen.has(text)) return false;
+    this.#seen.add(text);
+    return true;
+  }
+
+  /** One fuse_dirent from the raw entry at `at`. */
+  #emit(branch: number, at: number, length: number, type: number): boolean {
+    const { u8, u32, chunk } = this.#context;
+    const size = direntBytes(length);
+    if (this.#filled + size > CHUNK_BYTES && !this.#flush()) return false;
+    const to = chunk + this.#filled;
+    const low = u8[at]! | (u8[at + 1]! << 8) | (u8[at + 2]! << 16) | (u8[at + 3]! << 24);
+    const high = u8[at + 4]! | (u8[at + 5]! << 8) | (u8[at + 6]! << 16) | (u8[at + 7]! << 24);
+    u8.fill(0, to + size - 8, to + size);
+    u8.copyWithin(to + DIRENT.name, at + RAW.name, at + RAW.name + length);
+    this.#header(to, low >>> 0, inoHigh(this.#context, branch, high >>> 0), length, type);
+    u32[(to + DIRENT.offset) >>> 2] = this.#listing!.length + this.#filled + size;
+    this.#filled += size;
+    return true;
+  }
+
+  #header(to: number, inoLow: number, inoHigh: number, length: number, type: number): void {
+    const { u32 } = this.#context;
+    const word = to >>> 2;
+    u32[word] = inoLow;
+    u32[word + 1] = inoHigh;
+    u32[word + 3] = 0;
+    u32[word + 4] = length;
+    u32[word + 5] = type;
+  }
+
+  #dots(): void {
+    const { chunk, inodes, names, u8, u32 } = this.#context;
+    const dentry = inodes.get(this.#slot, F.dentry);
+    const parent = dentry === 0 ? this.#slot : names.get(dentry, D.parent);
+    for (const [slot, length] of [
+      [this.#slot, 1],
+      [parent, 2],
+    ] as const) {
+      const to = chunk + this.#filled;
+      u8.fill(0, to + DIRENT.name, to + DIRENT.name + 8);
+      u8.fill(0x2e, to + DIRENT.name, to + DIRENT.name + length);
+      this.#header(to, inodes.get(slot, F.inoLow), inodes.get(slot, F.inoHigh), length, DT_DIR);
+      this.#filled += direntBytes(length);
+      u32[(to + DIRENT.offset) >>> 2] = this.#filled;
+    }
+  }
+
+  #flush(): boolean {
+    if (this.#listing === undefined || this.#filled === 0) return true;
+    const filled = this.#filled;
+    this.#filled = 0;
+    return this.#listing.append(this.#context, filled);
+  }
+}
+
+function isDot(u8: Uint8Array, name: number, length: number): boolean {
+  return u8[name] === 0x2e && (length === 1 || (length === 2 && u8[name + 1] === 0x2e));
+}
+

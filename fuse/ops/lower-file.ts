@@ -1,0 +1,55 @@
+/** Opening the lower file of an inode, for operations that need a descriptor of their own. */
+import { F } from '../inode/inode-table.ts';
+import { STATX } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  ENOENT,
+  ESTALE,
+  O_CLOEXEC,
+  O_NOFOLLOW,
+  O_PATH,
+  STATX_WANTED,
+} from '../sys/constants.ts';
+import type { Context } from './context.ts';
+import { writeText } from './scratch.ts';
+
+const RETRIES = 16;
+
+/**
+ * A new descriptor of an inode's copy on a branch, owned by the caller; 'path' opens with O_PATH, a link itself. Answers a
+ * negated errno. Another file that took the name meanwhile is never opened in its place: the flags must not truncate.
+ */
+export function openLower(context: Context, slot: number, branch: number, how: number | 'path'): number {
+  const flags = (how === 'path' ? O_PATH | O_CLOEXEC : how) | O_NOFOLLOW;
+  let descriptor = -ENOENT;
+  for (let attempt = 0; attempt < RETRIES; attempt++) {
+    const stamp = context.state.namespaceStamp();
+    const located = context.locate(slot, branch);
+    if (located < 0) descriptor = located;
+    else if (context.atFlags !== AT_EMPTY_PATH)
+      descriptor = libc.openat(context.atDescriptor, context.atName, flags, 0);
+    else return reopen(context, context.atDescriptor, flags);
+    if (stamp >= 0 && stamp === context.state.namespaceStamp()) return descriptor;
+    if (descriptor >= 0 && isInode(context, slot, descriptor)) return descriptor;
+    if (descriptor >= 0) libc.close(descriptor);
+    descriptor = -ESTALE;
+    libc.schedYield();
+  }
+  return descriptor;
+}
+
+/** Opens the file behind an O_PATH descriptor anew. */
+function reopen(context: Context, descriptor: number, flags: number): number {
+  if ((flags & O_PATH) !== 0) return libc.dup(descriptor);
+  const path = writeText(context, context.path, `/proc/self/fd/${descriptor}`);
+  return libc.openat(AT_FDCWD, context.base + path, flags & ~O_NOFOLLOW, 0);
+}
+
+function isInode(context: Context, slot: number, descriptor: number): boolean {
+  const { base, inodes, u32, path, emptyName } = context;
+  if (libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + path) < 0) return false;
+  const word = (path + STATX.ino) >>> 2;
+  return u32[word] === inodes.get(slot, F.lowerLow) && u32[word + 1] === inodes.get(slot, F.lowerHigh);
+}

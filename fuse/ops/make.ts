@@ -1,0 +1,118 @@
+/** MKNOD, MKDIR, SYMLINK, LINK: new names without a handle. */
+import { F, INODE } from '../inode/inode-table.ts';
+import { D, hashNameAt } from '../inode/name-index.ts';
+import { ENTRY } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS } from '../sys/constants.ts';
+import type { Context } from './context.ts';
+import { NAME_MAX, putEntry } from './lookup.ts';
+import { makeDirectoryOn } from './parents.ts';
+import { enterNew, findChild, forget, statInode } from './tree.ts';
+
+/** fuse_mknod_in: mode, rdev, umask; name. */
+export function mknod(context: Context): number {
+  const mode = context.in32(0);
+  const device = context.in32(4);
+  return make(context, context.body + 16, context.in32(8), (directory, name) => libc.mknodat(directory, name, mode, device));
+}
+
+/** fuse_mkdir_in: mode, umask; name. */
+export function mkdir(context: Context): number {
+  const mode = context.in32(0) & 0o7777;
+  return make(context, context.body + 8, context.in32(4), (directory, name) => libc.mkdirat(directory, name, mode));
+}
+
+/** Name, target. */
+export function symlink(context: Context): number {
+  const target = context.base + context.body + context.lengthAt(context.body) + 1;
+  return make(context, context.body, 0, (directory, name) => libc.symlinkat(target, directory, name));
+}
+
+function make(context: Context, name: number, umask: number, call: (directory: number, name: number) => number): number {
+  if (context.config.readOnly) return -EROFS;
+  const { base, choice, slot: parent } = context;
+  const length = context.lengthAt(name);
+  if (length > NAME_MAX) return -ENAMETOOLONG;
+  if (context.isReserved(parent, name, length)) return -EACCES;
+  choice.begin(parent);
+  for (;;) {
+    const branch = choice.next();
+    if (branch < 0) return branch;
+    const directory = context.directories.descriptor(parent, branch);
+    if (directory < 0) return directory;
+    context.actAsCaller(umask);
+    const result = call(directory, base + name);
+    if (result >= 0) {
+      const found = context.statName(directory, base + name, context.stat);
+      return found < 0 ? found : answerEntry(context, enterNew(context, parent, name, length, branch));
+    }
+    if (!choice.failed(branch, result)) return result;
+  }
+}
+
+function answerEntry(context: Context, slot: number): number {
+  if (slot < 0) return slot;
+  putEntry(context, context.out, slot);
+  return ENTRY.size;
+}
+
+/** fuse_link_in: oldnodeid; new name. The link is made on the file's branch, where the parent is made if need be. */
+export function link(context: Context): number {
+  if (context.config.readOnly) return -EROFS;
+  const { base, inodes, slot: parent } = context;
+  const slot = context.in32(0);
+  const name = context.body + 8;
+  const length = context.lengthAt(name);
+  if (length > NAME_MAX) return -ENAMETOOLONG;
+  if (!inodes.isUsed(slot)) return -EINVAL;
+  if (context.isReserved(parent, name, length)) return -EACCES;
+  const branch = context.branchOf(slot);
+  if (context.branches[branch]!.mode === 'RO') return -EROFS;
+  const made = makeDirectoryOn(context, parent, branch);
+  if (made < 0) return made;
+  const target = context.directories.descriptor(parent, branch);
+  if (target < 0) return target;
+  const located = context.locate(slot, branch);
+  if (located < 0) return located;
+  const flags = context.atFlags === AT_EMPTY_PATH ? AT_EMPTY_PATH : 0;
+  const result = libc.linkat(context.atDescriptor, context.atName, target, base + name, flags);
+  return result < 0 ? result : enterLink(context, { slot, parent, name, length, branch });
+}
+
+function enterLink(context: Context, link: { slot: number; parent: number; name: number; length: number; branch: number }): number {
+  const { inodes, names, state } = context;
+  const { slot, parent, name, length, branch } = link;
+  const hash = hashNameAt(context.u8, parent, name, length);
+  state.lock();
+  let dentry = names.find(parent, name, length, hash);
+  if (dentry !== 0 && names.get(dentry, D.inode) !== 0) names.detach(dentry);
+  if (dentry === 0) dentry = names.insert(parent, name, length, hash, inodes.kind(slot));
+  if (dentry !== 0) {
+    names.set(dentry, D.maskLow, 0);
+    names.set(dentry, D.maskHigh, 0);
+    names.addBranch(dentry, branch);
+    names.attach(dentry, slot);
+    inodes.clearFlag(slot, INODE.unlinked);
+    inodes.linkIntoTable(slot);
+    inodes.add(slot, F.lookups, 1);
+  }
+  state.unlock();
+  if (dentry === 0) return findAgain(context, parent, name, length);
+  const pinned = inodes.get(slot, F.pinned);
+  const result = statInode(context, slot);
+  if (result < 0) {
+    forget(context, slot, 1);
+    return result;
+  }
+  if (pinned !== 0) {
+    inodes.set(slot, F.pinned, 0);
+    libc.close(pinned - 1);
+  }
+  return answerEntry(context, slot);
+}
+
+/** The index is full: the link exists, and a lookup finds it on its branch. */
+function findAgain(context: Context, parent: number, name: number, length: number): number {
+  const slot = findChild(context, parent, name, length);
+  return slot === 0 ? -ENOMEM : answerEntry(context, slot);
+}

@@ -1,0 +1,224 @@
+/**
+ * OPEN, RELEASE, and passthrough. All handles of an inode share one backing id (the kernel allows one backing file per inode at a
+ * time), opened for reading and writing where the branch permits. The id is kept after the last close, in a ring of
+ * BACKING_RING, so that the next open costs no system call. The lower descriptor is closed at once: the kernel has its own.
+ *
+ * Proxied instead: where the kernel or the branch refuses a backing file, and for writing to files with set-id bits or
+ * capabilities, which must be cleared by a write; the kernel leaves that to us and tells us only of proxied writes.
+ */
+import { H, HANDLE } from '../inode/handle-table.ts';
+import { F, INODE } from '../inode/inode-table.ts';
+import { BACKING_RING, WORD } from '../inode/state.ts';
+import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, NOTIFY_INVAL_INODE, OPEN_KILL_SUIDGID, OPEN_OUT } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import {
+  EACCES,
+  ENFILE,
+  EPERM,
+  EROFS,
+  ETXTBSY,
+  O_ACCMODE,
+  O_CLOEXEC,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+} from '../sys/constants.ts';
+import { killPrivileges } from './attributes.ts';
+import type { Context } from './context.ts';
+import { openLower } from './lower-file.ts';
+import { writeText } from './scratch.ts';
+import { closeBacking, forget } from './tree.ts';
+
+export function open(context: Context): number {
+  const { slot, state } = context;
+  const flags = context.in32(0);
+  state.lockInode(slot);
+  const result = openInode(context, slot, flags, context.in32(4));
+  state.unlockInode(slot);
+  return result;
+}
+
+function openInode(context: Context, slot: number, flags: number, openFlags: number): number {
+  const { inodes } = context;
+  const branch = context.branchOf(slot);
+  const writable = (flags & O_ACCMODE) !== O_RDONLY;
+  if ((writable || (flags & O_TRUNC) !== 0) && (context.branches[branch]!.mode === 'RO' || context.config.readOnly)) return -EROFS;
+  if ((openFlags & OPEN_KILL_SUIDGID) !== 0) killPrivileges(context, slot);
+  if ((flags & O_TRUNC) !== 0) {
+    const result = truncateOnOpen(context, slot, branch);
+    if (result < 0) return result;
+  }
+  const proxied =
+    inodes.has(slot, INODE.proxied) ||
+    (writable && inodes.get(slot, F.opens) === 0 && needsPrivilegeClearing(context, slot, branch));
+  if (!proxied) {
+    const backing = backingOf(context, slot, branch, writable);
+    if (backing > 0) return answerOpen(context, slot, { writable, descriptor: -1, backing });
+    if (backing < 0) return backing;
+  }
+  // Page-cached handles need no write-only mode below: the kernel reads what a partial write leaves of a page.
+  const descriptor = openLower(context, slot, branch, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  if (descriptor < 0) return descriptor;
+  inodes.setFlag(slot, INODE.proxied);
+  return answerOpen(context, slot, { writable, descriptor, backing: 0 });
+}
+
+function truncateOnOpen(context: Context, slot: number, branch: number): number {
+  const descriptor = openLower(context, slot, branch, O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) return descriptor;
+  const result = libc.ftruncate(descriptor, 0);
+  libc.close(descriptor);
+  return result;
+}
+
+function needsPrivilegeClearing(context: Context, slot: number, branch: number): boolean {
+  const { inodes } = context;
+  if (inodes.has(slot, INODE.privileged)) return true;
+  if (inodes.has(slot, INODE.capabilitiesKnown)) return false;
+  const descriptor = openLower(context, slot, branch, 'path');
+  if (descriptor < 0) return false;
+  const path = context.base + writeText(context, context.path, `/proc/self/fd/${descriptor}`);
+  const name = context.base + writeText(context, context.path + 64, 'security.capability');
+  const length = libc.getxattr(path, name, context.base + context.value, 64);
+  libc.close(descriptor);
+  inodes.setFlag(slot, length > 0 ? INODE.privileged | INODE.capabilitiesKnown : INODE.capabilitiesKnown);
+  return length > 0;
+}
+
+/** The backing id of an inode, made now if it has none: > 0, 0 where passthrough is not to be had, or a negated errno. */
+function backingOf(context: Context, slot: number, branch: number, writable: boolean): number {
+  const { inodes } = context;
+  const known = inodes.get(slot, F.backing);
+  if (known !== 0) return known;
+  if (!context.config.passthrough || !context.negotiated2(INIT2.PASSTHROUGH)) return 0;
+  let descriptor =
+    context.branches[branch]!.mode === 'RO' ? -EROFS : openLower(context, slot, branch, O_RDWR | O_CLOEXEC);
+  const refused = descriptor === -EROFS || descriptor === -EACCES || descriptor === -EPERM || descriptor === -ETXTBSY;
+  if (refused && !writable) descriptor = openLower(context, slot, branch, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return descriptor;
+  const id = registerBacking(context, descriptor);
+  libc.close(descriptor);
+  if (id <= 0) return 0;
+  inodes.set(slot, F.backing, id);
+  return id;
+}
+
+/** A backing id for an open lower file, or a negated errno. */
+export function registerBacking(context: Context, descriptor: number): number {
+  const { u32, argument, base } = context;
+  const word = argument >>> 2;
+  u32[word] = descriptor;
+  u32[word + 1] = u32[word + 2] = u32[word + 3] = 0;
+  return libc.ioctl(context.device, DEV_IOC_BACKING_OPEN, base + argument);
+}
+
+export interface Opened {
+  readonly writable: boolean;
+  /** Lower descriptor of a proxied handle, else -1. */
+  readonly descriptor: number;
+  /** Backing id, or 0 when proxied. */
+  readonly backing: number;
+}
+
+function answerOpen(context: Context, slot: number, opened: Opened): number {
+  if (opened.writable && context.inodes.get(slot, F.writers) === 0 && opened.backing !== 0) invalidateAttributes(context, slot);
+  return putOpen(context, context.out, slot, opened);
+}
+
+/** fuse_open_out with a new handle. Answers its length or -ENFILE. Under the inode's stripe lock, or for a new inode. */
+export function putOpen(context: Context, to: number, slot: number, { writable, descriptor, backing }: Opened): number {
+  const { inodes, handles, u32, state } = context;
+  const flags = (writable ? HANDLE.writable : 0) | (backing !== 0 ? HANDLE.passthrough : 0);
+  const handle = handles.allocate(slot, descriptor, flags);
+  if (handle === 0) {
+    if (descriptor >= 0) libc.close(descriptor);
+    return -ENFILE;
+  }
+  state.lock();
+  inodes.add(slot, F.opens, 1);
+  if (writable) inodes.add(slot, F.writers, 1);
+  state.unlock();
+  const word = to >>> 2;
+  u32[word] = handle;
+  u32[word + 1] = 0;
+  const cached = context.exclusive ? FOPEN.KEEP_CACHE | FOPEN.NOFLUSH : FOPEN.NOFLUSH;
+  u32[word + 2] = backing !== 0 ? FOPEN.PASSTHROUGH | FOPEN.NOFLUSH : cached;
+  u32[word + 3] = backing;
+  return OPEN_OUT.size;
+}
+
+/** Makes the kernel ask for attributes again: from now on a mapping may change them without a request. */
+function invalidateAttributes(context: Context, slot: number): void {
+  const { u32, path, base } = context;
+  const word = path >>> 2;
+  u32.fill(0, word, word + 10);
+  u32[word] = 40;
+  u32[word + 1] = NOTIFY_INVAL_INODE;
+  u32[word + 4] = slot;
+  u32[word + 6] = u32[word + 7] = 0xffffffff; // offset -1: attributes only
+  libc.write(context.device, base + path, 40);
+}
+
+export function release(context: Context): number {
+  const handle = context.in32(0);
+  if (!context.handles.isUsed(handle)) return 0;
+  const slot = context.handles.slot(handle);
+  context.state.lockInode(slot);
+  const isLast = closeHandle(context, handle, slot);
+  context.state.unlockInode(slot);
+  if (isLast && context.inodes.get(slot, F.lookups) === 0) forget(context, slot, 0);
+  return 0;
+}
+
+/** Under the inode's stripe lock. True when it was the inode's last handle. */
+function closeHandle(context: Context, handle: number, slot: number): boolean {
+  const { handles, inodes, state } = context;
+  const descriptor = handles.descriptor(handle);
+  const writable = (handles.get(handle, H.flags) & HANDLE.writable) !== 0;
+  handles.free(handle);
+  if (descriptor >= 0) libc.close(descriptor);
+  state.lock();
+  if (writable) inodes.add(slot, F.writers, -1);
+  const left = inodes.add(slot, F.opens, -1);
+  state.unlock();
+  if (left > 0) return false;
+  inodes.clearFlag(slot, INODE.proxied);
+  if (inodes.get(slot, F.backing) !== 0) keepBacking(context, slot);
+  return true;
+}
+
+/** Puts an idle backing id into the ring, and closes the one whose place it takes. */
+function keepBacking(context: Context, slot: number): void {
+  const { inodes, u32, state } = context;
+  if (inodes.has(slot, INODE.unlinked)) {
+    dropBacking(context, slot);
+    return;
+  }
+  state.lock();
+  const hand = WORD.backingRing + (u32[WORD.backingHand]! % BACKING_RING);
+  const old = u32[hand]!;
+  if (old === slot) {
+    state.unlock();
+    return;
+  }
+  u32[WORD.backingHand]!++;
+  u32[hand] = slot;
+  let id = 0;
+  if (old !== 0 && inodes.isUsed(old) && inodes.kind(old) === 8 && inodes.get(old, F.opens) === 0) {
+    id = inodes.get(old, F.backing);
+    inodes.set(old, F.backing, 0);
+  }
+  state.unlock();
+  if (id !== 0) closeBacking(context, id);
+}
+
+/** Closes an inode's backing id if no handle uses it. */
+export function dropBacking(context: Context, slot: number): void {
+  const { inodes, state } = context;
+  state.lock();
+  const id = inodes.get(slot, F.opens) === 0 ? inodes.get(slot, F.backing) : 0;
+  if (id !== 0) inodes.set(slot, F.backing, 0);
+  state.unlock();
+  if (id !== 0) closeBacking(context, id);
+}

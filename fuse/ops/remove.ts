@@ -1,0 +1,268 @@
+/** UNLINK and RMDIR, judged on the merged view. */
+import { F, INODE } from '../inode/inode-table.ts';
+import { D, hashNameAt } from '../inode/name-index.ts';
+import * as libc from '../sys/libc.ts';
+import {
+  AT_REMOVEDIR,
+  DT_DIR,
+  ENOENT,
+  ENOTEMPTY,
+  EROFS,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_PATH,
+  O_RDONLY,
+} from '../sys/constants.ts';
+import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
+import { dropBacking } from './open.ts';
+import { setAside } from './parents.ts';
+import { findChild, forget } from './tree.ts';
+
+/** A name that is to be changed, with every branch that has it. Filled by `resolve`, reused by each thread. */
+export interface Target {
+  parent: number;
+  position: number;
+  length: number;
+  /** Slot of its inode, 0 when the name does not exist. */
+  slot: number;
+  /** All branches that have the name; `first` is the one that shows. */
+  low: number;
+  high: number;
+  first: number;
+}
+
+/**
+ * Finds a name and all branches that have it. Answers 0 or a negated errno; a missing name is not an error here. The target
+ * holds one lookup on the slot, given back with `letGo`.
+ */
+export function resolve(context: Context, parent: number, position: number, target: Target): number {
+  const { inodes, names } = context;
+  const length = context.lengthAt(position);
+  target.parent = parent;
+  target.position = position;
+  target.length = length;
+  target.low = target.high = target.slot = 0;
+  target.first = -1;
+  if (context.exclusive && resolveKnown(context, target)) return 0;
+  const slot = findChild(context, parent, position, length);
+  if (slot <= 0) return slot;
+  target.slot = slot;
+  const dentry = takeMask(context, target);
+  if (dentry === 0) return -ENOENT;
+  if (!context.exclusive || (names.isPartial(dentry) && !inodes.has(parent, INODE.complete))) askOthers(context, target);
+  target.first = firstBranch(target.low, target.high);
+  return 0;
+}
+
+/** The common case without a system call: the index knows the inode and every branch that has the name. */
+function resolveKnown(context: Context, target: Target): boolean {
+  const { inodes, names, state } = context;
+  const dentry = takeMask(context, target);
+  if (dentry === 0 || (names.isPartial(dentry) && !inodes.has(target.parent, INODE.complete))) return false;
+  state.lock();
+  const slot = names.get(dentry, D.inode);
+  if (slot !== 0) inodes.add(slot, F.lookups, 1);
+  state.unlock();
+  target.slot = slot;
+  target.first = firstBranch(target.low, target.high);
+  return slot !== 0;
+}
+
+/** The dentry of a target, or 0; its branches go into the target. */
+function takeMask(context: Context, target: Target): number {
+  const { names, state, u8 } = context;
+  const hash = hashNameAt(u8, target.parent, target.position, target.length);
+  state.lock();
+  const dentry = names.find(target.parent, target.position, target.length, hash);
+  if (dentry !== 0) {
+    target.low = names.get(dentry, D.maskLow);
+    target.high = names.get(dentry, D.maskHigh);
+  }
+  state.unlock();
+  return dentry;
+}
+
+function askOthers(context: Context, target: Target): void {
+  const { inodes } = context;
+  const low = inodes.get(target.parent, F.maskLow);
+  const high = inodes.get(target.parent, F.maskHigh);
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    if (hasBranch(target.low, target.high, branch)) continue;
+    const directory = context.directories.descriptor(target.parent, branch);
+    if (directory < 0 || context.statName(directory, context.base + target.position, context.stat2) < 0) continue;
+    if (branch < 32) target.low |= 1 << branch;
+    else target.high |= 1 << (branch - 32);
+  }
+}
+
+export function letGo(context: Context, target: Target): void {
+  if (target.slot > 0) forget(context, target.slot, 1);
+}
+
+export function newTarget(): Target {
+  return { parent: 0, position: 0, length: 0, slot: 0, low: 0, high: 0, first: -1 };
+}
+
+/** EROFS when any branch that has the name may not be changed: the name would not be gone. */
+export function checkWritable(context: Context, target: Target): number {
+  if (context.config.readOnly) return -EROFS;
+  for (let branch = target.first; branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
+    if (context.branches[branch]!.mode === 'RO') return -EROFS;
+  return 0;
+}
+
+export function unlink(context: Context): number {
+  const target = newTarget();
+  const resolved = resolve(context, context.slot, context.body, target);
+  if (resolved < 0) return resolved;
+  if (target.slot === 0) return -ENOENT;
+  let result = checkWritable(context, target);
+  if (result === 0) result = removeFile(context, target);
+  letGo(context, target);
+  return result;
+}
+
+/** Removes the visible file of a name and sets aside what it hides. */
+export function removeFile(context: Context, target: Target): number {
+  const { base, state } = context;
+  const directory = context.directories.descriptor(target.parent, target.first);
+  if (directory < 0) return directory;
+  const kept = keepOpen(context, target.slot);
+  if (kept < 0) return kept;
+  hideOthers(context, target);
+  state.namespaceBegin();
+  const result = libc.unlinkat(directory, base + target.position, 0);
+  if (result === 0 || result === -ENOENT) removeName(context, target);
+  state.namespaceEnd();
+  if (result === 0) dropBacking(context, target.slot);
+  return result;
+}
+
+export function hideOthers(context: Context, target: Target): void {
+  for (let branch = nextBranch(target.low, target.high, target.first + 1); branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
+    setAside(context, target.parent, context.base + target.position, branch);
+}
+
+/**
+ * An inode about to lose a name by which its open handles may need it: pinned by an O_PATH descriptor unless it has another
+ * known name.
+ */
+export function keepOpen(context: Context, slot: number): number {
+  const { inodes, names } = context;
+  const isDirectory = inodes.kind(slot) === DT_DIR;
+  if (inodes.get(slot, F.pinned) !== 0 || (!isDirectory && inodes.get(slot, F.opens) === 0)) return 0;
+  const dentry = inodes.get(slot, F.dentry);
+  if (dentry !== 0 && names.get(dentry, D.alias) !== 0) return 0;
+  const located = context.locate(slot, context.branchOf(slot));
+  if (located < 0) return located;
+  const descriptor = isDirectory
+    ? libc.dup(context.atDescriptor)
+    : libc.openat(context.atDescriptor, context.atName, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+  if (descriptor < 0) return descriptor;
+  inodes.set(slot, F.pinned, descriptor + 1);
+  return 0;
+}
+
+/** Takes a name out of the index; its inode is unlinked when it was the last that is known. */
+export function removeName(context: Context, target: Target): void {
+  const { inodes, names, state } = context;
+  state.lock();
+  const dentry = names.find(
+    target.parent,
+    target.position,
+    target.length,
+    hashNameAt(context.u8, target.parent, target.position, target.length),
+  );
+  if (dentry !== 0) {
+    const slot = names.get(dentry, D.inode);
+    if (slot !== 0) {
+      names.detach(dentry);
+      if (inodes.get(slot, F.dentry) === 0 && !inodes.has(slot, INODE.linked)) inodes.setFlag(slot, INODE.unlinked);
+    }
+    names.remove(dentry);
+  }
+  state.unlock();
+}
+
+export function rmdir(context: Context): number {
+  const target = newTarget();
+  const resolved = resolve(context, context.slot, context.body, target);
+  if (resolved < 0) return resolved;
+  if (target.slot === 0) return -ENOENT;
+  let result = checkWritable(context, target);
+  if (result === 0) result = removeDirectory(context, target);
+  letGo(context, target);
+  return result;
+}
+
+/** Removes all copies of a directory, or none. */
+export function removeDirectory(context: Context, target: Target): number {
+  const { inodes, state } = context;
+  const low = inodes.get(target.slot, F.maskLow);
+  const high = inodes.get(target.slot, F.maskHigh);
+  const hasCopies = nextBranch(low, high, firstBranch(low, high) + 1) >= 0;
+  const empty = hasCopies ? checkEmpty(context, target.slot) : 0;
+  if (empty < 0) return empty;
+  const kept = keepOpen(context, target.slot);
+  if (kept < 0) return kept;
+  state.namespaceBegin();
+  const result = removeCopies(context, target, low, high);
+  if (result === 0) removeName(context, target);
+  state.namespaceEnd();
+  if (result < 0) unpin(context, target.slot);
+  return result;
+}
+
+/** From the last to the first, so that what is left after a failure is still the directory that showed. */
+function removeCopies(context: Context, target: Target, low: number, high: number): number {
+  const { base } = context;
+  for (let branch = 63; branch >= 0; branch--) {
+    if (!hasBranch(target.low, target.high, branch)) continue;
+    if (!hasBranch(low, high, branch)) {
+      setAside(context, target.parent, base + target.position, branch);
+      continue;
+    }
+    const directory = context.directories.descriptor(target.parent, branch);
+    const result = directory < 0 ? directory : libc.unlinkat(directory, base + target.position, AT_REMOVEDIR);
+    if (result < 0 && result !== -ENOENT) return result;
+  }
+  return 0;
+}
+
+function unpin(context: Context, slot: number): void {
+  const pinned = context.inodes.get(slot, F.pinned);
+  if (pinned === 0) return;
+  context.inodes.set(slot, F.pinned, 0);
+  libc.close(pinned - 1);
+}
+
+/** 0 when no copy of a directory has a name in it, else -ENOTEMPTY. */
+export function checkEmpty(context: Context, slot: number): number {
+  const { inodes } = context;
+  if (inodes.has(slot, INODE.complete)) return inodes.get(slot, F.children) === 0 ? 0 : -ENOTEMPTY;
+  const low = inodes.get(slot, F.maskLow);
+  const high = inodes.get(slot, F.maskHigh);
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    const result = isCopyEmpty(context, slot, branch);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+function isCopyEmpty(context: Context, slot: number, branch: number): number {
+  const { base, u8, path, raw } = context;
+  const directory = context.directories.descriptor(slot, branch);
+  if (directory < 0) return directory;
+  u8[path] = 0x2e;
+  u8[path + 1] = 0;
+  const descriptor = libc.openat(directory, base + path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (descriptor < 0) return descriptor;
+  // `.` and `..` take 24 bytes each: anything more is a name.
+  const first = libc.getdents64(descriptor, base + raw, 64 * 1024);
+  const more = first >= 0 && first <= 48 ? libc.getdents64(descriptor, base + raw, 64 * 1024) : 0;
+  libc.close(descriptor);
+  if (first < 0) return first;
+  return first > 48 || more > 0 ? -ENOTEMPTY : 0;
+}
+

@@ -1,0 +1,251 @@
+/**
+ * RENAME and RENAME2. A file stays on its branch, a directory is renamed on every branch that has it; the new parent is made
+ * where it is missing. Existence and emptiness of the target are judged on the merged view. When a branch refuses, what was done
+ * on the others is undone.
+ */
+import { F, INODE } from '../inode/inode-table.ts';
+import { D, hashNameAt } from '../inode/name-index.ts';
+import * as libc from '../sys/libc.ts';
+import {
+  AT_REMOVEDIR,
+  DT_DIR,
+  EACCES,
+  EEXIST,
+  EINVAL,
+  EISDIR,
+  ENAMETOOLONG,
+  ENOENT,
+  ENOTDIR,
+  errnoName,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+} from '../sys/constants.ts';
+import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
+import { NAME_MAX } from './lookup.ts';
+import { dropBacking } from './open.ts';
+import { makeDirectoryOn, setAside } from './parents.ts';
+import { checkEmpty, checkWritable, hideOthers, keepOpen, letGo, newTarget, removeName, resolve, type Target } from './remove.ts';
+
+/** fuse_rename_in: newdir; old name, new name. */
+export function rename(context: Context): number {
+  return renameNames(context, context.in32(0), 0, context.body + 8);
+}
+
+/** fuse_rename2_in: newdir, flags; old name, new name. */
+export function rename2(context: Context): number {
+  return renameNames(context, context.in32(0), context.in32(8), context.body + 16);
+}
+
+function renameNames(context: Context, newParent: number, flags: number, oldName: number): number {
+  const { slot: parent } = context;
+  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) return -EINVAL;
+  const newName = oldName + context.lengthAt(oldName) + 1;
+  const newLength = context.lengthAt(newName);
+  if (newLength > NAME_MAX) return -ENAMETOOLONG;
+  if (context.isReserved(newParent, newName, newLength)) return -EACCES;
+  const source = newTarget();
+  const target = newTarget();
+  let result = resolve(context, parent, oldName, source);
+  if (result === 0) result = resolve(context, newParent, newName, target);
+  if (result === 0) result = check(context, source, target, flags);
+  // Two names of one file: nothing is to be done, says POSIX.
+  const isSame = source.slot === target.slot && (flags & RENAME_EXCHANGE) === 0;
+  if (result === 0 && !isSame) result = (flags & RENAME_EXCHANGE) !== 0 ? exchange(context, source, target) : move(context, source, target);
+  letGo(context, source);
+  letGo(context, target);
+  return result;
+}
+
+function check(context: Context, source: Target, target: Target, flags: number): number {
+  const { inodes } = context;
+  if (source.slot === 0) return -ENOENT;
+  const writable = checkWritable(context, source);
+  if (writable < 0) return writable;
+  if (target.slot === 0) return (flags & RENAME_EXCHANGE) !== 0 ? -ENOENT : 0;
+  if ((flags & RENAME_NOREPLACE) !== 0) return -EEXIST;
+  const replaceable = checkWritable(context, target);
+  if (replaceable < 0) return replaceable;
+  if ((flags & RENAME_EXCHANGE) !== 0 || source.slot === target.slot) return 0;
+  const targetIsDirectory = inodes.kind(target.slot) === DT_DIR;
+  if (inodes.kind(source.slot) !== DT_DIR) return targetIsDirectory ? -EISDIR : 0;
+  return targetIsDirectory ? checkEmpty(context, target.slot) : -ENOTDIR;
+}
+
+/** Branches on which the visible file or directory of a target is. */
+function copiesOf(context: Context, target: Target): { low: number; high: number } {
+  const { inodes } = context;
+  if (target.slot !== 0 && inodes.kind(target.slot) === DT_DIR)
+    return { low: inodes.get(target.slot, F.maskLow), high: inodes.get(target.slot, F.maskHigh) };
+  if (target.first < 0) return { low: 0, high: 0 };
+  return target.first < 32 ? { low: 1 << target.first, high: 0 } : { low: 0, high: 1 << (target.first - 32) };
+}
+
+function move(context: Context, source: Target, target: Target): number {
+  const { state } = context;
+  const from = copiesOf(context, source);
+  const replaced = copiesOf(context, target);
+  for (let branch = firstBranch(from.low, from.high); branch >= 0; branch = nextBranch(from.low, from.high, branch + 1)) {
+    const made = makeDirectoryOn(context, target.parent, branch);
+    if (made < 0) return made;
+  }
+  const kept = target.slot === 0 ? 0 : keepOpen(context, target.slot);
+  if (kept < 0) return kept;
+  hideCopies(context, source, from);
+  hideCopies(context, target, replaced);
+  const opened = openDirectories(context, source, target, from);
+  if (opened < 0) return opened;
+  state.namespaceBegin();
+  const result = moveCopies(context, source, target, from);
+  if (result === 0) {
+    removeReplaced(context, target, replaced, from);
+    if (target.slot !== 0) removeName(context, target);
+    moveName(context, source, target, from);
+  }
+  state.namespaceEnd();
+  if (result === 0 && target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR) dropBacking(context, target.slot);
+  return result;
+}
+
+interface Mask {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Sets aside what a name hides on branches where the visible file or directory is not. */
+function hideCopies(context: Context, target: Target, visible: Mask): void {
+  if (target.first < 0) return;
+  if (context.inodes.kind(target.slot) !== DT_DIR) return hideOthers(context, target);
+  for (let branch = target.first; branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
+    if (!hasBranch(visible.low, visible.high, branch))
+      setAside(context, target.parent, context.base + target.position, branch);
+}
+
+/** Brings the descriptors of both parents into the cache before names are in motion: opening them waits for that. */
+function openDirectories(context: Context, source: Target, target: Target, on: Mask): number {
+  for (let branch = firstBranch(on.low, on.high); branch >= 0; branch = nextBranch(on.low, on.high, branch + 1)) {
+    const from = context.directories.descriptor(source.parent, branch);
+    const to = from < 0 ? from : context.directories.descriptor(target.parent, branch);
+    if (to < 0) return to;
+  }
+  return 0;
+}
+
+function moveCopies(context: Context, source: Target, target: Target, from: Mask): number {
+  for (let branch = firstBranch(from.low, from.high); branch >= 0; branch = nextBranch(from.low, from.high, branch + 1)) {
+    const result = renameOn(context, branch, source, target, 0);
+    if (result < 0) {
+      for (let done = firstBranch(from.low, from.high); done < branch; done = nextBranch(from.low, from.high, done + 1))
+        undo(context, renameOn(context, done, target, source, 0), done);
+      return result;
+    }
+  }
+  return 0;
+}
+
+function renameOn(context: Context, branch: number, from: Target, to: Target, flags: number): number {
+  const { base, directories } = context;
+  const source = directories.descriptor(from.parent, branch);
+  if (source < 0) return source;
+  const target = directories.descriptor(to.parent, branch);
+  if (target < 0) return target;
+  return libc.renameat2(source, base + from.position, target, base + to.position, flags);
+}
+
+function undo(context: Context, result: number, branch: number): void {
+  if (result < 0)
+    context.log.error('rename_not_undone', { branch: context.branches[branch]!.path, error: errnoName(-result) });
+}
+
+/** What the target was on branches where no rename replaced it. */
+function removeReplaced(context: Context, target: Target, replaced: Mask, from: Mask): void {
+  const flags = target.slot !== 0 && context.inodes.kind(target.slot) === DT_DIR ? AT_REMOVEDIR : 0;
+  for (let branch = firstBranch(replaced.low, replaced.high); branch >= 0; branch = nextBranch(replaced.low, replaced.high, branch + 1)) {
+    if (hasBranch(from.low, from.high, branch)) continue;
+    const directory = context.directories.descriptor(target.parent, branch);
+    const result = directory < 0 ? directory : libc.unlinkat(directory, context.base + target.position, flags);
+    if (result < 0) context.log.error('replaced_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });
+  }
+}
+
+function moveName(context: Context, source: Target, target: Target, on: Mask): void {
+  const { inodes, names, state, u8 } = context;
+  state.lock();
+  const hash = hashNameAt(u8, source.parent, source.position, source.length);
+  const dentry = names.find(source.parent, source.position, source.length, hash);
+  if (dentry !== 0) {
+    const newHash = hashNameAt(u8, target.parent, target.position, target.length);
+    if (names.move(dentry, target.parent, target.position, target.length, newHash)) {
+      names.setBranches(dentry, on.low, on.high);
+    } else {
+      // No memory for the name: the next lookup finds it on the branches.
+      inodes.clearFlag(target.parent, INODE.complete);
+      names.detach(dentry);
+      names.remove(dentry);
+    }
+  }
+  state.unlock();
+}
+
+/** RENAME_EXCHANGE: on each branch whatever of the two is there changes its name. */
+function exchange(context: Context, one: Target, other: Target): number {
+  const { state } = context;
+  const a = copiesOf(context, one);
+  const b = copiesOf(context, other);
+  const all = { low: a.low | b.low, high: a.high | b.high };
+  for (let branch = firstBranch(all.low, all.high); branch >= 0; branch = nextBranch(all.low, all.high, branch + 1)) {
+    const made = makeDirectoryOn(context, one.parent, branch) || makeDirectoryOn(context, other.parent, branch);
+    if (made < 0) return made;
+  }
+  hideCopies(context, one, a);
+  hideCopies(context, other, b);
+  const opened = openDirectories(context, one, other, all);
+  if (opened < 0) return opened;
+  state.namespaceBegin();
+  const result = exchangeCopies(context, one, other, a, b);
+  if (result === 0) exchangeNames(context, one, other, a, b);
+  state.namespaceEnd();
+  return result;
+}
+
+function exchangeCopies(context: Context, one: Target, other: Target, a: Mask, b: Mask): number {
+  for (let branch = 0; branch < context.branches.length; branch++) {
+    const result = exchangeOn(context, branch, one, other, a, b);
+    if (result < 0) {
+      for (let done = 0; done < branch; done++) undo(context, exchangeOn(context, done, other, one, a, b), done);
+      return result;
+    }
+  }
+  return 0;
+}
+
+/** `one` and `other` are the names; the file of mask `a` goes from the first to the second, that of `b` back. */
+function exchangeOn(context: Context, branch: number, one: Target, other: Target, a: Mask, b: Mask): number {
+  const hasA = hasBranch(a.low, a.high, branch);
+  const hasB = hasBranch(b.low, b.high, branch);
+  if (hasA && hasB) return renameOn(context, branch, one, other, RENAME_EXCHANGE);
+  if (hasA) return renameOn(context, branch, one, other, RENAME_NOREPLACE);
+  return hasB ? renameOn(context, branch, other, one, RENAME_NOREPLACE) : 0;
+}
+
+function exchangeNames(context: Context, one: Target, other: Target, a: Mask, b: Mask): void {
+  context.state.lock();
+  takeName(context, one);
+  takeName(context, other);
+  // The memory of both names was freed just now: inserting cannot fail.
+  putName(context, other, one.slot, a);
+  putName(context, one, other.slot, b);
+  context.state.unlock();
+}
+
+function takeName({ names, u8 }: Context, { parent, position, length }: Target): void {
+  const dentry = names.find(parent, position, length, hashNameAt(u8, parent, position, length));
+  if (dentry === 0) return;
+  if (names.get(dentry, D.inode) !== 0) names.detach(dentry);
+  names.remove(dentry);
+}
+
+function putName({ inodes, names, u8 }: Context, { parent, position, length }: Target, slot: number, on: Mask): void {
+  const dentry = names.insert(parent, position, length, hashNameAt(u8, parent, position, length), inodes.kind(slot));
+  names.setBranches(dentry, on.low, on.high);
+  names.attach(dentry, slot);
+}

@@ -1,0 +1,30 @@
+/** Small helpers over a context's scratch memory, for paths and times in rare operations. */
+import { STATX } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import { AT_FDCWD } from '../sys/constants.ts';
+import type { Context } from './context.ts';
+
+/** Access and modification time of the directory behind an O_PATH descriptor, from a struct statx. */
+export function setTimes(context: Context, descriptor: number, stat: number): number {
+  const { u32, base } = context;
+  const to = context.argument >>> 2;
+  copyTime(u32, (stat + STATX.atime) >>> 2, to);
+  copyTime(u32, (stat + STATX.mtime) >>> 2, to + 4);
+  const path = writeText(context, context.path + 2048, `/proc/self/fd/${descriptor}`);
+  return libc.utimensat(AT_FDCWD, base + path, base + context.argument, 0);
+}
+
+/** struct timespec of two 64-bit words from the kernel's statx timestamp. */
+function copyTime(u32: Uint32Array, from: number, to: number): void {
+  u32[to] = u32[from]!;
+  u32[to + 1] = u32[from + 1]!;
+  u32[to + 2] = u32[from + 2]!;
+  u32[to + 3] = 0;
+}
+
+/** NUL-terminated ASCII at a position of the scratch; answers the position. For rare paths. */
+export function writeText(context: Context, position: number, text: string): number {
+  for (let i = 0; i < text.length; i++) context.u8[position + i] = text.charCodeAt(i);
+  context.u8[position + text.length] = 0;
+  return position;
+}

@@ -1,0 +1,329 @@
+/**
+ * The tree as the union knows it: finding a child by name, learning what the branches have, and forgetting.
+ * A slot that `findChild` answers carries one more kernel lookup; whoever does not pass it on to the kernel gives it back with
+ * `forget`.
+ */
+import { F, INODE, ROOT } from '../inode/inode-table.ts';
+import { D, hashNameAt, PARTIAL } from '../inode/name-index.ts';
+import { DEV_IOC_BACKING_CLOSE, STATX } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
+import { type Context, firstBranch, nextBranch } from './context.ts';
+import { kindAt, numberInode } from './inode-number.ts';
+import { learnDirectory } from './listing.ts';
+
+/**
+ * The child of `parent` with the name of `length` bytes at `position`: its slot, 0 if there is none, or a negated errno.
+ * Its attributes, of a directory the merged ones, are in `context.stat`.
+ */
+export function findChild(context: Context, parent: number, position: number, length: number): number {
+  if (context.isReserved(parent, position, length)) return 0;
+  const { inodes, names, state } = context;
+  const hash = hashNameAt(context.u8, parent, position, length);
+  state.lock();
+  const dentry = names.find(parent, position, length, hash);
+  const slot = dentry === 0 ? 0 : names.get(dentry, D.inode);
+  const complete = inodes.has(parent, INODE.complete);
+  if (slot !== 0) inodes.add(slot, F.lookups, 1);
+  state.unlock();
+  if (slot !== 0) {
+    const result = statKnown(context, slot, parent, position);
+    if (result === 0) return slot;
+    forget(context, slot, 1);
+    if (result !== -ENOENT || context.exclusive) return result === -ENOENT ? 0 : result;
+    dropDentry(context, parent, position, length, hash);
+  } else if (dentry !== 0) {
+    const result = openDentry(context, { dentry, parent, position, length, hash });
+    if (result !== 0) return result;
+  } else if (complete) return 0;
+  return probe(context, parent, position, length, hash);
+}
+
+/** Attributes of an inode into `context.stat`, by the name just looked up where that saves the way through the tables. */
+function statKnown(context: Context, slot: number, parent: number, position: number): number {
+  if (context.inodes.kind(slot) === DT_DIR) return statInode(context, slot);
+  const directory = context.directories.descriptor(parent, context.inodes.get(slot, F.branch));
+  if (directory < 0) return directory;
+  return context.statName(directory, context.base + position, context.stat);
+}
+
+/** Attributes of an inode into `context.stat`; of a directory those of the merged one. */
+export function statInode(context: Context, slot: number): number {
+  const { inodes } = context;
+  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0)
+    return context.statCopy(slot, context.branchOf(slot), context.stat);
+  const low = inodes.get(slot, F.maskLow);
+  const high = inodes.get(slot, F.maskHigh);
+  const first = firstBranch(low, high);
+  const result = context.statCopy(slot, first, context.stat);
+  if (result < 0) return result;
+  for (let branch = nextBranch(low, high, first + 1); branch >= 0; branch = nextBranch(low, high, branch + 1))
+    if (context.statCopy(slot, branch, context.stat2) === 0) mergeDirectory(context);
+  if (inodes.has(slot, INODE.complete)) context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);
+  return 0;
+}
+
+/** Adds the directory copy in `stat2` to the merged attributes in `stat`: links and blocks summed, the latest times. */
+function mergeDirectory({ u32, stat, stat2 }: Context): void {
+  const a = stat >>> 2;
+  const b = stat2 >>> 2;
+  u32[a + STATX.nlink / 4]! += u32[b + STATX.nlink / 4]! - 2;
+  u32[a + STATX.blocks / 4]! += u32[b + STATX.blocks / 4]!;
+  if (u32[b + STATX.size / 4]! > u32[a + STATX.size / 4]!) u32[a + STATX.size / 4] = u32[b + STATX.size / 4]!;
+  for (const field of [STATX.atime / 4, STATX.mtime / 4, STATX.ctime / 4])
+    if (isLater(u32, b + field, a + field)) u32.copyWithin(a + field, b + field, b + field + 3);
+  if (isLater(u32, a + STATX.btime / 4, b + STATX.btime / 4))
+    u32.copyWithin(a + STATX.btime / 4, b + STATX.btime / 4, b + STATX.btime / 4 + 3);
+}
+
+/** Compares two statx timestamps: seconds as a signed 64-bit number, then nanoseconds. */
+function isLater(u32: Uint32Array, a: number, b: number): boolean {
+  const seconds = u32[a]! + (u32[a + 1]! | 0) * 0x100000000 - (u32[b]! + (u32[b + 1]! | 0) * 0x100000000);
+  return seconds > 0 || (seconds === 0 && u32[a + 2]! > u32[b + 2]!);
+}
+
+interface Name {
+  readonly dentry: number;
+  readonly parent: number;
+  readonly position: number;
+  readonly length: number;
+  readonly hash: number;
+}
+
+/** The inode for a dentry that was learned from a listing. Answers its slot, 0 if the name has gone, or a negated errno. */
+function openDentry(context: Context, { dentry, parent, position, length, hash }: Name): number {
+  const { names } = context;
+  const low = names.get(dentry, D.maskLow);
+  const high = names.get(dentry, D.maskHigh);
+  const first = firstBranch(low, high);
+  const directory = context.directories.descriptor(parent, first);
+  if (directory < 0) return directory;
+  const result = context.statName(directory, context.base + position, context.stat);
+  if (result === -ENOENT && !context.exclusive) {
+    dropDentry(context, parent, position, length, hash);
+    return 0;
+  }
+  if (result < 0) return result;
+  return adopt(context, { parent, position, length, hash, low, high, partial: false });
+}
+
+/** Asks the branches, in order, that have the parent. */
+function probe(context: Context, parent: number, position: number, length: number, hash: number): number {
+  const { inodes, base } = context;
+  const parentLow = inodes.get(parent, F.maskLow);
+  const parentHigh = inodes.get(parent, F.maskHigh);
+  let low = 0;
+  let high = 0;
+  let failure = 0;
+  let isDirectory = false;
+  for (let branch = firstBranch(parentLow, parentHigh); branch >= 0; branch = nextBranch(parentLow, parentHigh, branch + 1)) {
+    const directory = context.directories.descriptor(parent, branch);
+    const found = low !== 0 || high !== 0;
+    const result = directory < 0 ? directory : context.statName(directory, base + position, found ? context.stat2 : context.stat);
+    if (result === -ENOENT || result === -ENOTDIR) continue;
+    if (result < 0) {
+      failure ||= result;
+      continue;
+    }
+    if (!found) isDirectory = kindAt(context, context.stat) === DT_DIR;
+    if (branch < 32) low |= 1 << branch;
+    else high |= 1 << (branch - 32);
+    if (!isDirectory) break;
+  }
+  // A branch that fails may have the name: only if another has it too is the answer certain enough.
+  if (low === 0 && high === 0) return failure !== 0 ? failure : missed(context, parent);
+  return adopt(context, { parent, position, length, hash, low, high, partial: !isDirectory });
+}
+
+/** After the second name that a directory does not have, its listing is cheaper than asking again. */
+function missed(context: Context, parent: number): number {
+  if (!context.exclusive) return 0;
+  if (context.inodes.has(parent, INODE.missed)) learnDirectory(context, parent);
+  else {
+    context.state.lock();
+    context.inodes.setFlag(parent, INODE.missed);
+    context.state.unlock();
+  }
+  return 0;
+}
+
+export interface Found {
+  readonly parent: number;
+  readonly position: number;
+  readonly length: number;
+  readonly hash: number;
+  /** Branches that have the name. */
+  readonly low: number;
+  readonly high: number;
+  /** Later branches were not asked. */
+  readonly partial: boolean;
+}
+
+/**
+ * Enters the file whose attributes are in `stat` under its name: a dentry, and an inode with one lookup, unless another
+ * thread was faster. Answers the slot or -ENOMEM. Directory attributes are merged into `stat` when there are several copies.
+ */
+export function adopt(context: Context, found: Found): number {
+  const { inodes, names, state } = context;
+  const kind = kindAt(context, context.stat);
+  const first = firstBranch(found.low, found.high);
+  const isMerged = kind === DT_DIR && nextBranch(found.low, found.high, first + 1) >= 0;
+  context.maskLow = found.low;
+  context.maskHigh = found.high;
+  if (isMerged) keepDirectories(context, found);
+  const numbered = isMerged ? oldestCopy(context, found) : first;
+  state.lock();
+  let dentry = names.find(found.parent, found.position, found.length, found.hash);
+  if (dentry === 0) dentry = names.insert(found.parent, found.position, found.length, found.hash, kind);
+  if (dentry === 0) {
+    state.unlock();
+    return -ENOMEM;
+  }
+  let slot = names.get(dentry, D.inode);
+  if (slot === 0) {
+    names.set(dentry, D.maskLow, found.low);
+    names.set(dentry, D.maskHigh, found.high);
+    const info = names.get(dentry, D.info);
+    names.set(dentry, D.info, found.partial ? info | PARTIAL : info & ~PARTIAL);
+    slot = obtainInode(context, kind, first);
+    if (slot !== 0) {
+      if (inodes.get(slot, F.lookups) === 0 && inodes.get(slot, F.inoLow) === 0) {
+        inodes.set(slot, F.maskLow, context.maskLow);
+        inodes.set(slot, F.maskHigh, context.maskHigh);
+        numberInode(context, slot, numbered, isMerged ? context.stat2 : context.stat);
+      }
+      names.attach(dentry, slot);
+    }
+  }
+  if (slot !== 0) inodes.add(slot, F.lookups, 1);
+  state.unlock();
+  if (slot === 0) return -ENOMEM;
+  if (isMerged) statInode(context, slot);
+  return slot;
+}
+
+/**
+ * Enters a file or directory that was just made on `branch`, with its attributes in `stat`. Answers its slot with one lookup,
+ * or -ENOMEM. A new directory is known to be empty, so it is complete from the start.
+ */
+export function enterNew(context: Context, parent: number, position: number, length: number, branch: number): number {
+  const hash = hashNameAt(context.u8, parent, position, length);
+  // What the index still knows under this name was removed behind our back.
+  dropDentry(context, parent, position, length, hash);
+  const low = branch < 32 ? (1 << branch) >>> 0 : 0;
+  const high = branch < 32 ? 0 : (1 << (branch - 32)) >>> 0;
+  const slot = adopt(context, { parent, position, length, hash, low, high, partial: false });
+  if (slot > 0 && context.exclusive && context.inodes.kind(slot) === DT_DIR) {
+    context.state.lock();
+    context.inodes.setFlag(slot, INODE.complete);
+    context.state.unlock();
+  }
+  return slot;
+}
+
+/** The record of a file with several links, if another of its names is known, or a new one. Under the table lock. */
+function obtainInode(context: Context, kind: number, branch: number): number {
+  const { inodes, u32, stat } = context;
+  const low = u32[(stat + STATX.ino) >>> 2]!;
+  const high = u32[((stat + STATX.ino) >>> 2) + 1]!;
+  const isLinked = kind !== DT_DIR && context.statLinks > 1;
+  if (isLinked) {
+    const known = inodes.findLinked(branch, low, high);
+    if (known !== 0) return known;
+  }
+  const slot = inodes.allocate(kind);
+  if (slot === 0) return 0;
+  if (kind !== DT_DIR) {
+    inodes.set(slot, F.branch, branch);
+    inodes.set(slot, F.lowerLow, low);
+    inodes.set(slot, F.lowerHigh, high);
+    if ((context.statMode & (S_ISUID | S_ISGID)) !== 0) inodes.setFlag(slot, INODE.privileged);
+    if (isLinked) inodes.linkIntoTable(slot);
+  }
+  return slot;
+}
+
+/** Keeps in maskLow and maskHigh those of the found branches that have a directory of this name. */
+function keepDirectories(context: Context, found: Found): void {
+  context.maskLow = context.maskHigh = 0;
+  for (let branch = firstBranch(found.low, found.high); branch >= 0; branch = nextBranch(found.low, found.high, branch + 1)) {
+    const directory = context.directories.descriptor(found.parent, branch);
+    if (directory < 0 || context.statName(directory, context.base + found.position, context.stat2) < 0) continue;
+    if (kindAt(context, context.stat2) !== DT_DIR) continue;
+    if (branch < 32) context.maskLow |= 1 << branch;
+    else context.maskHigh |= 1 << (branch - 32);
+  }
+}
+
+/**
+ * The branch whose copy of a directory is the oldest by birth time, its attributes in `stat2`. Copies are made later than
+ * their original and keep their birth time for ever, so a directory's number is found again after any remount.
+ */
+function oldestCopy(context: Context, found: Found): number {
+  const { u32, stat2, path, maskLow: low, maskHigh: high } = context;
+  let oldest = -1;
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    const directory = context.directories.descriptor(found.parent, branch);
+    if (directory < 0 || context.statName(directory, context.base + found.position, path) < 0) continue;
+    if (oldest >= 0 && !isLater(u32, (stat2 + STATX.btime) >>> 2, (path + STATX.btime) >>> 2)) continue;
+    oldest = branch;
+    context.u8.copyWithin(stat2, path, path + STATX.bytes);
+  }
+  return oldest < 0 ? firstBranch(low, high) : oldest;
+}
+
+function dropDentry(context: Context, parent: number, position: number, length: number, hash: number): void {
+  const { names, state } = context;
+  state.lock();
+  const dentry = names.find(parent, position, length, hash);
+  if (dentry !== 0) {
+    if (names.get(dentry, D.inode) !== 0) names.detach(dentry);
+    names.remove(dentry);
+  }
+  state.unlock();
+}
+
+/** Takes back `count` lookups of an inode; frees it when none is left, with what hangs on it. */
+export function forget(context: Context, slot: number, count: number): void {
+  const { inodes, state } = context;
+  if (slot === ROOT || !inodes.isUsed(slot)) return;
+  state.lock();
+  const left = Math.max(0, inodes.get(slot, F.lookups) - count);
+  inodes.set(slot, F.lookups, left);
+  let backing = 0;
+  let pinned = 0;
+  if (left === 0 && isFreeable(context, slot)) {
+    backing = inodes.kind(slot) === DT_DIR ? 0 : inodes.get(slot, F.backing);
+    pinned = inodes.get(slot, F.pinned);
+    freeInode(context, slot);
+  }
+  state.unlock();
+  if (backing !== 0) closeBacking(context, backing);
+  if (pinned !== 0) libc.close(pinned - 1);
+}
+
+function isFreeable(context: Context, slot: number): boolean {
+  const { inodes } = context;
+  // Word 8 counts opens of a file and known children of a directory: neither may lose its inode.
+  return slot !== ROOT && inodes.get(slot, F.lookups) === 0 && inodes.get(slot, F.opens) === 0;
+}
+
+/** Under the table lock. A parent that was kept only for this child goes too. */
+function freeInode(context: Context, slot: number): void {
+  const { inodes, names } = context;
+  if (inodes.kind(slot) === DT_DIR)
+    for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild)) names.remove(child);
+  let parent = 0;
+  for (let dentry = inodes.get(slot, F.dentry); dentry !== 0; dentry = inodes.get(slot, F.dentry)) {
+    parent = names.get(dentry, D.parent);
+    names.detach(dentry);
+    if (!inodes.has(parent, INODE.complete)) names.remove(dentry);
+  }
+  inodes.free(slot);
+  if (parent !== 0 && isFreeable(context, parent) && inodes.get(parent, F.pinned) === 0) freeInode(context, parent);
+}
+
+export function closeBacking(context: Context, id: number): void {
+  context.u32[context.argument >>> 2] = id;
+  libc.ioctl(context.device, DEV_IOC_BACKING_CLOSE, context.base + context.argument);
+}

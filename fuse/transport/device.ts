@@ -1,0 +1,72 @@
+/** `/dev/fuse` and mount(2), without libfuse and without fusermount. Needs root. */
+import * as libc from '../sys/libc.ts';
+import { AT_FDCWD, EINVAL, ENOENT, errnoName, MNT_DETACH, O_CLOEXEC, O_RDWR, UMOUNT_NOFOLLOW } from '../sys/constants.ts';
+import { UnionFsError } from '../errors.ts';
+import { DEV_IOC_CLONE } from '../protocol/abi.ts';
+
+const DEVICE = '/dev/fuse';
+export const FILESYSTEM_TYPE = 'fuse.union';
+const MS_RDONLY = 1;
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MAX_ATTEMPTS = 50;
+
+/** A new descriptor of /dev/fuse, owned by the caller: one connection, once it is mounted. */
+export function openDevice(): number {
+  const descriptor = libc.withCString(DEVICE, (path) => libc.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0));
+  if (descriptor >= 0) return descriptor;
+  const code = errnoName(-descriptor);
+  const remedy =
+    descriptor === -ENOENT ? 'load the fuse module or pass the device into the container' : 'run as root, with the device permitted';
+  throw new UnionFsError(code, `cannot open ${DEVICE}: ${code}; ${remedy}`);
+}
+
+/** Another descriptor of a mounted connection, so that each reader has a queue of its own. Owned by the caller. */
+export function cloneDevice(device: number, state: { base: number; u32: Uint32Array }, scratch: number): number {
+  const clone = openDevice();
+  state.u32[scratch >>> 2] = device;
+  const result = libc.ioctl(clone, DEV_IOC_CLONE, state.base + scratch);
+  if (result >= 0) return clone;
+  libc.close(clone);
+  throw new UnionFsError(errnoName(-result), `cannot clone the descriptor of ${DEVICE}: ${errnoName(-result)}`);
+}
+
+export interface MountOptions {
+  readonly deviceFd: number;
+  readonly mountpoint: string;
+  /** What /proc/mounts shows as the device. */
+  readonly fsname: string;
+  readonly readOnly: boolean;
+  /** Device nodes and set-id programs of the branches work through the union: for trusted branches. Default true. */
+  readonly privileged?: boolean;
+}
+
+/** Mounts the connection. The server must read requests soon: whoever looks at the mountpoint waits for it. */
+export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, privileged = true }: MountOptions): void {
+  const data = `fd=${deviceFd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions`;
+  const flags = (readOnly ? MS_RDONLY : 0) | (privileged ? 0 : MS_NOSUID | MS_NODEV);
+  const result = libc.withCString(fsname, (source) =>
+    libc.withCString(mountpoint, (target) =>
+      libc.withCString(FILESYSTEM_TYPE, (type) =>
+        libc.withCString(data, (text) => libc.mount(source, target, type, flags, text)),
+      ),
+    ),
+  );
+  if (result < 0) {
+    const code = errnoName(-result);
+    throw new UnionFsError(code, `cannot mount at ${mountpoint}: ${code}; it must be an existing directory, and the caller root`);
+  }
+}
+
+/** Unmounts what is mounted at `mountpoint`; true when something was. `lazy` detaches a busy mount from the tree. */
+export function unmount(mountpoint: string, { lazy }: { readonly lazy: boolean }): boolean {
+  const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
+  for (let attempt = 1; ; attempt++) {
+    const result = libc.withCString(mountpoint, (target) => libc.umount2(target, flags));
+    if (result >= 0) return true;
+    if (result === -EINVAL || result === -ENOENT) return false;
+    // Interrupted calls are repeated; a busy mount is the caller's to wait for.
+    if (errnoName(-result) === 'EINTR' && attempt < MAX_ATTEMPTS) continue;
+    throw new UnionFsError(errnoName(-result), `cannot unmount ${mountpoint}: ${errnoName(-result)}`);
+  }
+}

@@ -1,0 +1,18 @@
+/** What the session's main thread gives its readers, and what they tell it. */
+import type { OpenBranch } from '../branch/branches.ts';
+import type { OpsConfig } from '../ops/context.ts';
+
+export interface ReaderData {
+  readonly thread: number;
+  /** Descriptors are the process's: the numbers are enough. */
+  readonly stateFd: number;
+  readonly deviceFd: number;
+  readonly branches: readonly OpenBranch[];
+  readonly config: OpsConfig;
+  /** The CPU to stay on, or -1. */
+  readonly cpu: number;
+}
+
+export type ReaderMessage =
+  | { readonly kind: 'initialised' }
+  | { readonly kind: 'log'; readonly level: 'error' | 'warn'; readonly event: string; readonly fields: Readonly<Record<string, unknown>> };

@@ -1,0 +1,76 @@
+/** A session: one mounted connection, served by reader threads until it is unmounted. */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import type { OpenBranch } from '../branch/branches.ts';
+import { UnionFsError } from '../errors.ts';
+import { MAX_READERS, type State } from '../inode/state.ts';
+import type { OpsConfig, OpsLogger } from '../ops/context.ts';
+import * as libc from '../sys/libc.ts';
+import { cloneDevice } from './device.ts';
+import type { ReaderData, ReaderMessage } from './messages.ts';
+
+/** More readers than this only pay off where branches are slow. */
+const DEFAULT_MAX_READERS = 4;
+
+export interface Session {
+  /** Resolves when the connection has ended (unmounted, or aborted) and every reader has stopped. */
+  readonly ended: Promise<void>;
+}
+
+export interface SessionOptions {
+  readonly state: State;
+  /** A position of scratch memory for this thread. */
+  readonly scratch: number;
+  readonly branches: readonly OpenBranch[];
+  readonly config: OpsConfig;
+  readonly deviceFd: number;
+  readonly readers: number | undefined;
+  readonly log: OpsLogger;
+}
+
+/** Starts the readers; resolves once the kernel's INIT is answered. The device must be mounted already. */
+export async function startSession(options: SessionOptions): Promise<Session> {
+  const { state, scratch, deviceFd } = options;
+  const count = Math.min(options.readers ?? Math.min(DEFAULT_MAX_READERS, availableParallelism()), MAX_READERS - 1);
+  const cpus = allowedCpus(state, scratch);
+  const clones: number[] = [];
+  for (let i = 1; i < count; i++) clones.push(cloneDevice(deviceFd, state, scratch));
+  const initialised = Promise.withResolvers<void>();
+  const readers = [deviceFd, ...clones].map((device, thread) =>
+    startReader({ ...options, deviceFd: device }, thread, count > 1 ? (cpus[thread % cpus.length] ?? -1) : -1, initialised.resolve),
+  );
+  const ended = Promise.all(readers).then(() => {
+    for (const clone of clones) libc.close(clone);
+  });
+  await Promise.race([
+    initialised.promise,
+    ended.then(() => {
+      throw new UnionFsError('ENOTCONN', 'the mount ended before the kernel spoke to it; mount it again');
+    }),
+  ]);
+  return { ended };
+}
+
+/** Resolves when the reader has stopped. */
+function startReader(options: SessionOptions, thread: number, cpu: number, onInitialised: () => void): Promise<void> {
+  const { state, deviceFd, branches, config, log } = options;
+  const data: ReaderData = { thread, stateFd: state.fd, deviceFd, branches, config, cpu };
+  const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
+  const worker = new Worker(file, { workerData: data, stdin: false, resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 } });
+  worker.on('message', (message: ReaderMessage) => {
+    if (message.kind === 'initialised') onInitialised();
+    else log[message.level](message.event, message.fields);
+  });
+  return new Promise((resolve) => {
+    worker.on('error', (error) => log.error('reader_failed', { thread, error: error.stack ?? error.message }));
+    worker.on('exit', () => resolve());
+  });
+}
+
+/** Numbers of the CPUs this process may run on. */
+function allowedCpus(state: State, scratch: number): number[] {
+  const bytes = libc.schedGetaffinity(0, 128, state.base + scratch);
+  const cpus: number[] = [];
+  for (let cpu = 0; cpu < bytes * 8; cpu++) if (((state.u8[scratch + (cpu >> 3)]! >> (cpu & 7)) & 1) === 1) cpus.push(cpu);
+  return cpus;
+}
