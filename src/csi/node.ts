@@ -40,20 +40,20 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
   const exclusively = oneAtATime();
   const { nodeName, link, clock } = options;
   return {
-    NodeStageVolume: (request, context) => {
+    NodeStageVolume: async (request, context) => {
       const { volumeId, stagingTargetPath, volumeCapability } = request;
       checkArguments({ volumeId, stagingTargetPath });
       checkCapability(volumeCapability);
-      return exclusively(volumeId, async () => {
+      return await exclusively(volumeId, async () => {
         await stage({ link, volumeId, stagingPath: stagingTargetPath }, context);
         return {};
       });
     },
 
-    NodeUnstageVolume: (request, { signal }) => {
+    NodeUnstageVolume: async (request, { signal }) => {
       const { volumeId, stagingTargetPath } = request;
       checkArguments({ volumeId, stagingTargetPath });
-      return exclusively(volumeId, async () => {
+      return await exclusively(volumeId, async () => {
         // 1. Nobody uses the mount any more. Done when nothing is mounted.
         await unmountAndRemove(stagingTargetPath, volumeId, clock, signal);
         // 2. The server has closed the branches: from here on lower volumes can be unmounted. Done when it is gone or idle.
@@ -62,20 +62,20 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
       });
     },
 
-    NodePublishVolume: (request, context) => {
+    NodePublishVolume: async (request, context) => {
       const { volumeId, stagingTargetPath, targetPath, volumeCapability } = request;
       checkArguments({ volumeId, targetPath, stagingTargetPath });
       checkCapability(volumeCapability);
-      return exclusively(volumeId, async () => {
+      return await exclusively(volumeId, async () => {
         await publish(link, request, context);
         return {};
       });
     },
 
-    NodeUnpublishVolume: (request, { signal }) => {
+    NodeUnpublishVolume: async (request, { signal }) => {
       const { volumeId, targetPath } = request;
       checkArguments({ volumeId, targetPath });
-      return exclusively(volumeId, async () => {
+      return await exclusively(volumeId, async () => {
         await unmountAndRemove(targetPath, volumeId, clock, signal);
         return {};
       });
