@@ -4,13 +4,13 @@
  * This process never opens or stats anything at or below the mountpoint while it serves it: it would wait for itself.
  */
 
-import { realpathSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { closeSync } from 'node:fs';
 import { createPolicyNames, mountDevice, openDevice, openUnion } from '../../fuse/index.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { findHolders, formatHolders } from '../host/holders.ts';
 import { probe, unionAt, unmountOnce } from '../host/mounter.ts';
+import { realMountPath } from '../host/real-path.ts';
 import { errnoCode } from '../host/syscalls.ts';
 import { checkMachine, checkPolicy, resolveBranches, resolveMountpoint } from './mount-checks.ts';
 import type { MountRequest } from './mount-options.ts';
@@ -29,9 +29,10 @@ export async function serveMount(request: MountRequest): Promise<number> {
     policies: { create: request.createPolicy, action: 'ff', search: 'ff' },
     passthrough: true,
     cache: request.cache,
+    readOnly: request.readOnly,
   });
+  const deviceFd = openDevice();
   try {
-    const deviceFd = openDevice();
     const fsname = request.fsname ?? branches.map(({ path }) => path).join(':');
     mountDevice({ deviceFd, mountpoint, fsname, readOnly: request.readOnly });
     unmountOnSignals(mountpoint, log);
@@ -48,6 +49,7 @@ export async function serveMount(request: MountRequest): Promise<number> {
       if (unionAt(mountpoint) !== undefined) await unmountOnce(mountpoint, { lazy: true });
     }
   } finally {
+    closeSync(deviceFd);
     union.close();
   }
 }
@@ -65,13 +67,8 @@ async function tellParent(): Promise<boolean> {
 
 /** A server that was killed leaves a mount that answers nothing but ENOTCONN; it is of no use to anyone. */
 async function removeDeadMount(written: string, log: Logger): Promise<void> {
-  const absolute = resolve(written);
-  let path: string;
-  try {
-    path = join(realpathSync(dirname(absolute)), basename(absolute));
-  } catch {
-    return; // no such place: told by the checks that follow
-  }
+  const path = realMountPath(written);
+  if (path === undefined) return; // no such place: told by the checks that follow
   while (unionAt(path) !== undefined && (await probe(path, AbortSignal.timeout(10_000))).kind === 'dead') {
     log.warn('removing the mount that a killed server left', { mountpoint: path });
     await unmountOnce(path, { lazy: true });

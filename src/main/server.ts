@@ -4,6 +4,7 @@
  *
  * SIGTERM means that the pod is to go. Applications come first: while the union is mounted it is only noted.
  */
+import { closeSync } from 'node:fs';
 import { openUnion } from '../../fuse/index.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';
@@ -61,11 +62,20 @@ async function terminated(union: UnionServer, log: Logger): Promise<void> {
   await union.idle();
 }
 
+/** The filesystem as UnionServer wants it: branches without a write when read only, and the descriptor closed in the end. */
 function openBranches(config: ServerConfig, readOnly: boolean): ServedUnion {
   const branches = readOnly ? config.branches.map((branch) => ({ ...branch, mode: 'RO' as const })) : config.branches;
-  const union = openUnion({ ...config, branches });
+  const union = openUnion({ ...config, branches, readOnly });
   return {
-    serve: (options) => union.serve(options),
+    serve: async ({ deviceFd, log }) => {
+      try {
+        const { ended } = await union.serve({ deviceFd, log });
+        return { ended: ended.finally(() => closeSync(deviceFd)) };
+      } catch (error) {
+        closeSync(deviceFd);
+        throw error;
+      }
+    },
     branches: () => union.status().branches,
     close: () => union.close(),
   };
