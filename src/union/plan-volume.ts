@@ -78,7 +78,11 @@ export function planUnionVolume(observed: ObservedVolume): readonly VolumeAction
 function planUpkeep(observed: ObservedVolume): readonly VolumeAction[] {
   const { volume } = observed;
   const outcomes = volume.spec.branches.map((branch) => observeBranch(observed, branch));
-  const actions = outcomes.flatMap(({ action }) => action ?? []);
+  // A union that cannot be takes no space.
+  const refused = outcomes.some(({ status }) => status.phase === 'Refused');
+  const actions = outcomes
+    .flatMap(({ action }) => action ?? [])
+    .filter(({ kind }) => !refused || kind !== 'create-claim');
   return [...actions, ...statusActions(observed, upkeepStatus(observed, outcomes))];
 }
 
@@ -227,8 +231,9 @@ function generationOf({ metadata }: UnionVolume): Pick<UnionVolumeStatus, 'obser
 /** The status, if it is another, after the events that tell of it: told twice rather than not at all. */
 function statusActions({ volume }: ObservedVolume, status: UnionVolumeStatus): readonly VolumeAction[] {
   if (isDeepStrictEqual(volume.status, status)) return [];
-  // Growing is news only of a union that was whole before.
-  const types = volume.status?.phase === 'Ready' ? ['Ready', 'Resized'] : ['Ready'];
+  // Growing is news only of a union that is otherwise whole.
+  const whole = volume.status?.phase === 'Ready' && status.phase === 'Ready';
+  const types = whole ? ['Ready', 'Resized'] : ['Ready'];
   const events = types.flatMap((type) => {
     const event = eventOf(findCondition(volume.status?.conditions, type), findCondition(status.conditions, type));
     return event ? [{ kind: 'event' as const, event }] : [];
