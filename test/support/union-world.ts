@@ -204,6 +204,12 @@ export class UnionWorld {
     }));
   }
 
+  rebind(name: string, volumeName: string): void {
+    this.#setClaim(name, (found) => ({ ...found, spec: { ...found.spec, volumeName } }));
+    const found = this.claims.get(name);
+    if (found && !this.volumes.has(volumeName)) this.volumes.set(volumeName, this.#lowerVolume(volumeName, found));
+  }
+
   resize(name: string): void {
     this.#setClaim(name, (before) => ({
       ...before,

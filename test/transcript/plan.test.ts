@@ -35,6 +35,11 @@ const commands: Readonly<Record<string, Command>> = {
     if (moves.length === 0) throw new Error(`nobody can ${words.join(' ')}`);
     for (const [, move] of moves) move();
   },
+  swap: (world, branch, volume) => world.rebind(claimName(world, branch!), volume!),
+  'swap-back': (world, branch) => {
+    const record = world.volume!.status!.branches!.find(({ id }) => id === branch);
+    world.rebind(claimName(world, branch!), record!.persistentVolume!);
+  },
   grow: (world, size) => {
     const { volume } = world;
     const branches = volume!.spec.branches.map((branch) => ({

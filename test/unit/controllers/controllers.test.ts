@@ -201,6 +201,28 @@ describe('the controllers', () => {
     }
   });
 
+  it('pass on what the lower driver says', async () => {
+    plane.holdClaims = true;
+    const controllers = start(plane.client);
+    try {
+      const volume = makeUnion(plane, 'pvc-1', '- {storageClassName: plain}');
+      const lower = () => plane.store.list(persistentVolumeClaims, { labelSelector: LABEL_VOLUME })[0];
+      await until(plane, 'the lower claim', () => lower() !== undefined);
+      const { name, namespace, uid } = lower()!.metadata as { name: string; namespace: string; uid: string };
+      plane.store.create(events, {
+        metadata: { name: 'full', namespace },
+        involvedObject: { kind: 'PersistentVolumeClaim', name, namespace, uid },
+        type: 'Warning',
+        reason: 'ProvisioningFailed',
+        message: 'the disk is full',
+      });
+      const message = () => plane.store.get(unionVolumes, volume.metadata)?.status?.conditions?.[0]?.message;
+      await until(plane, 'its words', () => message() === 'branch b0: the disk is full');
+    } finally {
+      await controllers.stop();
+    }
+  });
+
   it('make a server pod anew that somebody deleted', async () => {
     const controllers = start(plane.client);
     const { store } = plane;

@@ -1,0 +1,56 @@
+import { expect } from 'chai';
+import type { Pod } from '../../../src/protocol/objects.ts';
+import type { AttachmentAction } from '../../../src/union/plan-attachment.ts';
+import { UnionWorld } from '../../support/union-world.ts';
+
+/** A union with its server pod on node-1, as `change` leaves the pod. */
+function planFor(change: (pod: Pod) => Pod): readonly AttachmentAction[] {
+  const world = new UnionWorld();
+  world.request('- {storageClassName: fast}');
+  for (const action of world.planVolume()) world.applyVolume(action);
+  for (const move of world.moves().values()) move();
+  for (const action of world.planVolume()) world.applyVolume(action);
+  world.attach('node-1');
+  for (const action of world.planAttachment('node-1')) world.applyAttachment('node-1', action);
+  const [[name, pod]] = [...world.pods] as [[string, Pod]];
+  world.pods.set(name, change(pod));
+  return world.planAttachment('node-1');
+}
+
+const messageOf = (actions: readonly AttachmentAction[]) =>
+  actions.find((action) => action.kind === 'update-status')?.status.conditions?.[0]?.message;
+
+describe('planUnionAttachment', () => {
+  it('makes room for a new server when one has ended for good', () => {
+    const actions = planFor((pod) => ({ ...pod, status: { phase: 'Failed', reason: 'Evicted' } }));
+    expect(actions[0]?.kind).to.equal('delete-pod');
+    expect(messageOf(actions)).to.match(/has ended \(Evicted\), and is started anew$/);
+  });
+
+  it('waits for a pod that is being deleted, and makes no second one', () => {
+    const actions = planFor((pod) => ({
+      ...pod,
+      metadata: { ...pod.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' },
+    }));
+    expect(actions.map(({ kind }) => kind)).to.deep.equal(['update-status']);
+    expect(messageOf(actions)).to.match(/is ending, and is then started anew$/);
+  });
+
+  it('says what the scheduler says', () => {
+    const conditions = [{ type: 'PodScheduled', status: 'False', message: '0/1 nodes are available' }];
+    const actions = planFor((pod) => ({ ...pod, status: { phase: 'Pending', conditions } }));
+    expect(messageOf(actions)).to.match(/waits for the scheduler: 0\/1 nodes are available$/);
+  });
+
+  it('says what kubelet says', () => {
+    const state = { waiting: { reason: 'ImagePullBackOff', message: 'no such image' } };
+    const containerStatuses = [{ name: 'server', state, image: '', imageID: '', ready: false, restartCount: 0 }];
+    const actions = planFor((pod) => ({ ...pod, status: { phase: 'Pending', containerStatuses } }));
+    expect(messageOf(actions)).to.match(/: ImagePullBackOff, no such image$/);
+  });
+
+  it('takes no pod for its server that only has its labels', () => {
+    const actions = planFor((pod) => ({ ...pod, metadata: { ...pod.metadata, ownerReferences: [] } }));
+    expect(actions[0]?.kind).to.equal('create-pod');
+  });
+});
