@@ -1,3 +1,4 @@
+/** Parameters and branch lists: what they mean, and the message of each thing that can be wrong with them. */
 import { expect } from 'chai';
 import { createPolicyNames } from '../../../fuse/policy/create.ts';
 import { POLICY_NAMES, parseBranchesAnnotation, parseParameters } from '../../../src/protocol/parameters.ts';

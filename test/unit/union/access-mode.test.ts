@@ -1,3 +1,4 @@
+/** Access modes of a union: the intersection of its branches'. */
 import { expect } from 'chai';
 import {
   type BranchAccess,

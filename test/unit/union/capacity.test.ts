@@ -1,3 +1,4 @@
+/** Splitting and growing capacity, by example; the laws are in test/property/capacity.test.ts. */
 import { expect } from 'chai';
 import { bytes } from '../../../src/base/units.ts';
 import type { BranchSize } from '../../../src/protocol/branch-list.ts';

@@ -1,3 +1,4 @@
+/** What may be asked of a volume that exists. */
 import { expect } from 'chai';
 import type { UnionVolume } from '../../../src/protocol/resources.ts';
 import { checkSameVolume, planExpansion } from '../../../src/union/existing.ts';

@@ -1,3 +1,4 @@
+/** Plans for attachments whose server pod is in trouble; the ordinary ways are in test/transcript/plan. */
 import { expect } from 'chai';
 import type { Pod } from '../../../src/protocol/objects.ts';
 import type { AttachmentAction } from '../../../src/union/plan-attachment.ts';

@@ -1,3 +1,4 @@
+/** The server pod: what it mounts, what it may, where it runs. */
 import { expect } from 'chai';
 import type { UnionAttachment, UnionVolume } from '../../../src/protocol/resources.ts';
 import { attachmentNameOf } from '../../../src/union/ids.ts';

@@ -1,3 +1,4 @@
+/** Planning a volume from a request: what comes out, and the message of each refusal. */
 import { expect } from 'chai';
 import { ANNOTATION_BRANCHES, LABEL_VOLUME } from '../../../src/protocol/resources.ts';
 import { planVolume, unionVolume, upperClaimOf } from '../../../src/union/spec.ts';

@@ -1,3 +1,4 @@
+/** Where a union can be used; the law is in test/property/topology.test.ts. */
 import { expect } from 'chai';
 import { intersectTopology } from '../../../src/union/topology.ts';
 import { persistentVolume, volumeOn } from '../../support/union-objects.ts';
