@@ -19,9 +19,12 @@ export async function readBody(request: IncomingMessage): Promise<unknown> {
   let size = 0;
   for await (const chunk of request) {
     size += chunk.length;
-    if (size > MAXIMUM_BODY_BYTES)
-      throw badRequest(`the request is larger than ${MAXIMUM_BODY_BYTES} bytes; make the object smaller`);
-    chunks.push(chunk);
+    // Read to its end in any case: a client that is still sending does not see an answer.
+    if (size <= MAXIMUM_BODY_BYTES) chunks.push(chunk);
+  }
+  if (size > MAXIMUM_BODY_BYTES) {
+    const message = `the request is larger than ${MAXIMUM_BODY_BYTES} bytes; make the object smaller`;
+    throw new StoreError(413, 'RequestEntityTooLarge', message);
   }
   if (size === 0) return undefined;
   const body = Buffer.concat(chunks);

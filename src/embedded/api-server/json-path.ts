@@ -5,7 +5,7 @@
 import { isObject } from './objects.ts';
 
 const STEP =
-  /\.?([A-Za-z_][\w-]*)|\[(\d+)\]|\[\*\]|\.\*|\['([^']+)'\]|\[\?\(@\.([\w.-]+)\s*==\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+))\)\]/y;
+  /\.?([A-Za-z_][\w-]*)|\[(\d+)\]|\[\*\]|\.\*|\['([^']+)'\]|\[\?\(@\.([\w.-]+)\s*==\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+))\)\]/;
 
 /** Every value at `path`; empty when there is none. Backslash before a dot makes it part of a name. */
 export function jsonPath(value: unknown, path: string): unknown[] {
@@ -13,9 +13,10 @@ export function jsonPath(value: unknown, path: string): unknown[] {
     .replace(/^\{(.*)\}$/, '$1')
     .replace(/\.((?:[\w/-]+\\\.)+[\w/-]+)/g, (_, name: string) => `['${name.replaceAll('\\.', '.')}']`);
   let found: unknown[] = [value];
-  STEP.lastIndex = 0;
-  while (STEP.lastIndex < text.length) {
-    const step = STEP.exec(text);
+  // Not shared: a filter reads paths while a path is read.
+  const steps = new RegExp(STEP, 'y');
+  while (steps.lastIndex < text.length) {
+    const step = steps.exec(text);
     if (!step) return [];
     const [whole, field, index, quoted, filterPath, ...literals] = step;
     const name = field ?? quoted;

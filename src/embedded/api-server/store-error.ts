@@ -11,9 +11,8 @@ export type StatusReason =
   | 'InternalError'
   | 'Invalid'
   | 'MethodNotAllowed'
-  | 'NotAcceptable'
   | 'NotFound'
-  | 'Timeout'
+  | 'RequestEntityTooLarge'
   | 'UnsupportedMediaType';
 
 export interface StatusCause {

@@ -13,17 +13,16 @@ import type { KubeObject, ObjectMeta } from '../../protocol/objects.ts';
 import { admitCreation, admitUpdate } from './admission.ts';
 import { fillIn } from './defaults.ts';
 import { collectGarbage } from './gc.ts';
-import { type Change, History } from './history.ts';
-import { Journal, type JournalEntry } from './journal.ts';
-import { customResourceDefinitions, type Kind, type KindInfo, kindKey } from './kinds.ts';
+import type { Change } from './history.ts';
+import { type Kind, type KindInfo, kindKey } from './kinds.ts';
 import { checkPreconditions, countGeneration, forCreation, forDeletion, forUpdate, isHeld } from './lifecycle.ts';
-import { type ApiObject, deepFreeze, jsonEqual, type ObjectRef, type StoredObject, timestamp } from './objects.ts';
+import { type ApiObject, jsonEqual, type ObjectRef, type StoredObject, timestamp } from './objects.ts';
 import { applyPatch, type PatchType } from './patch.ts';
 import { followQuotas } from './quota-status.ts';
-import { Registry } from './registry.ts';
 import { keepOnly, withDefaults } from './schema.ts';
 import { eventOf, type Selection, selector, type WatchEvent } from './selection.ts';
-import { alreadyExists, expired, invalid, notFound, StoreError } from './store-error.ts';
+import { State } from './state.ts';
+import { alreadyExists, invalid, notFound } from './store-error.ts';
 import { type ChangeListener, Subscriptions } from './subscriptions.ts';
 import { validationErrors } from './validation.ts';
 
@@ -75,24 +74,14 @@ export interface Deletion<T> {
 
 export class Store {
   readonly #clock: Clock;
-  readonly #journal: Journal | undefined;
-  readonly #objects = new Map<string, Map<string, StoredObject>>();
-  readonly #registry = new Registry();
-  readonly #history: History;
+  readonly #state: State;
   readonly #subscriptions: Subscriptions;
-  #resourceVersion: number;
 
   constructor(options: StoreOptions = {}) {
-    this.#clock = options.clock ?? systemClock;
     const log = options.log ?? silentLogger;
+    this.#clock = options.clock ?? systemClock;
+    this.#state = new State(options.directory, log);
     this.#subscriptions = new Subscriptions(log);
-    const opened = options.directory === undefined ? undefined : Journal.open(options.directory);
-    this.#journal = opened?.journal;
-    this.#resourceVersion = opened?.state.resourceVersion ?? 0;
-    for (const entry of opened?.state.entries ?? []) this.#replay(entry);
-    for (const definition of this.objects(customResourceDefinitions).values())
-      this.#registry.follow(undefined, definition);
-    this.#history = new History(this.#resourceVersion);
     collectGarbage(this, log);
     followQuotas(this);
   }
@@ -120,7 +109,7 @@ export class Store {
     this.#complete(info, created, undefined, options);
     const key = objectKey(info, created.metadata);
     if (this.objects(kind).has(key)) throw alreadyExists(info, created.metadata.name);
-    return own<T>(options.dryRun ? created : this.#commit(info, key, undefined, created)!);
+    return own<T>(options.dryRun ? created : this.#commit(info, key, undefined, created));
   }
 
   /** 409 when `object` carries a resourceVersion or uid that is not the current one. */
@@ -132,7 +121,7 @@ export class Store {
     countGeneration(info, before, after);
     if (options.dryRun) return own<T>(after);
     const goes = after.metadata.deletionTimestamp !== undefined && !isHeld(after);
-    return own<T>(goes ? this.#remove(info, key, after) : this.#commit(info, key, before, after)!);
+    return own<T>(goes ? this.#commit(info, key, after, undefined) : this.#commit(info, key, before, after));
   }
 
   /** Reads, changes and writes in one step, so it never conflicts. `change` edits its argument or returns another. */
@@ -158,9 +147,9 @@ export class Store {
     checkPreconditions(info, before, options);
     const after = forDeletion(before, options, this.#clock.now());
     if (options.dryRun) return { object: own<T>(after), gone: !isHeld(after) };
-    if (!isHeld(after)) return { object: own<T>(this.#remove(info, key, before)), gone: true };
+    if (!isHeld(after)) return { object: own<T>(this.#commit(info, key, before, undefined)), gone: true };
     const unchanged = jsonEqual(before, after);
-    return { object: own<T>(unchanged ? before : this.#commit(info, key, before, after)!), gone: false };
+    return { object: own<T>(unchanged ? before : this.#commit(info, key, before, after)), gone: false };
   }
 
   /** Tells `listener` of every change, in order, never from inside a write. Returns what ends the watch. */
@@ -179,29 +168,26 @@ export class Store {
   }
 
   get resourceVersion(): string {
-    return String(this.#resourceVersion);
+    return String(this.#state.resourceVersion);
   }
 
   get kinds(): readonly KindInfo[] {
-    return this.#registry.all();
+    return this.#state.kinds;
   }
 
   /** What is known of a kind; 404 when it is not served (its definition is missing). */
   info(kind: Kind): KindInfo {
-    const info = this.#registry.get(kindKey(kind));
-    if (!info)
-      throw new StoreError(404, 'NotFound', `the server could not find the requested resource: ${kindKey(kind)}`);
-    return info;
+    return this.#state.info(kindKey(kind));
   }
 
   close(): void {
     this.#subscriptions.close();
-    this.#journal?.close();
+    this.#state.close();
   }
 
   /** For the server and the garbage collector: the stored objects themselves, frozen. */
   objects(kind: { readonly group: string; readonly plural: string }): ReadonlyMap<string, StoredObject> {
-    return this.#objects.get(kindKey(kind)) ?? new Map();
+    return this.#state.objects(kindKey(kind));
   }
 
   /** For the server and the garbage collector: changes of one kind, or of all. */
@@ -225,12 +211,7 @@ export class Store {
 
   /** For the server: every remembered change after a resourceVersion; 410 when some are forgotten. */
   changesSince(resourceVersion: string): readonly Change[] {
-    const from = Number(resourceVersion);
-    if (!Number.isSafeInteger(from) || from < 0)
-      throw new StoreError(400, 'BadRequest', `invalid resource version ${JSON.stringify(resourceVersion)}`);
-    if (from > this.#resourceVersion)
-      throw expired(`too large resource version: ${from}, current: ${this.#resourceVersion}; list again`);
-    return this.#history.since(from);
+    return this.#state.since(resourceVersion);
   }
 
   #find(kind: Kind, ref: ObjectRef): { info: KindInfo; key: string; before: StoredObject } {
@@ -254,53 +235,15 @@ export class Store {
     if (before) admitUpdate(this, info, before, object);
   }
 
-  #remove(info: KindInfo, key: string, before: StoredObject): StoredObject {
-    this.#commit(info, key, before, undefined);
-    return before;
-  }
-
   #commit(
     info: KindInfo,
     key: string,
     before: StoredObject | undefined,
     after: StoredObject | undefined,
-  ): StoredObject | undefined {
-    const resourceVersion = this.#resourceVersion + 1;
-    const number = String(resourceVersion);
-    const object = after && deepFreeze({ ...after, metadata: { ...after.metadata, resourceVersion: number } });
-    const entry = { resourceVersion, kindKey: kindKey(info), objectKey: key };
-    this.#journal?.append(object ? { ...entry, object } : entry);
-    this.#resourceVersion = resourceVersion;
-    this.#replay(object ? { ...entry, object } : entry);
-    if (kindKey(info) === kindKey(customResourceDefinitions)) this.#registry.follow(before, object);
-    const change: Change = { resourceVersion, kindKey: kindKey(info), before, after: object };
-    this.#history.add(change);
+  ): StoredObject {
+    const change = this.#state.commit(info, key, before, after);
     this.#subscriptions.publish(change);
-    this.#compact();
-    return object;
-  }
-
-  #replay(entry: JournalEntry): void {
-    const ofKind = this.#objects.get(entry.kindKey) ?? new Map<string, StoredObject>();
-    this.#objects.set(entry.kindKey, ofKind);
-    if (entry.object) ofKind.set(entry.objectKey, deepFreeze(entry.object));
-    else ofKind.delete(entry.objectKey);
-  }
-
-  #compact(): void {
-    let live = 0;
-    for (const ofKind of this.#objects.values()) live += ofKind.size;
-    if (!this.#journal?.shouldCompact(live)) return;
-    const entries: JournalEntry[] = [];
-    for (const [ofKey, ofKind] of this.#objects)
-      for (const [key, object] of ofKind)
-        entries.push({
-          resourceVersion: Number(object.metadata.resourceVersion),
-          kindKey: ofKey,
-          objectKey: key,
-          object,
-        });
-    this.#journal.compact({ resourceVersion: this.#resourceVersion, entries });
+    return (change.after ?? before)!;
   }
 }
 
