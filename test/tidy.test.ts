@@ -144,7 +144,9 @@ describe('files', () => {
   });
 
   it('begin with a comment that says what they are for', () => {
-    const silent = sources.filter(
+    // A unit's tests say it by their place and their `describe`.
+    const explained = sources.filter(({ path }) => !/^test\/unit\/.*\.test\.ts$/.test(path));
+    const silent = explained.filter(
       ({ lines }) => !/^\/(\*\*?|\/)/.test(lines.find((line) => !line.startsWith('#!')) ?? ''),
     );
     expectNone(silent.map(({ path }) => `${path}: has no header comment`));
