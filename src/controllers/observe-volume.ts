@@ -99,5 +99,7 @@ async function readWarnings(
   const events = await view.events.list({ namespace, fieldSelector }, signal);
   const timeOf = (event: CoreEvent) => event.lastTimestamp ?? event.eventTime ?? '';
   events.sort((left, right) => (timeOf(left) < timeOf(right) ? -1 : 1));
-  return new Map(events.map((event) => [event.involvedObject?.uid, event.message ?? event.reason ?? 'a warning']));
+  // Drivers pass on what tools print, lines and all.
+  const textOf = (event: CoreEvent) => (event.message ?? event.reason ?? 'a warning').replaceAll(/\s+/g, ' ').trim();
+  return new Map(events.map((event) => [event.involvedObject?.uid, textOf(event)]));
 }

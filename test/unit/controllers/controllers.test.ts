@@ -214,7 +214,7 @@ describe('the controllers', () => {
         involvedObject: { kind: 'PersistentVolumeClaim', name, namespace, uid },
         type: 'Warning',
         reason: 'ProvisioningFailed',
-        message: 'the disk is full',
+        message: 'the disk\n is full\n',
       });
       const message = () => plane.store.get(unionVolumes, volume.metadata)?.status?.conditions?.[0]?.message;
       await until(plane, 'its words', () => message() === 'branch b0: the disk is full');
