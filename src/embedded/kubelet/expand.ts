@@ -1,5 +1,6 @@
 /** The node's share in growing a volume, for drivers that ask for it. */
 import { existsSync } from 'node:fs';
+import { UnionError } from '../../base/errors.ts';
 import { formatQuantity } from '../../base/units.ts';
 import { persistentVolumeClaims, persistentVolumes } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
@@ -11,7 +12,7 @@ import { refOf } from '../sidecars/sidecar.ts';
 import { stagingPath } from './layout.ts';
 import type { Plugins } from './plugins.ts';
 
-/** Expands a claim's volume if that is pending and it is staged here. */
+/** Expands a claim's volume if that is pending and it is staged here. Called when either may be new. */
 export async function expandOnNode(
   deps: { store: Store; plugins: Plugins; events: EventRecorder; kubeletDir: string },
   key: string,
@@ -24,15 +25,22 @@ export async function expandOnNode(
   const csi = volume?.spec?.csi;
   if (!csi || !existsSync(stagingPath(kubeletDir, csi))) return;
   const node = plugins.get(csi.driver);
-  await node.expandVolume(
-    {
-      volumeId: csi.volumeHandle,
-      volumePath: stagingPath(kubeletDir, csi),
-      stagingTargetPath: stagingPath(kubeletDir, csi),
-      capacityRange: { requiredBytes: String(capacityOf(volume)) },
-      volumeCapability: volumeCapability(volume, await node.capabilities(signal)),
-    },
-    signal,
-  );
+  try {
+    await node.expandVolume(
+      {
+        volumeId: csi.volumeHandle,
+        volumePath: stagingPath(kubeletDir, csi),
+        stagingTargetPath: stagingPath(kubeletDir, csi),
+        capacityRange: { requiredBytes: String(capacityOf(volume)) },
+        volumeCapability: volumeCapability(volume, await node.capabilities(signal)),
+      },
+      signal,
+    );
+  } catch (error) {
+    if (!(error instanceof UnionError) || error.code !== 'FAILED_PRECONDITION') throw error;
+    // Not while it is mounted: asked again when it is mounted anew.
+    deps.events.warning(claim, 'FileSystemResizeFailed', error.message);
+    return;
+  }
   finishResize(deps, key, formatQuantity(capacityOf(volume)));
 }

@@ -6,11 +6,12 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import type { Pod } from '../../protocol/objects.ts';
 import { persistentVolumeClaims, volumeAttachments } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
 import type { LowerDriver } from '../provisioners/lower-driver.ts';
 import { createEventRecorder } from '../sidecars/events.ts';
-import { createQueue, follow, keyOf } from '../sidecars/sidecar.ts';
+import { claimsOf, createQueue, follow, keyOf } from '../sidecars/sidecar.ts';
 import { expandOnNode } from './expand.ts';
 import { registerNode, renewLease } from './node-object.ts';
 import { Plugins } from './plugins.ts';
@@ -35,7 +36,10 @@ export async function runKubelet(options: KubeletOptions, signal: AbortSignal): 
   const events = createEventRecorder(store, 'kubelet', clock);
   const plugins = new Plugins({ store, nodeName, kubeletDir, clock, log, onChange: () => wake() });
   const volumes = new VolumeManager({ store, nodeName, kubeletDir, plugins });
-  const pods = new Pods({ store, nodeName, kubeletDir, volumes, events, clock, log });
+  const onMounted = (pod: Pod) => {
+    for (const claim of claimsOf(pod)) expansions.add(`${pod.metadata.namespace}/${claim}`);
+  };
+  const pods = new Pods({ store, nodeName, kubeletDir, volumes, events, clock, log, onMounted });
   const leftovers = createQueue({ clock, log }, 'kubelet.staged', async (key, s) => {
     const [driver = '', volumeHandle = ''] = key.split(' ');
     await volumes.release({ driver, volumeHandle }, s);

@@ -38,6 +38,8 @@ export interface PodsOptions {
   readonly events: EventRecorder;
   readonly clock: Clock;
   readonly log: Logger;
+  /** A pod's volumes have come into place. */
+  readonly onMounted: (pod: Pod) => void;
 }
 
 /** A container that is told nothing when its waiting process was killed too is looked at this often. */
@@ -110,7 +112,11 @@ export class Pods {
     }
     let paths = this.#mounted.get(uid);
     try {
-      paths ??= await volumes.mount(pod, signal);
+      if (!paths) {
+        paths = await volumes.mount(pod, signal);
+        this.#mounted.set(uid, paths);
+        this.#options.onMounted(pod);
+      }
     } catch (error) {
       if (!signal.aborted) {
         events.warning(pod, 'FailedMount', messageOf(error));
@@ -118,7 +124,6 @@ export class Pods {
       }
       throw error;
     }
-    this.#mounted.set(uid, paths);
     let requeueAfterMs: number | undefined;
     let problem: PodFacts['problem'];
     for (const container of pod.spec?.containers ?? []) {

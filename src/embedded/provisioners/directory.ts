@@ -13,4 +13,5 @@ export const directoryBackend: Backend = {
   async stage() {},
   publishSource: (directory) => join(directory, 'data'),
   async grow() {},
+  async fill() {},
 };

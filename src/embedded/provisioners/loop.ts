@@ -1,11 +1,14 @@
 /**
- * `loop.embedded.union.csi.dev`: a volume is an ext4 filesystem in a sparse image file, with a real size and real ENOSPC,
- * which grows while mounted.
+ * `loop.embedded.union.csi.dev`: a volume is an ext4 filesystem in a sparse image file, with a real size and real ENOSPC.
  * `mount -o loop` makes the loop device with LO_FLAGS_AUTOCLEAR: it goes with the last mount, so none can leak, whoever is killed.
+ *
+ * It grows while mounted where the kernel lets us: ext4 asks for CAP_SYS_RESOURCE, which some containers and virtual machines
+ * do not have. There the image grows, and the filesystem when it is next mounted.
  */
-import { truncateSync } from 'node:fs';
+import { closeSync, openSync, readSync, truncateSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UnionError } from '../../base/errors.ts';
+import { messageOf, UnionError } from '../../base/errors.ts';
 import { command } from './command.ts';
 import type { Backend } from './lower-driver.ts';
 
@@ -23,22 +26,39 @@ export const loopBackend: Backend = {
 
   async assertUnused(directory, signal) {
     const device = await deviceOf(directory, signal);
-    if (device)
-      throw new UnionError('FAILED_PRECONDITION', `${imageOf(directory)} is in use by ${device}; unmount it first`);
+    if (!device) return;
+    throw new UnionError('FAILED_PRECONDITION', `${imageOf(directory)} is in use by ${device}; unmount it first`);
   },
 
   async stage(directory, stagingPath, mountFlags, signal) {
+    const image = imageOf(directory);
+    if ((await lacking(image)) > 0n && !(await deviceOf(directory, signal))) {
+      await command('e2fsck', ['-f', '-p', image], signal);
+      await command('resize2fs', [image], signal);
+    }
     const options = ['loop', ...mountFlags].join(',');
-    await command('mount', ['--no-mtab', '-t', 'ext4', '-o', options, imageOf(directory), stagingPath], signal);
-    // It may have grown while it was not mounted; nothing to do is the usual case, and quick.
-    await fillDevice(directory, signal);
+    await command('mount', ['--no-mtab', '-t', 'ext4', '-o', options, image, stagingPath], signal);
   },
 
   publishSource: (_directory, stagingPath) => stagingPath,
 
-  async grow(directory, sizeBytes, signal) {
+  grow(directory, sizeBytes) {
     truncateSync(imageOf(directory), Number(sizeBytes));
-    await fillDevice(directory, signal);
+    return Promise.resolve();
+  },
+
+  async fill(directory, signal) {
+    const image = imageOf(directory);
+    const device = await deviceOf(directory, signal);
+    if (!device || (await lacking(image)) === 0n) return;
+    await command('losetup', ['--set-capacity', device], signal);
+    try {
+      await command('resize2fs', [device], signal);
+    } catch (error) {
+      if (!messageOf(error).includes('Permission denied')) throw error;
+      const message = `${image} cannot grow while it is mounted: ext4 asks for CAP_SYS_RESOURCE, which this machine withholds; it grows when its pods are started anew`;
+      throw new UnionError('FAILED_PRECONDITION', message, { cause: error });
+    }
   },
 };
 
@@ -47,18 +67,22 @@ function imageOf(directory: string): string {
 }
 
 async function deviceOf(directory: string, signal: AbortSignal): Promise<string | undefined> {
-  const devices = await command(
-    'losetup',
-    ['--noheadings', '--output', 'NAME', '--associated', imageOf(directory)],
-    signal,
-  );
+  const image = imageOf(directory);
+  const devices = await command('losetup', ['--noheadings', '--output', 'NAME', '--associated', image], signal);
   return devices.trim().split('\n')[0] || undefined;
 }
 
-/** Makes device and filesystem as large as the image, where it is mounted. */
-async function fillDevice(directory: string, signal: AbortSignal): Promise<void> {
-  const device = await deviceOf(directory, signal);
-  if (device === undefined) return;
-  await command('losetup', ['--set-capacity', device], signal);
-  await command('resize2fs', [device], signal);
+/** Bytes of the image that its filesystem does not reach yet, from the superblock (ext4_super_block: fs/ext4/ext4.h). */
+async function lacking(image: string): Promise<bigint> {
+  const { size } = await stat(image, { bigint: true });
+  const superblock = Buffer.alloc(0x154);
+  const descriptor = openSync(image, 'r');
+  try {
+    readSync(descriptor, superblock, 0, superblock.length, 1024);
+  } finally {
+    closeSync(descriptor);
+  }
+  const blocks = BigInt(superblock.readUInt32LE(0x4)) + (BigInt(superblock.readUInt32LE(0x150)) << 32n);
+  const used = blocks * (1024n << BigInt(superblock.readUInt32LE(0x18)));
+  return size - used;
 }

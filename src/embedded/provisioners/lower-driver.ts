@@ -36,7 +36,10 @@ export interface Backend {
   stage(directory: string, stagingPath: string, mountFlags: readonly string[], signal: AbortSignal): Promise<void>;
   /** What to bind into pods. */
   publishSource(directory: string, stagingPath: string): string;
+  /** Makes the volume larger, but for what only `fill` can do. */
   grow(directory: string, sizeBytes: bigint, signal: AbortSignal): Promise<void>;
+  /** Makes a mounted volume as large as it should be; FAILED_PRECONDITION if that must wait for the next `stage`. */
+  fill(directory: string, signal: AbortSignal): Promise<void>;
 }
 
 export interface LowerDriver {
@@ -169,7 +172,7 @@ function controllerOf(volumes: Volumes): CsiController {
             volumes.release(volumeId);
           }
         }
-        return { capacityBytes: volumes.mustGet(volumeId).sizeBytes, nodeExpansionRequired: false };
+        return { capacityBytes: volumes.mustGet(volumeId).sizeBytes, nodeExpansionRequired: backend.stages };
       }),
   };
 }
@@ -295,7 +298,11 @@ function nodeOf(volumes: Volumes, nodeName: string): CsiNode {
         await unmountAll(targetPath, systemClock, signal);
         if (existsSync(targetPath)) rmdirSync(targetPath);
       }),
-    expandVolume: () => Promise.resolve(),
+    expandVolume: ({ volumeId = '' }, signal) =>
+      mutex.run(volumeId, async () => {
+        volumes.mustGet(volumeId);
+        await backend.fill(volumes.directory(volumeId), signal);
+      }),
     close: () => {},
   };
 }
