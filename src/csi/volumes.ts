@@ -13,7 +13,7 @@ import type { ValidateVolumeCapabilitiesRequest__Output } from '../protocol/gene
 import type { ValidateVolumeCapabilitiesResponse } from '../protocol/generated/csi/v1/ValidateVolumeCapabilitiesResponse.ts';
 import type { Volume } from '../protocol/generated/csi/v1/Volume.ts';
 import type { VolumeCondition } from '../protocol/generated/csi/v1/VolumeCondition.ts';
-import type { UnionAttachment, UnionVolume } from '../protocol/resources.ts';
+import { ANNOTATION_PROVISIONED, type UnionAttachment, type UnionVolume } from '../protocol/resources.ts';
 import type { CapacityRange } from '../union/capacity.ts';
 import { findCondition } from '../union/conditions.ts';
 import { planExpansion } from '../union/existing.ts';
@@ -180,8 +180,8 @@ export async function getVolume(
 }
 
 /** Volumes that CreateVolume has not answered for are not there yet. */
-function isThere({ status }: UnionVolume): boolean {
-  return status?.phase === 'Ready' || status?.phase === 'Deleting' || status?.phase === 'Failed';
+function isThere({ metadata }: UnionVolume): boolean {
+  return metadata.annotations?.[ANNOTATION_PROVISIONED] !== undefined;
 }
 
 function entryOf(volume: UnionVolume, attachments: readonly UnionAttachment[]) {

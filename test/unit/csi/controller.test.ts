@@ -4,10 +4,8 @@
  */
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { systemClock } from '../../../src/base/clock.ts';
 import { UnionError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { runControllers } from '../../../src/controllers/run.ts';
 import { controllerHandlers } from '../../../src/csi/controller.ts';
 import type { RpcContext } from '../../../src/csi/interceptors.ts';
 import {
@@ -19,19 +17,10 @@ import {
   unionAttachments,
   unionVolumes,
 } from '../../../src/embedded/api-server/kinds.ts';
-import { createInformer } from '../../../src/kubernetes/informer.ts';
-import {
-  NODE,
-  PERSISTENT_VOLUME_CLAIM,
-  POD,
-  STORAGE_CLASS,
-  UNION_ATTACHMENT,
-  UNION_VOLUME,
-} from '../../../src/kubernetes/kinds.ts';
-import { createRepository } from '../../../src/kubernetes/repository.ts';
 import type { CreateVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import { type ControlPlane, startControlPlane } from '../../support/control-plane.ts';
+import { type Reconciled, startReconciled } from '../../support/reconciled.ts';
 
 const GIB = 1024n ** 3n;
 
@@ -57,40 +46,17 @@ function creation(name: string, changes: Partial<CreateVolumeRequest__Output> = 
 
 describe('csi controller', () => {
   let plane: ControlPlane;
-  let stop: AbortController;
-  let running: Promise<unknown>;
+  let reconciled: Reconciled;
   let call: ReturnType<typeof calls>;
 
   beforeEach(async () => {
     plane = await startControlPlane();
-    stop = new AbortController();
-    const { client } = plane;
-    const log = silentLogger;
-    const volumeChanges = createInformer({ client, kind: UNION_VOLUME, log });
-    const attachmentChanges = createInformer({ client, kind: UNION_ATTACHMENT, log });
-    running = Promise.all([
-      volumeChanges.start(stop.signal),
-      attachmentChanges.start(stop.signal),
-      runControllers({ client, log, server: { image: 'union-csi:test' } }, stop.signal),
-    ]);
-    call = calls(
-      controllerHandlers({
-        volumes: createRepository(client, UNION_VOLUME),
-        attachments: createRepository(client, UNION_ATTACHMENT),
-        claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
-        pods: createRepository(client, POD),
-        storageClasses: createRepository(client, STORAGE_CLASS),
-        nodes: createRepository(client, NODE),
-        volumeChanges,
-        attachmentChanges,
-        clock: systemClock,
-      }),
-    );
+    reconciled = startReconciled(plane);
+    call = calls(controllerHandlers(reconciled.dependencies));
   });
 
   afterEach(async () => {
-    stop.abort();
-    await running;
+    await reconciled.stop();
     await plane.close();
   });
 
@@ -269,6 +235,12 @@ describe('csi controller', () => {
     await again(async () => {
       if ((await published())!.length > 0) throw new UnionError('ABORTED', 'still there');
     });
+  });
+
+  it('lists no volume before it was handed out', async () => {
+    plane.holdClaims = true;
+    await refusal(call.create(creation('unfinished'), 700));
+    expect((await call.list()).entries).to.deep.equal([]);
   });
 
   it('lists in pages that survive deletion of the last entry, and knows its tokens', async () => {

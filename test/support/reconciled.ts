@@ -1,0 +1,50 @@
+/** The reconcilers running over a control plane, and what the Controller service needs beside them. */
+import { systemClock } from '../../src/base/clock.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { runControllers } from '../../src/controllers/run.ts';
+import type { ControllerDependencies } from '../../src/csi/controller-common.ts';
+import { createInformer } from '../../src/kubernetes/informer.ts';
+import {
+  NODE,
+  PERSISTENT_VOLUME_CLAIM,
+  POD,
+  STORAGE_CLASS,
+  UNION_ATTACHMENT,
+  UNION_VOLUME,
+} from '../../src/kubernetes/kinds.ts';
+import { createRepository } from '../../src/kubernetes/repository.ts';
+import type { ControlPlane } from './control-plane.ts';
+
+export interface Reconciled {
+  readonly dependencies: ControllerDependencies;
+  stop(): Promise<void>;
+}
+
+export function startReconciled({ client }: ControlPlane): Reconciled {
+  const stop = new AbortController();
+  const log = silentLogger;
+  const volumeChanges = createInformer({ client, kind: UNION_VOLUME, log });
+  const attachmentChanges = createInformer({ client, kind: UNION_ATTACHMENT, log });
+  const running = Promise.all([
+    volumeChanges.start(stop.signal),
+    attachmentChanges.start(stop.signal),
+    runControllers({ client, log, server: { image: 'union-csi:test' } }, stop.signal),
+  ]);
+  return {
+    dependencies: {
+      volumes: createRepository(client, UNION_VOLUME),
+      attachments: createRepository(client, UNION_ATTACHMENT),
+      claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
+      pods: createRepository(client, POD),
+      storageClasses: createRepository(client, STORAGE_CLASS),
+      nodes: createRepository(client, NODE),
+      volumeChanges,
+      attachmentChanges,
+      clock: systemClock,
+    },
+    async stop() {
+      stop.abort();
+      await running;
+    },
+  };
+}
