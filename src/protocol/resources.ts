@@ -38,7 +38,7 @@ export interface BranchSpec {
   readonly claim: { readonly namespace: string; readonly name: string };
   /** Of created branches only. */
   readonly storageClassName?: string;
-  /** Requested size in bytes; absent for adopted ones. */
+  /** Requested size in bytes; of adopted ones only once they were grown. */
   readonly sizeBytes?: string;
   readonly minFreeSpaceBytes?: string;
   /** Adopted ones only: may be resized (`grow: true`); may be used by others too (`shared: true`). */
