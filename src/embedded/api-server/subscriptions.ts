@@ -31,7 +31,6 @@ export class Subscriptions {
     for (const change of past) this.#enqueue(subscription, change);
     return () => {
       this.#all.delete(subscription);
-      subscription.queue = [];
     };
   }
 
@@ -49,7 +48,7 @@ export class Subscriptions {
     queueMicrotask(() => {
       const changes = subscription.queue;
       subscription.queue = [];
-      if (!this.#all.has(subscription) || changes.length === 0) return;
+      if (!this.#all.has(subscription)) return;
       try {
         subscription.listener(changes);
       } catch (error) {

@@ -99,5 +99,6 @@ describe('Journal', () => {
       expect(Number(store.resourceVersion)).to.equal(before + 1);
       store.close();
     }
+    expect(readFileSync(path()).filter((byte) => byte === 0x0a).length).to.be.lessThan(5100, 'was never compacted');
   });
 });
