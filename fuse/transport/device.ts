@@ -13,17 +13,22 @@ const MAX_ATTEMPTS = 50;
 
 /** A new descriptor of /dev/fuse, owned by the caller: one connection, once it is mounted. */
 export function openDevice(): number {
-  const descriptor = libc.withCString(DEVICE, (path) => libc.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0));
+  return open(DEVICE);
+}
+
+function open(device: string): number {
+  const descriptor = libc.withCString(device, (path) => libc.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0));
   if (descriptor >= 0) return descriptor;
   const code = errnoName(-descriptor);
   const remedy =
     descriptor === -ENOENT ? 'load the fuse module or pass the device into the container' : 'run as root, with the device permitted';
-  throw new UnionFsError(code, `cannot open ${DEVICE}: ${code}; ${remedy}`);
+  throw new UnionFsError(code, `cannot open ${device}: ${code}; ${remedy}`);
 }
 
 /** Another descriptor of a mounted connection, so that each reader has a queue of its own. Owned by the caller. */
 export function cloneDevice(device: number, state: { base: number; u32: Uint32Array }, scratch: number): number {
-  const clone = openDevice();
+  // By way of the descriptor: a server pod was handed it, and has no /dev/fuse of its own.
+  const clone = open(`/proc/self/fd/${device}`);
   state.u32[scratch >>> 2] = device;
   const result = libc.ioctl(clone, DEV_IOC_CLONE, state.base + scratch);
   if (result >= 0) return clone;

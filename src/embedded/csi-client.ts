@@ -6,6 +6,7 @@ import {
   type CallOptions,
   type ClientUnaryCall,
   credentials,
+  Metadata,
   type requestCallback,
   type ServiceError,
   status,
@@ -23,19 +24,26 @@ import type { CsiController, CsiNode } from './csi-driver.ts';
 /** As the sidecars' `--timeout` in our manifests: longer than a driver waits before it answers ABORTED. */
 const TIMEOUT_MS = 15_000;
 
-/** Makes one call, with our deadline and the caller's signal. `start` is handed what every client method takes last. */
-function call<Response>(
+/**
+ * Makes one call, with our deadline and the caller's signal. A driver that is only about to listen is waited for.
+ * `start` is handed what every client method takes last.
+ */
+export function call<Response>(
   signal: AbortSignal,
-  start: (options: CallOptions, done: requestCallback<Response>) => ClientUnaryCall,
+  start: (metadata: Metadata, options: CallOptions, done: requestCallback<Response>) => ClientUnaryCall,
 ): Promise<Response> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(new UnionError('CANCELLED', 'the call was given up before it began'));
     const abort = () => pending.cancel();
-    const pending = start({ deadline: Date.now() + TIMEOUT_MS }, (error, response) => {
-      signal.removeEventListener('abort', abort);
-      if (error) reject(toUnionError(error));
-      else resolve(response!);
-    });
+    const pending = start(
+      new Metadata({ waitForReady: true }),
+      { deadline: Date.now() + TIMEOUT_MS },
+      (error, response) => {
+        signal.removeEventListener('abort', abort);
+        if (error) reject(toUnionError(error));
+        else resolve(response!);
+      },
+    );
     signal.addEventListener('abort', abort, { once: true });
   });
 }
@@ -46,20 +54,20 @@ function toUnionError(error: ServiceError): UnionError {
   return new UnionError(code, error.details || error.message, { cause: error });
 }
 
-const channelOptions = {
+export const channelOptions = {
   'grpc.enable_channelz': 0,
   // Sockets appear when plugins start: ask again soon, not after gRPC's default of up to two minutes.
   'grpc.initial_reconnect_backoff_ms': 50,
   'grpc.min_reconnect_backoff_ms': 50,
-  'grpc.max_reconnect_backoff_ms': 500,
+  'grpc.max_reconnect_backoff_ms': 200,
 };
 
 /** The Controller service behind `socket`. */
 export function connectController(socket: string): CsiController & { close(): void } {
   const client = new (loadCsi().Controller)(`unix://${socket}`, credentials.createInsecure(), channelOptions);
   const capabilities = async (signal: AbortSignal): Promise<ReadonlySet<string>> => {
-    const response = await call<ControllerGetCapabilitiesResponse__Output>(signal, (options, done) =>
-      client.controllerGetCapabilities({}, options, done),
+    const response = await call<ControllerGetCapabilitiesResponse__Output>(signal, (...rest) =>
+      client.controllerGetCapabilities({}, ...rest),
     );
     return new Set(response.capabilities.flatMap(({ rpc }) => (rpc ? [rpc.type] : [])));
   };
@@ -67,31 +75,31 @@ export function connectController(socket: string): CsiController & { close(): vo
   return {
     capabilities,
     async createVolume(request, signal) {
-      const { volume } = await call<CreateVolumeResponse__Output>(signal, (options, done) =>
-        client.createVolume(request, options, done),
+      const { volume } = await call<CreateVolumeResponse__Output>(signal, (...rest) =>
+        client.createVolume(request, ...rest),
       );
       if (!volume) throw new UnionError('INTERNAL', `the driver at ${socket} answered CreateVolume without a volume`);
       return volume;
     },
     async deleteVolume(volumeId, signal) {
-      await call(signal, (options, done) => client.deleteVolume({ volumeId }, options, done));
+      await call(signal, (...rest) => client.deleteVolume({ volumeId }, ...rest));
     },
     async publishVolume(request, signal) {
       if (!(await can('PUBLISH_UNPUBLISH_VOLUME', signal))) return {};
-      const { publishContext } = await call<ControllerPublishVolumeResponse__Output>(signal, (options, done) =>
-        client.controllerPublishVolume(request, options, done),
+      const { publishContext } = await call<ControllerPublishVolumeResponse__Output>(signal, (...rest) =>
+        client.controllerPublishVolume(request, ...rest),
       );
       return publishContext;
     },
     async unpublishVolume(request, signal) {
       if (!(await can('PUBLISH_UNPUBLISH_VOLUME', signal))) return;
-      await call(signal, (options, done) => client.controllerUnpublishVolume(request, options, done));
+      await call(signal, (...rest) => client.controllerUnpublishVolume(request, ...rest));
     },
     async expandVolume(request, signal) {
       const capacityBytes = String(request.capacityRange?.requiredBytes ?? 0);
       if (!(await can('EXPAND_VOLUME', signal))) return { capacityBytes, nodeExpansionRequired: true };
-      return await call<ControllerExpandVolumeResponse__Output>(signal, (options, done) =>
-        client.controllerExpandVolume(request, options, done),
+      return await call<ControllerExpandVolumeResponse__Output>(signal, (...rest) =>
+        client.controllerExpandVolume(request, ...rest),
       );
     },
     close: () => client.close(),
@@ -103,28 +111,27 @@ export function connectNode(socket: string): CsiNode {
   const client = new (loadCsi().Node)(`unix://${socket}`, credentials.createInsecure(), channelOptions);
   return {
     async capabilities(signal) {
-      const { capabilities } = await call<NodeGetCapabilitiesResponse__Output>(signal, (options, done) =>
-        client.nodeGetCapabilities({}, options, done),
+      const { capabilities } = await call<NodeGetCapabilitiesResponse__Output>(signal, (...rest) =>
+        client.nodeGetCapabilities({}, ...rest),
       );
       return new Set(capabilities.flatMap(({ rpc }) => (rpc ? [rpc.type] : [])));
     },
-    getInfo: (signal) =>
-      call<NodeGetInfoResponse__Output>(signal, (options, done) => client.nodeGetInfo({}, options, done)),
+    getInfo: (signal) => call<NodeGetInfoResponse__Output>(signal, (...rest) => client.nodeGetInfo({}, ...rest)),
     async stageVolume(request, signal) {
-      await call(signal, (options, done) => client.nodeStageVolume(request, options, done));
+      await call(signal, (...rest) => client.nodeStageVolume(request, ...rest));
     },
     async unstageVolume(volumeId, stagingTargetPath, signal) {
       const request = { volumeId, stagingTargetPath };
-      await call(signal, (options, done) => client.nodeUnstageVolume(request, options, done));
+      await call(signal, (...rest) => client.nodeUnstageVolume(request, ...rest));
     },
     async publishVolume(request, signal) {
-      await call(signal, (options, done) => client.nodePublishVolume(request, options, done));
+      await call(signal, (...rest) => client.nodePublishVolume(request, ...rest));
     },
     async unpublishVolume(volumeId, targetPath, signal) {
-      await call(signal, (options, done) => client.nodeUnpublishVolume({ volumeId, targetPath }, options, done));
+      await call(signal, (...rest) => client.nodeUnpublishVolume({ volumeId, targetPath }, ...rest));
     },
     async expandVolume(request, signal) {
-      await call(signal, (options, done) => client.nodeExpandVolume(request, options, done));
+      await call(signal, (...rest) => client.nodeExpandVolume(request, ...rest));
     },
     close: () => client.close(),
   };

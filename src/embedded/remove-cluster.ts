@@ -10,7 +10,7 @@ import { unmountOnce } from '../host/mounter.ts';
 import { isWithin, readMountInfo } from '../host/mountinfo.ts';
 import { isAlive, type ProcessIdentity } from '../host/process-identity.ts';
 import { endProcesses, recordedChildren } from './children.ts';
-import { latestRun, listDirectories } from './kubelet/container.ts';
+import { listDirectories, readRun, runDirectories } from './kubelet/container.ts';
 import { command } from './provisioners/command.ts';
 
 const PROCESS_LIMIT_MS = 5_000;
@@ -70,10 +70,8 @@ function containerProcesses(clusterDir: string): readonly ProcessIdentity[] {
     const pods = join(nodes, node, 'kubelet', 'pods');
     return listDirectories(pods).flatMap((uid) => {
       const containers = join(pods, uid, 'containers');
-      return listDirectories(containers).flatMap((name) => {
-        const run = latestRun(join(containers, name));
-        return run?.kind === 'running' ? [run.init] : [];
-      });
+      const runs = listDirectories(containers).flatMap((name) => runDirectories(join(containers, name)));
+      return runs.map(readRun).flatMap((run) => (run.kind === 'running' ? [run.init] : []));
     });
   });
 }

@@ -127,9 +127,10 @@ export function readRun(directory: string): ContainerRun {
     return { ...base, kind: 'exited', exitCode: Number(exit.text), startedAt, finishedAt: exit.changedAt };
   }
   const shimRecord = readRecord(join(directory, 'shim'));
+  // Empty for the moment between its creation and its only write.
   const shim = shimRecord && parseIdentity(shimRecord.text);
   const shimLives = shim !== undefined && isAlive(shim);
-  if (!init && (shimLives || !shimRecord)) return { ...base, kind: 'starting' };
+  if (!init && (shimLives || !shim)) return { ...base, kind: 'starting' };
   const identity = init && parseIdentity(init.text);
   if (identity && (shimLives || isAlive(identity))) {
     return { ...base, kind: 'running', init: identity, startedAt: init.changedAt };
@@ -142,9 +143,15 @@ export function readRun(directory: string): ContainerRun {
 
 /** The latest run of a container, if it ever ran. */
 export function latestRun(containerDir: string): ContainerRun | undefined {
-  const runs = listDirectories(containerDir).filter((name) => /^\d+-[0-9a-f]+$/.test(name));
-  const latest = runs.sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10)).at(-1);
-  return latest === undefined ? undefined : readRun(join(containerDir, latest));
+  const runs = runDirectories(containerDir);
+  const latest = runs.sort((a, b) => Number.parseInt(basename(a), 10) - Number.parseInt(basename(b), 10)).at(-1);
+  return latest === undefined ? undefined : readRun(latest);
+}
+
+/** Directories of all runs of a container, in no order. */
+export function runDirectories(containerDir: string): string[] {
+  const names = listDirectories(containerDir).filter((name) => /^\d+-[0-9a-f]+$/.test(name));
+  return names.map((name) => join(containerDir, name));
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, watch } from 'node:fs';
 import { join } from 'node:path';
-import { credentials, type ServiceError } from '@grpc/grpc-js';
+import { credentials } from '@grpc/grpc-js';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -14,12 +14,10 @@ import type { PluginInfo__Output } from '../../protocol/generated/pluginregistra
 import { loadRegistration } from '../../protocol/proto.ts';
 import { csiNodes, nodes } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
-import { connectNode } from '../csi-client.ts';
+import { call, channelOptions, connectNode } from '../csi-client.ts';
 import type { CsiNode } from '../csi-driver.ts';
-import { createQueue } from '../sidecars/sidecar.ts';
+import { createQueue, NotYet } from '../sidecars/sidecar.ts';
 import { registryDirectory } from './layout.ts';
-
-const CALL_LIMIT_MS = 5_000;
 
 export interface PluginsOptions {
   readonly store: Store;
@@ -48,7 +46,7 @@ export class Plugins {
     const found = this.#drivers.get(driver);
     if (found) return found;
     const message = `driver name ${driver} not found in the list of registered CSI drivers of node ${this.#options.nodeName}`;
-    throw new UnionError('UNAVAILABLE', message);
+    throw new NotYet(message);
   }
 
   /** Makes a driver known: on CSINode and by the node's topology labels. */
@@ -99,16 +97,10 @@ export class Plugins {
       this.#drivers.delete(driver);
       return;
     }
-    const client = new (loadRegistration().Registration)(`unix://${socket}`, credentials.createInsecure(), {
-      'grpc.enable_channelz': 0,
-    });
-    const deadline = () => ({ deadline: Date.now() + CALL_LIMIT_MS });
+    const { Registration } = loadRegistration();
+    const client = new Registration(`unix://${socket}`, credentials.createInsecure(), channelOptions);
     try {
-      const info = await new Promise<PluginInfo__Output>((resolve, reject) => {
-        client.getInfo({}, deadline(), (error: ServiceError | null, value) =>
-          error ? reject(error) : resolve(value!),
-        );
-      });
+      const info = await call<PluginInfo__Output>(signal, (...rest) => client.getInfo({}, ...rest));
       if (info.type !== 'CSIPlugin') return;
       let problem: string | undefined;
       try {
@@ -119,7 +111,7 @@ export class Plugins {
         problem = messageOf(error);
       }
       const status = { pluginRegistered: problem === undefined, error: problem ?? '' };
-      await new Promise<void>((resolve) => client.notifyRegistrationStatus(status, deadline(), () => resolve()));
+      await call(signal, (...rest) => client.notifyRegistrationStatus(status, ...rest));
       if (problem !== undefined) throw new UnionError('UNAVAILABLE', `registering ${info.name}: ${problem}`);
     } finally {
       client.close();

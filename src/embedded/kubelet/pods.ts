@@ -16,7 +16,7 @@ import type { Pod } from '../../protocol/objects.ts';
 import { pods } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
 import type { EventRecorder } from '../sidecars/events.ts';
-import { createQueue, isTerminated, type ObjectName } from '../sidecars/sidecar.ts';
+import { createQueue, isTerminated, NotYet, type ObjectName } from '../sidecars/sidecar.ts';
 import {
   type ContainerRun,
   giveUpStarting,
@@ -119,7 +119,7 @@ export class Pods {
       }
     } catch (error) {
       if (!signal.aborted) {
-        events.warning(pod, 'FailedMount', messageOf(error));
+        if (!(error instanceof NotYet)) events.warning(pod, 'FailedMount', messageOf(error));
         this.#report(pod, podStatus(pod, this.#facts(pod)));
       }
       throw error;

@@ -26,7 +26,7 @@ import type { Store } from '../api-server/store.ts';
 import type { CsiNode } from '../csi-driver.ts';
 import { attachmentName, needsAttach } from '../sidecars/attacher.ts';
 import { volumeCapability } from '../sidecars/capability.ts';
-import { isBound } from '../sidecars/sidecar.ts';
+import { isBound, NotYet } from '../sidecars/sidecar.ts';
 import {
   csiVolumeDirectory,
   csiVolumesDirectory,
@@ -89,7 +89,7 @@ export class VolumeManager {
     const ref = { namespace: pod.metadata.namespace!, name: source.claimName };
     const claim = this.#store.get(persistentVolumeClaims, ref);
     if (!claim || !isBound(claim)) {
-      throw new UnionError('UNAVAILABLE', `persistentvolumeclaim "${source.claimName}" is not bound yet`);
+      throw new NotYet(`persistentvolumeclaim "${source.claimName}" is not bound yet`);
     }
     const bound = this.#store.get(persistentVolumes, { name: claim.spec!.volumeName! });
     if (!bound) throw new UnionError('UNAVAILABLE', `persistentvolume "${claim.spec!.volumeName}" not found`);
@@ -149,10 +149,8 @@ export class VolumeManager {
       return attachment.status.attachmentMetadata ?? {};
     }
     const why = attachment?.status?.attachError?.message;
-    throw new UnionError(
-      'UNAVAILABLE',
-      `volume ${volumeHandle} is not attached to node ${this.#nodeName} yet${why ? `: ${why}` : ''}`,
-    );
+    const message = `volume ${volumeHandle} is not attached to node ${this.#nodeName} yet`;
+    throw why === undefined ? new NotYet(message) : new UnionError('UNAVAILABLE', `${message}: ${why}`);
   }
 
   /** Takes all CSI volumes of a pod away. Repeatable; done when it resolves. */

@@ -24,6 +24,7 @@ import {
   follow,
   isBound,
   isTerminated,
+  NotYet,
   type Sidecar,
   type SidecarDeps,
   setFinalizer,
@@ -152,7 +153,7 @@ async function reconcileAttachment(deps: SidecarDeps, name: string, signal: Abor
     );
     setStatus(store, name, { attached: true, attachmentMetadata: context });
   } catch (error) {
-    if (!signal.aborted) {
+    if (!signal.aborted && !(error instanceof NotYet)) {
       const time = new Date(deps.clock.now()).toISOString();
       const problem = { message: messageOf(error), time };
       const status = deleting ? { detachError: problem } : { attachError: problem };
@@ -165,7 +166,7 @@ async function reconcileAttachment(deps: SidecarDeps, name: string, signal: Abor
 function nodeIdOf(store: Store, driver: string, nodeName: string): string {
   const found = store.get(csiNodes, { name: nodeName })?.spec.drivers.find(({ name }) => name === driver);
   if (found) return found.nodeID;
-  throw new UnionError('UNAVAILABLE', `driver ${driver} is not registered on node ${nodeName} yet`);
+  throw new NotYet(`driver ${driver} is not registered on node ${nodeName} yet`);
 }
 
 /** A problem is written when its message is new: each write brings the attachment back at once, which is no back-off. */

@@ -28,6 +28,7 @@ import {
   createQueue,
   follow,
   keyOf,
+  NotYet,
   refOf,
   type Sidecar,
   type SidecarDeps,
@@ -114,7 +115,7 @@ async function provision(deps: SidecarDeps, what: Provisioning, signal: AbortSig
     finish(deps, key);
     events.normal(claim, 'ProvisioningSucceeded', `Successfully provisioned volume ${created.metadata.name}`);
   } catch (error) {
-    if (signal.aborted) throw error;
+    if (signal.aborted || error instanceof NotYet) throw error;
     const code = error instanceof UnionError ? error.code : 'INTERNAL';
     const prefix = `failed to provision volume with StorageClass "${storageClass.metadata.name}"`;
     events.warning(claim, 'ProvisioningFailed', `${prefix}: ${code}: ${messageOf(error)}`);
@@ -178,10 +179,7 @@ async function createRequest(
   const selectedNode = claim.metadata.annotations?.[SELECTED_NODE];
   const selected = selectedNode === undefined ? undefined : topologies.get(selectedNode);
   if (selectedNode !== undefined && !selected) {
-    throw new UnionError(
-      'UNAVAILABLE',
-      `driver ${storageClass.provisioner} is not registered on node ${selectedNode} yet`,
-    );
+    throw new NotYet(`driver ${storageClass.provisioner} is not registered on node ${selectedNode} yet`);
   }
   return {
     name: volumeName(claim),

@@ -3,6 +3,7 @@
  * started anew they find everything in the store, as the real ones do in the API.
  */
 import type { Clock } from '../../base/clock.ts';
+import { UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { createWorkQueue, type WorkQueue } from '../../kubernetes/workqueue.ts';
 import type { KubeObject, PersistentVolumeClaim, Pod } from '../../protocol/objects.ts';
@@ -22,6 +23,14 @@ export interface SidecarDeps {
 
 /** Runs until the signal aborts and the work under way has ended. */
 export type Sidecar = (deps: SidecarDeps, signal: AbortSignal) => Promise<void>;
+
+/** Something that others are about to bring: tried again soon, and not worth an event. */
+export class NotYet extends UnionError {
+  constructor(message: string) {
+    super('UNAVAILABLE', message);
+    this.name = 'NotYet';
+  }
+}
 
 export type Work = (key: string, signal: AbortSignal) => Promise<undefined | { readonly requeueAfterMs: number }>;
 
