@@ -166,7 +166,7 @@ export class UnionServer {
   }
 }
 
-const STOP_LIMIT_MS = 5_000;
+const STOP_LIMIT_MS = 2_000;
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -42,9 +42,10 @@ export async function run(argv: string[]): Promise<number> {
     open: ({ readOnly }) => openBranches(config.value, readOnly),
     log,
   });
+  const ended = terminated(union, log); // before anyone can see the socket
   const socket = new DescriptorServer({ path, handle: (request, signal) => union.handle(request, signal), log });
   log.info('listening', { socket: path });
-  await terminated(union, log);
+  await ended;
   await socket.close();
   union.close();
   return 0;
