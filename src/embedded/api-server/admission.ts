@@ -32,6 +32,13 @@ export function admitUpdate(all: Objects, info: KindInfo, before: StoredObject, 
   admitQuota(all, info, after, before);
 }
 
+const IMMORTAL_NAMESPACES = ['default', 'kube-system'];
+
+export function admitDeletion(info: KindInfo, object: StoredObject): void {
+  if (kindKey(info) === kindKey(namespaces) && IMMORTAL_NAMESPACES.includes(object.metadata.name))
+    throw forbidden(info, object.metadata.name, 'this namespace may not be deleted');
+}
+
 function admitNamespace(all: Objects, info: KindInfo, object: StoredObject): void {
   const name = object.metadata.namespace ?? '';
   const namespace = all.objects(namespaces).get(name);

@@ -121,7 +121,7 @@ function checkEnum(schema: Schema, value: unknown, field: string): StatusCause[]
 function checkText(schema: Schema, value: string, field: string): StatusCause[] {
   const errors: StatusCause[] = [];
   const { pattern, minLength, maxLength, format } = schema;
-  if (typeof pattern === 'string' && !new RegExp(pattern, 'u').test(value))
+  if (typeof pattern === 'string' && !compiled(pattern).test(value))
     errors.push(invalidValue(field, value, `should match '${pattern}'`));
   if (typeof minLength === 'number' && [...value].length < minLength)
     errors.push(invalidValue(field, value, `should be at least ${minLength} chars long`));
@@ -130,6 +130,15 @@ function checkText(schema: Schema, value: string, field: string): StatusCause[] 
   if (format === 'date-time' && Number.isNaN(Date.parse(value)))
     errors.push(invalidValue(field, value, `must be of type date-time: ${JSON.stringify(value)}`));
   return errors;
+}
+
+/** Definitions are written for RE2, which allows escapes that are errors in Unicode mode here. */
+function compiled(pattern: string): RegExp {
+  try {
+    return new RegExp(pattern, 'u');
+  } catch {
+    return new RegExp(pattern);
+  }
 }
 
 function checkNumber(schema: Schema, value: number, field: string): StatusCause[] {

@@ -13,7 +13,7 @@ import { type ReadLog, sendLog } from './pod-log.ts';
 import { getObject, listObjects, watchObjects } from './read-handlers.ts';
 import { type ResourceRoute, resourceRoute } from './routes.ts';
 import type { Store } from './store.ts';
-import { StoreError } from './store-error.ts';
+import { badRequest, StoreError } from './store-error.ts';
 import {
   createObject,
   deleteObject,
@@ -81,8 +81,6 @@ async function answer(
   response: ServerResponse,
   closing: AbortSignal,
 ): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://127.0.0.1');
-  const exchange: Exchange = { request, response, path: url.pathname, query: url.searchParams };
   const gone = new AbortController();
   response.on('close', () => gone.abort());
   // A client that goes away is not worth a word.
@@ -90,16 +88,22 @@ async function answer(
   const startedAt = Date.now();
   try {
     checkOrigin(request);
-    await dispatch(options, exchange, AbortSignal.any([closing, gone.signal]));
+    await dispatch(options, exchangeOf(request, response), AbortSignal.any([closing, gone.signal]));
   } catch (error) {
     if (!(error instanceof StoreError) && !gone.signal.aborted)
-      options.log.error('request-failed', { method: request.method, path: url.pathname, error: messageOf(error) });
+      options.log.error('request-failed', { method: request.method, url: request.url, error: messageOf(error) });
     const status = statusOf(error);
     if (response.headersSent) response.destroy();
     else sendJson(response, status.code, status);
   }
   const ms = Date.now() - startedAt;
-  options.log.debug('request', { method: request.method, path: url.pathname, code: response.statusCode, ms });
+  options.log.debug('request', { method: request.method, url: request.url, code: response.statusCode, ms });
+}
+
+function exchangeOf(request: IncomingMessage, response: ServerResponse): Exchange {
+  const url = URL.parse(request.url ?? '/', 'http://127.0.0.1');
+  if (!url) throw badRequest(`${JSON.stringify(request.url)} is not a path`);
+  return { request, response, path: url.pathname, query: url.searchParams };
 }
 
 async function dispatch(options: ApiServerOptions, exchange: Exchange, signal: AbortSignal): Promise<void> {

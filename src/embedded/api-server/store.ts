@@ -10,7 +10,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { type Logger, silentLogger } from '../../base/logger.ts';
 import type { KubeObject, ObjectMeta } from '../../protocol/objects.ts';
-import { admitCreation, admitUpdate } from './admission.ts';
+import { admitCreation, admitDeletion, admitUpdate } from './admission.ts';
 import { fillIn } from './defaults.ts';
 import { collectGarbage } from './gc.ts';
 import type { Change } from './history.ts';
@@ -144,6 +144,7 @@ export class Store {
 
   delete<T extends KubeObject>(kind: Kind<T>, ref: ObjectRef, options: DeleteOptions = {}): Deletion<T> {
     const { info, key, before } = this.#find(kind, ref);
+    admitDeletion(info, before);
     checkPreconditions(info, before, options);
     const after = forDeletion(before, options, this.#clock.now());
     if (options.dryRun) return { object: own<T>(after), gone: !isHeld(after) };

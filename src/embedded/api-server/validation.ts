@@ -3,7 +3,7 @@
  * kinds, schemas for custom ones. Pure. Built-in kinds have no schemas here: an unknown field of theirs is kept as it is.
  */
 import { parseQuantity } from '../../base/units.ts';
-import { type KindInfo, kindKey } from './kinds.ts';
+import { BUILT_IN_KINDS, type KindInfo, kindKey } from './kinds.ts';
 import { arrayAt, at, isObject, jsonEqual, type StoredObject, textAt } from './objects.ts';
 import { schemaErrors } from './schema.ts';
 import type { StatusCause } from './store-error.ts';
@@ -200,6 +200,8 @@ function definitionErrors(after: StoredObject): StatusCause[] {
   const name = `${textAt(after, 'spec', 'names', 'plural')}.${textAt(after, 'spec', 'group')}`;
   if (after.metadata.name !== name)
     errors.push(invalidField('metadata.name', after.metadata.name, 'must be spec.names.plural+"."+spec.group'));
+  if (BUILT_IN_KINDS.some((info) => kindKey(info) === name))
+    errors.push(forbiddenField('spec.names', `${name} is built in; choose another group or plural`));
   const versions = arrayAt(after, 'spec', 'versions');
   if (versions.filter((version) => at(version, 'storage') === true).length !== 1)
     errors.push(

@@ -103,10 +103,11 @@ function writeOptions({ subresource }: ResourceRoute, { query }: Exchange): Writ
   return { options, warnings };
 }
 
-/** RFC 7234, 5.5: kubectl prints these. */
+/** RFC 7234, 5.5: kubectl prints these. Headers hold no more than ASCII. */
 function warningHeader(warnings: readonly string[]): Record<string, string> {
   if (warnings.length === 0) return {};
-  return { Warning: warnings.map((text) => `299 - ${JSON.stringify(text)}`).join(', ') };
+  const quoted = warnings.map((text) => `299 - ${JSON.stringify(text.replace(/[^ -~]/gu, '?'))}`);
+  return { Warning: quoted.join(', ') };
 }
 
 /** From the body, which is optional, and the query, which older clients use. */

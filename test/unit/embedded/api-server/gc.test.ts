@@ -108,6 +108,19 @@ describe('garbage collection', () => {
     expect(store.get(namespaces, { name: 'n' })).to.equal(undefined);
   });
 
+  it('does not let the default namespace go', () => {
+    expect(() => store.delete(namespaces, { name: 'default' })).to.throw('this namespace may not be deleted');
+  });
+
+  it('lets no definition take the place of a built-in kind', () => {
+    const versions = [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema: { type: 'object' } } }];
+    const names = { kind: 'StorageClass', plural: 'storageclasses' };
+    const spec = { group: 'storage.k8s.io', scope: 'Cluster', names, versions };
+    const create = () =>
+      store.create(customResourceDefinitions, { metadata: { name: 'storageclasses.storage.k8s.io' }, spec });
+    expect(create).to.throw('storageclasses.storage.k8s.io is built in');
+  });
+
   it('removes the objects of a definition before the definition', async () => {
     const widgets: Kind = { group: 'x.io', version: 'v1', kind: 'Widget', plural: 'widgets' };
     const versions = [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema: { type: 'object' } } }];

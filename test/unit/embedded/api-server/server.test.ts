@@ -59,6 +59,17 @@ describe('startApiServer', () => {
   const open = (path: string, headers: Record<string, string> = {}) =>
     fetch(server.url + path, { headers, signal: aborter.signal });
 
+  /** What `fetch` would not send. */
+  function statusOf(options: { path: string; headers?: Record<string, string> }): Promise<number | undefined> {
+    return new Promise((resolve, reject) => {
+      const sent = request({ ...options, host: '127.0.0.1', port: new URL(server.url).port }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      });
+      sent.on('error', reject).end();
+    });
+  }
+
   it('tells what it serves', async () => {
     expect((await call('GET', '/version')).body.major).to.equal('1');
     expect((await call('GET', '/api')).body.versions).to.deep.equal(['v1']);
@@ -111,6 +122,8 @@ describe('startApiServer', () => {
     expect(other.body.message).to.contain('does not match the namespace sent on the request');
     expect((await call('POST', '/healthz', {})).status).to.equal(404);
     expect((await call('PUT', CONFIG_MAPS, {})).status).to.equal(405);
+    expect(await statusOf({ path: '//' })).to.equal(400);
+    expect(await statusOf({ path: '/api/v1/namespaces/%zz/pods' })).to.equal(200);
   });
 
   it('watches from a resourceVersion, with bookmarks at the end of the beginning', async () => {
@@ -173,17 +186,9 @@ describe('startApiServer', () => {
   });
 
   it('is not for web pages', async () => {
-    const asked = (headers: Record<string, string>) =>
-      new Promise<number | undefined>((resolve, reject) => {
-        const sent = request(`${server.url}/version`, { headers }, (response) => {
-          response.resume();
-          resolve(response.statusCode);
-        });
-        sent.on('error', reject).end();
-      });
-    expect(await asked({})).to.equal(200);
-    expect(await asked({ Host: 'evil.example:80' })).to.equal(403);
-    expect(await asked({ Origin: 'http://evil.example' })).to.equal(403);
+    expect(await statusOf({ path: '/version' })).to.equal(200);
+    expect(await statusOf({ path: '/version', headers: { Host: 'evil.example:80' } })).to.equal(403);
+    expect(await statusOf({ path: '/version', headers: { Origin: 'http://evil.example' } })).to.equal(403);
   });
 
   it('names a port that is in use, and what to do', async () => {
