@@ -8,9 +8,11 @@ import type { LogFields, Logger } from '../base/logger.ts';
 
 export function createLogger(component: string): Logger {
   const { combine, timestamp, json, printf } = winston.format;
-  const readable = printf(({ timestamp: time, level, message, ...fields }) => {
-    const rest = Object.entries(fields).map(([name, value]) => ` ${name}=${JSON.stringify(value)}`);
-    return `${time} ${level.padEnd(5)} ${message}${rest.join('')}`;
+  const readable = printf(({ timestamp: time, level, event, ...fields }) => {
+    const rest = Object.entries(fields).map(([name, value]) =>
+      value === '' ? '' : ` ${name}=${JSON.stringify(value)}`,
+    );
+    return `${time} ${level.padEnd(5)} ${event}${rest.join('')}`;
   });
   const levels = ['error', 'warn', 'info', 'debug'];
   const sink = winston.createLogger({
@@ -31,11 +33,10 @@ function wrap(sink: winston.Logger): Logger {
         value instanceof Error ? messageOf(value) : typeof value === 'bigint' ? String(value) : value,
       ]),
     );
-  return {
-    error: (event, fields) => void sink.error(event, plain(fields)),
-    warn: (event, fields) => void sink.warn(event, plain(fields)),
-    info: (event, fields) => void sink.info(event, plain(fields)),
-    debug: (event, fields) => void sink.debug(event, plain(fields)),
-    child: (fields) => wrap(sink.child(plain(fields))),
+  // As one object: given apart, winston glues a field called message to the event's name.
+  const at = (level: string) => (event: string, fields?: LogFields) => {
+    sink.log({ message: undefined, ...plain(fields), level, event });
   };
+  const child = (fields: LogFields) => wrap(sink.child(plain(fields)));
+  return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug'), child };
 }

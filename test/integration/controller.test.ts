@@ -115,8 +115,8 @@ describe('union-csi controller', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(lines.some(({ message, method, code }) => message === 'rpc' && method === 'CreateVolume' && code === 'OK'))
-      .to.be.true;
+    expect(lines.some(({ event, method, code }) => event === 'rpc' && method === 'CreateVolume' && code === 'OK')).to.be
+      .true;
   });
 
   it('goes on after SIGKILL at any step, and leaves nothing', async function () {
