@@ -84,31 +84,33 @@ interface Wanted {
 /** The attachment as it is in the cluster, written if need be. */
 async function attached(deps: ControllerDependencies, { wanted, capability }: Wanted, context: RpcContext) {
   const { signal } = context;
-  const { volume: volumeId, node } = wanted.spec;
-  const existing = await deps.attachments.get(wanted.metadata, signal);
-  if (existing?.metadata.deletionTimestamp) await detached(deps, wanted.metadata.name, context);
-  else if (existing !== undefined) {
-    if (existing.spec.readOnly !== wanted.spec.readOnly) {
-      const how = existing.spec.readOnly ? 'read-only' : 'for writing';
-      throw new UnionError(
-        'ALREADY_EXISTS',
-        `volume "${volumeId}" is attached to node "${node}" ${how}; detach it first`,
-      );
-    }
-    if (hasServer(existing)) return existing;
-  }
-  const attachment = existing?.metadata.deletionTimestamp ? undefined : existing;
-  if (attachment === undefined) await refuseOthers(deps, { wanted, capability }, signal);
-  const written = attachment ?? (await write(deps, wanted, signal));
+  const existing = await usableAttachment(deps, wanted, context);
+  // With a server it has passed the looks below before.
+  if (existing !== undefined && hasServer(existing)) return existing;
+  if (existing === undefined) await refuseOthers(deps, { wanted, capability }, signal);
+  const attachment = existing ?? (await write(deps, wanted, signal));
   try {
-    // The looks after writing: what began between our looks before and our write is seen here.
-    await publishable(deps, volumeId, signal);
+    // What began between our looks before and our write is seen here.
+    await publishable(deps, wanted.spec.volume, signal);
     await refuseOthers(deps, { wanted, capability }, signal);
   } catch (error) {
-    await deps.attachments.delete(wanted.metadata, { uid: written.metadata.uid }, signal);
+    await deps.attachments.delete(wanted.metadata, { uid: attachment.metadata.uid }, signal);
     throw error;
   }
-  return written;
+  return attachment;
+}
+
+/** The attachment that is there, if any; one that is being detached is waited for. */
+async function usableAttachment(deps: ControllerDependencies, wanted: UnionAttachment, context: RpcContext) {
+  const existing = await deps.attachments.get(wanted.metadata, context.signal);
+  if (existing?.metadata.deletionTimestamp) {
+    await detached(deps, wanted.metadata.name, context);
+    return undefined;
+  }
+  if (existing === undefined || existing.spec.readOnly === wanted.spec.readOnly) return existing;
+  const { volume, node, readOnly } = existing.spec;
+  const how = readOnly ? 'read-only' : 'for writing';
+  throw new UnionError('ALREADY_EXISTS', `volume "${volume}" is attached to node "${node}" ${how}; detach it first`);
 }
 
 async function write(deps: ControllerDependencies, wanted: UnionAttachment, signal: AbortSignal) {

@@ -215,6 +215,36 @@ describe('csi controller', () => {
     ]);
   });
 
+  it('attaches a volume for many nodes to each of them, and read-only where told', async () => {
+    const { volume } = await call.create(creation('many', { volumeCapabilities: [mount('MULTI_NODE_MULTI_WRITER')] }));
+    const id = volume!.volumeId!;
+    await call.publish(id, 'node-a', undefined, { mode: 'MULTI_NODE_MULTI_WRITER' });
+    await call.publish(id, 'node-b', undefined, { mode: 'MULTI_NODE_MULTI_WRITER', readonly: true });
+    expect((await call.list()).entries![0]!.status!.publishedNodeIds).to.deep.equal(['node-a', 'node-b']);
+    const error = await refusal(call.publish(id, 'node-b', undefined, { mode: 'MULTI_NODE_MULTI_WRITER' }));
+    expect([error.code, error.message]).to.deep.equal([
+      'ALREADY_EXISTS',
+      `volume "${id}" is attached to node "node-b" read-only; detach it first`,
+    ]);
+    await call.unpublish(id, '');
+    expect(plane.store.list(pods)).to.deep.equal([]);
+  });
+
+  it('attaches no volume that is being deleted', async () => {
+    const { volume } = await call.create(creation('going'));
+    const id = volume!.volumeId!;
+    plane.store.modify(unionVolumes, { name: id }, (object) => {
+      object.metadata.finalizers!.push('example.com/test');
+    });
+    plane.store.delete(unionVolumes, { name: id });
+    const error = await refusal(call.publish(id, 'node-a'));
+    expect([error.code, error.message]).to.deep.equal([
+      'FAILED_PRECONDITION',
+      `volume "${id}" is being deleted and cannot be attached`,
+    ]);
+    expect(plane.store.list(unionAttachments)).to.deep.equal([]);
+  });
+
   it('attaches to at most one of two nodes that ask at once', async () => {
     const { volume } = await call.create(creation('raced'));
     const id = volume!.volumeId!;
@@ -315,8 +345,9 @@ function calls(handlers: ReturnType<typeof controllerHandlers>) {
     create: (request: CreateVolumeRequest__Output, limitMs?: number) =>
       handlers.CreateVolume!(request, context(limitMs)),
     remove: (volumeId: string) => handlers.DeleteVolume!({ volumeId, secrets }, context()),
-    publish: (volumeId: string, nodeId: string, limitMs?: number) => {
-      const request = { volumeId, nodeId, volumeCapability: mount(), readonly: false, secrets, volumeContext: {} };
+    publish: (volumeId: string, nodeId: string, limitMs?: number, how: { mode?: Mode; readonly?: boolean } = {}) => {
+      const { mode, readonly = false } = how;
+      const request = { volumeId, nodeId, volumeCapability: mount(mode), readonly, secrets, volumeContext: {} };
       return handlers.ControllerPublishVolume!(request, context(limitMs));
     },
     unpublish: (volumeId: string, nodeId: string, limitMs?: number) =>
