@@ -14,11 +14,13 @@ export function createLogger(component: string): Logger {
     );
     return `${time} ${level.padEnd(5)} ${event}${rest.join('')}`;
   });
+  // Winston wants a message in every line; most of ours are told by their event and fields.
+  const replacer = (key: string, value: unknown) => (key === 'message' && value === '' ? undefined : value);
   const levels = ['error', 'warn', 'info', 'debug'];
   const sink = winston.createLogger({
     level: process.env.UNION_CSI_LOG_LEVEL ?? 'info',
     defaultMeta: { component },
-    format: combine(timestamp(), process.stderr.isTTY ? readable : json()),
+    format: combine(timestamp(), process.stderr.isTTY ? readable : json({ replacer })),
     transports: [new winston.transports.Console({ stderrLevels: levels })],
   });
   return wrap(sink);
@@ -35,7 +37,7 @@ function wrap(sink: winston.Logger): Logger {
     );
   // As one object: given apart, winston glues a field called message to the event's name.
   const at = (level: string) => (event: string, fields?: LogFields) => {
-    sink.log({ message: undefined, ...plain(fields), level, event });
+    sink.log({ message: '', ...plain(fields), level, event });
   };
   const child = (fields: LogFields) => wrap(sink.child(plain(fields)));
   return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug'), child };
