@@ -36,7 +36,7 @@ export interface ReachedServer {
 /** How long a call waits for a server that is starting, before the caller is told to come again. */
 const WAIT_LIMIT_MS = 8_000;
 
-const RETRY_INTERVAL_MS = 50;
+const RETRY_INTERVAL_MS = 25;
 /** A server answers from memory, but opens its branches before it listens. */
 const STATUS_LIMIT_MS = 5_000;
 /** INIT, and opening branches anew. */

@@ -47,6 +47,7 @@ export async function run(argv: string[]): Promise<number> {
   log.info('listening', { socket: path });
   await ended;
   await socket.close();
+  await union.idle(); // a request that was under way may have begun to serve
   union.close();
   return 0;
 }

@@ -30,6 +30,7 @@ import type { UnionAttachment } from '../../../src/protocol/resources.ts';
 import { attachmentNameOf, volumeIdOf } from '../../../src/union/ids.ts';
 import { removeFolderWithMounts } from '../../support/loop-branches.ts';
 import { nullUnion } from '../../support/null-union.ts';
+import { killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
 const volumeId = volumeIdOf('pvc-1');
@@ -404,21 +405,6 @@ function mountsOf(folder: string): readonly string[] {
 /** Not by a program that we would wait for: we may be the ones who answer it. */
 async function detachAll(folder: string): Promise<void> {
   for (const path of mountsOf(folder).toReversed()) await unmountOnce(path, { lazy: true });
-}
-
-async function killed(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exited;
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5_000;
-  while (!condition()) {
-    if (Date.now() > deadline) expect.fail(`not so in time: ${condition}`);
-    await new Promise((done) => setImmediate(done));
-  }
 }
 
 async function failureOf(promise: Promise<unknown>): Promise<UnionError> {

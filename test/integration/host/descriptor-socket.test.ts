@@ -21,6 +21,7 @@ import { silentLogger } from '../../../src/base/logger.ts';
 import { callDescriptorServer } from '../../../src/host/descriptor-client.ts';
 import { sendMessage } from '../../../src/host/descriptor-message.ts';
 import { type DescriptorRequest, DescriptorServer, MAX_LINE_BYTES } from '../../../src/host/descriptor-server.ts';
+import { until } from '../../support/processes.ts';
 
 const signal = () => AbortSignal.timeout(5_000);
 
@@ -210,14 +211,6 @@ function linkOf(fd: string): string {
     return readlinkSync(`/proc/self/fd/${fd}`);
   } catch {
     return '';
-  }
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5_000;
-  while (!condition()) {
-    if (Date.now() > deadline) expect.fail(`not so in time: ${condition}`);
-    await new Promise((done) => setImmediate(done));
   }
 }
 

@@ -14,11 +14,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { mountAt } from '../../../src/host/mountinfo.ts';
 import { mountpointsBelow, removeFolderWithMounts } from '../../support/loop-branches.ts';
+import { hasEnded, killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
 const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
@@ -43,9 +43,7 @@ describe('union-csi mount', () => {
 
   afterEach(async () => {
     for (const child of started.splice(0)) {
-      const exited = hasEnded(child) ? undefined : once(child, 'exit');
-      child.kill('SIGKILL');
-      await exited;
+      await killed(child);
     }
     removeFolderWithMounts(folder);
     await until(() => serversOf(folder).length === 0);
@@ -218,10 +216,6 @@ describe('union-csi mount', () => {
   });
 });
 
-function hasEnded(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null;
-}
-
 /** Processes that serve a union of branches in `folder`. */
 function serversOf(folder: string): readonly string[] {
   return readdirSync('/proc').filter((pid) => {
@@ -231,12 +225,4 @@ function serversOf(folder: string): readonly string[] {
       return false;
     }
   });
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!condition()) {
-    if (Date.now() > deadline) expect.fail(`not so in time: ${condition}`);
-    await delay(5);
-  }
 }

@@ -14,7 +14,6 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { mountDevice, openDevice } from '../../../fuse/index.ts';
@@ -23,6 +22,7 @@ import { unmountOnce } from '../../../src/host/mounter.ts';
 import type { ServerConfig } from '../../../src/protocol/server-config.ts';
 import { parseServerStatus, type ServerStatus } from '../../../src/protocol/server-control.ts';
 import { removeFolderWithMounts } from '../../support/loop-branches.ts';
+import { hasEnded, killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
 const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
@@ -200,23 +200,4 @@ function descriptorsTo(pid: number, prefix: string): readonly string[] {
       return []; // closed while we looked
     }
   });
-}
-
-function hasEnded(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null;
-}
-
-async function killed(child: ChildProcess): Promise<void> {
-  if (hasEnded(child)) return;
-  const exited = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exited;
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await condition())) {
-    if (Date.now() > deadline) expect.fail(`not so in time: ${condition}`);
-    await delay(5);
-  }
 }

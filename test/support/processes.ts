@@ -1,0 +1,27 @@
+/** Child processes and waits of tests: no sleeps, every wait with a deadline. */
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+
+const DEADLINE_MS = 10_000;
+
+/** Waits for a condition on something that tells nobody when it is met. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not so in ${DEADLINE_MS} ms: ${condition}`);
+    await delay(2);
+  }
+}
+
+export function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+/** Ends a child with SIGKILL, if it has not ended, and waits for its end. */
+export async function killed(child: ChildProcess): Promise<void> {
+  if (hasEnded(child)) return;
+  const exited = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exited;
+}
