@@ -17,6 +17,8 @@ COPY package.json LICENSE ./
 COPY bin bin
 COPY --from=build /union-csi/node_modules node_modules
 COPY --from=build /union-csi/dist dist
+# Server pods call the program by its name.
+ENV PATH=/union-csi/bin:$PATH
 # Root: the node plugin mounts, the server acts as each file's caller.
-ENTRYPOINT ["/union-csi/bin/union-csi"]
+ENTRYPOINT ["union-csi"]
 CMD ["help"]
