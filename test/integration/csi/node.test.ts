@@ -1,3 +1,4 @@
+/** The CSI Node service over real mounts in a kubelet directory of its own, with null unions in the place of the filesystem. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -12,7 +13,6 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { systemClock } from '../../../src/base/clock.ts';
@@ -20,18 +20,16 @@ import type { UnionError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { createNodeService } from '../../../src/csi/node.ts';
 import { UnionLink } from '../../../src/csi/union-link.ts';
-import { DescriptorServer } from '../../../src/host/descriptor-server.ts';
 import { unmountOnce } from '../../../src/host/mounter.ts';
 import { mountAt, readMountInfo } from '../../../src/host/mountinfo.ts';
-import { UnionServer } from '../../../src/host/union-server.ts';
 import type { NodePublishVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/NodePublishVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import type { UnionAttachment } from '../../../src/protocol/resources.ts';
 import { attachmentNameOf, volumeIdOf } from '../../../src/union/ids.ts';
 import { removeFolderWithMounts } from '../../support/loop-branches.ts';
-import { nullUnion } from '../../support/null-union.ts';
 import { killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
+import { type InProcessServer, spawnServer, startServer } from '../../support/union-servers.ts';
 
 const volumeId = volumeIdOf('pvc-1');
 const nodeName = 'node-1';
@@ -43,7 +41,7 @@ describe('Node service', () => {
   let stagingTargetPath: string;
   let targetPath: string;
   let attachment: UnionAttachment | undefined;
-  let server: Server | undefined;
+  let server: InProcessServer | undefined;
   let node: Required<ReturnType<typeof createNodeService>>;
   const started: ChildProcess[] = [];
 
@@ -74,11 +72,11 @@ describe('Node service', () => {
   });
 
   const context = () => ({ signal: AbortSignal.timeout(15_000), deadline: Infinity, log: silentLogger });
-  const stage = () =>
+  const stage = (path = stagingTargetPath) =>
     node.NodeStageVolume(
       {
         volumeId,
-        stagingTargetPath,
+        stagingTargetPath: path,
         volumeCapability: capability(),
         publishContext: {},
         secrets: {},
@@ -106,7 +104,7 @@ describe('Node service', () => {
   const stats = (volumePath: string) =>
     node.NodeGetVolumeStats({ volumeId, volumePath, stagingTargetPath: '' }, context());
   const serve = () => {
-    server = startServer(socketPath(kubeletDir, 'pod-1'));
+    server = startServer(socketPath(kubeletDir, 'pod-1'), volumeId);
     return server;
   };
 
@@ -166,7 +164,7 @@ describe('Node service', () => {
   });
 
   it('mounts anew after the server was killed, and gives new pods the new mount', async () => {
-    const first = await spawnServer(socketPath(kubeletDir, 'pod-1'));
+    const first = await spawnServer(socketPath(kubeletDir, 'pod-1'), volumeId);
     started.push(first);
     await stage();
     await publish();
@@ -184,7 +182,7 @@ describe('Node service', () => {
   });
 
   it('stages anew by itself when it publishes a volume whose server was killed', async () => {
-    const first = await spawnServer(socketPath(kubeletDir, 'pod-1'));
+    const first = await spawnServer(socketPath(kubeletDir, 'pod-1'), volumeId);
     started.push(first);
     await stage();
     await killed(first);
@@ -259,15 +257,24 @@ describe('Node service', () => {
     });
 
     it('branches cannot be opened', async () => {
-      server = startServer(socketPath(kubeletDir, 'pod-1'), 'branch b1 is gone');
+      server = startServer(socketPath(kubeletDir, 'pod-1'), volumeId, 'branch b1 is gone');
       const error = await failureOf(stage());
       expect(error).to.include({ code: 'UNAVAILABLE' });
       expect(error.message).to.include('cannot open its branches: branch b1 is gone');
     });
 
     it('a server of another volume', async () => {
-      server = startServer(socketPath(kubeletDir, 'pod-1'), undefined, 'uv-2');
+      server = startServer(socketPath(kubeletDir, 'pod-1'), 'uv-2');
       expect(await failureOf(stage())).to.include({ code: 'FAILED_PRECONDITION' });
+    });
+
+    it('a volume that is staged elsewhere, and leaves nothing mounted', async () => {
+      serve();
+      await stage();
+      const second = await failureOf(stage(`${stagingTargetPath}2`));
+      expect(second).to.include({ code: 'FAILED_PRECONDITION' });
+      expect(second.message).to.equal(`volume ${volumeId} is served already; unmount it first`);
+      expect(mountsOf(folder)).to.deep.equal([stagingTargetPath]);
     });
 
     it('something else mounted at the staging path', async () => {
@@ -323,50 +330,6 @@ describe('Node service', () => {
   });
 });
 
-interface Server {
-  state(): Promise<string>;
-  close(): Promise<void>;
-}
-
-/** The server pod's process, but in ours; its FUSE requests are answered off the main thread. */
-function startServer(path: string, failure?: string, volume = volumeId): Server {
-  mkdirSync(join(path, '..'), { recursive: true });
-  const union = new UnionServer({
-    volumeId: volume,
-    open: () => {
-      if (failure !== undefined) throw new Error(failure);
-      return nullUnion();
-    },
-    log: silentLogger,
-  });
-  const socket = new DescriptorServer({
-    path,
-    log: silentLogger,
-    handle: (request, signal) => union.handle(request, signal),
-  });
-  const state = async () => {
-    const answer = await union.handle({ message: { op: 'status' }, descriptor: undefined }, AbortSignal.timeout(1_000));
-    return 'state' in answer ? answer.state : 'none';
-  };
-  return {
-    state,
-    close: async () => {
-      await union.idle();
-      await socket.close();
-      union.close();
-    },
-  };
-}
-
-/** A server that can be killed. */
-async function spawnServer(path: string): Promise<ChildProcess> {
-  mkdirSync(join(path, '..'), { recursive: true });
-  const script = fileURLToPath(new URL('../../support/null-server.ts', import.meta.url));
-  const child = spawn(process.execPath, [script, path, volumeId], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout, 'data');
-  return child;
-}
-
 function running(podUid: string): UnionAttachment {
   return {
     apiVersion: 'union.csi.dev/v1alpha1',
@@ -387,7 +350,7 @@ function capability(
   return { accessMode: { mode }, accessType: 'mount', mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } };
 }
 
-/** Waits a hundredth of the time, and takes a wait for a hundred times as long. */
+/** Waits a twentieth of the time, and takes a wait for twenty times as long. */
 function impatientClock() {
   const start = systemClock.now();
   return {

@@ -1,3 +1,4 @@
+/** Requests with descriptors over real sockets; after each test this process has as many descriptors open as before. */
 import { spawn } from 'node:child_process';
 import {
   closeSync,

@@ -1,3 +1,4 @@
+/** Bind mounts, unmounting and probing on the real kernel, in a directory whose name has spaces. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {

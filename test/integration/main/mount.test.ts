@@ -1,3 +1,4 @@
+/** `union-csi mount` as a person uses it: what it serves, how it ends, and what it says when something is wrong. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {

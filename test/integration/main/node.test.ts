@@ -1,3 +1,4 @@
+/** The process `union-csi node` as kubelet sees it: registration, CSI socket, end. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

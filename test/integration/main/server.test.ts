@@ -1,3 +1,4 @@
+/** The process `union-csi server` with the real filesystem, asked by its control socket as the node plugin asks it. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {

@@ -1,3 +1,4 @@
+/** Parsing of mountinfo, against lines escaped as the kernel escapes them. */
 import { expect } from 'chai';
 import fc from 'fast-check';
 import {

@@ -1,3 +1,4 @@
+/** Processes told apart by their start time. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect } from 'chai';

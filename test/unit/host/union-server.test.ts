@@ -1,3 +1,4 @@
+/** The server's states, with a union that does nothing. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { expect } from 'chai';
 import { silentLogger } from '../../../src/base/logger.ts';

@@ -1,3 +1,4 @@
+/** The dispatcher, by its process. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';

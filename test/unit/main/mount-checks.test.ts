@@ -1,3 +1,4 @@
+/** What is refused before anything is mounted, in a directory of branches. */
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

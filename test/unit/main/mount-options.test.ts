@@ -1,3 +1,4 @@
+/** The command line of mount: what it means, and the message for each thing that can be wrong. */
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { UsageError } from '../../../src/main/flags.ts';

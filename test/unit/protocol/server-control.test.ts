@@ -1,3 +1,4 @@
+/** Both sides of the control protocol, and the server's configuration. */
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { parseServerConfig, type ServerConfig } from '../../../src/protocol/server-config.ts';

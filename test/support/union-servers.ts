@@ -1,0 +1,54 @@
+/** Servers of null unions (null-union.ts), where a server pod's process would be: in the test's process, or one to be killed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { silentLogger } from '../../src/base/logger.ts';
+import { DescriptorServer } from '../../src/host/descriptor-server.ts';
+import { UnionServer } from '../../src/host/union-server.ts';
+import { nullUnion } from './null-union.ts';
+
+export interface InProcessServer {
+  state(): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** The server pod's process, but in ours; its FUSE requests are answered off the main thread. */
+export function startServer(path: string, volumeId: string, failure?: string): InProcessServer {
+  mkdirSync(join(path, '..'), { recursive: true });
+  const union = new UnionServer({
+    volumeId,
+    open: () => {
+      if (failure !== undefined) throw new Error(failure);
+      return nullUnion();
+    },
+    log: silentLogger,
+  });
+  const socket = new DescriptorServer({
+    path,
+    log: silentLogger,
+    handle: (request, signal) => union.handle(request, signal),
+  });
+  const state = async () => {
+    const answer = await union.handle({ message: { op: 'status' }, descriptor: undefined }, AbortSignal.timeout(1_000));
+    return 'state' in answer ? answer.state : 'none';
+  };
+  return {
+    state,
+    close: async () => {
+      await union.idle();
+      await socket.close();
+      union.close();
+    },
+  };
+}
+
+/** A server that can be killed. */
+export async function spawnServer(path: string, volumeId: string): Promise<ChildProcess> {
+  mkdirSync(join(path, '..'), { recursive: true });
+  const script = fileURLToPath(new URL('./null-server.ts', import.meta.url));
+  const child = spawn(process.execPath, [script, path, volumeId], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(child.stdout, 'data');
+  return child;
+}
