@@ -95,6 +95,22 @@ describe('UnionServer', () => {
     expect(await ask(server, { op: 'status' })).to.include({ state: 'waiting' });
   });
 
+  it('is not idle while it begins to serve', async () => {
+    const { server, ended, init } = setUp();
+    init.hold();
+    const answer = serve(server);
+    let idle = false;
+    const waited = server.idle().then(() => {
+      idle = true;
+    });
+    expect(server.serving).to.equal(true);
+    init.release();
+    await answer;
+    expect(idle).to.equal(false);
+    ended.resolve();
+    await waited;
+  });
+
   it('has closed everything when serving fails', async () => {
     const { server, unions } = setUp(undefined, 'no INIT');
     expect(await serve(server)).to.include({ ok: false, message: 'cannot serve volume uv-1: no INIT' });
@@ -107,6 +123,16 @@ function setUp(openFails?: string, serveFails?: string) {
   const ended = Promise.withResolvers<void>();
   const unions: { readOnly: boolean; closed: boolean }[] = [];
   let failure = openFails;
+  let initialised = Promise.resolve();
+  let release = () => {};
+  const init = {
+    hold: () => {
+      const gate = Promise.withResolvers<void>();
+      initialised = gate.promise;
+      release = gate.resolve;
+    },
+    release: () => release(),
+  };
   const open = ({ readOnly }: { readOnly: boolean }): ServedUnion => {
     if (failure !== undefined) throw new Error(failure);
     const record = { readOnly, closed: false };
@@ -118,13 +144,14 @@ function setUp(openFails?: string, serveFails?: string) {
       },
       serve: async ({ deviceFd }) => {
         closeSync(deviceFd);
+        await initialised;
         if (serveFails !== undefined) throw new Error(serveFails);
         return { ended: ended.promise };
       },
     };
   };
   const server = new UnionServer({ volumeId: 'uv-1', open, log: silentLogger });
-  return { server, unions, ended, fail: (message: string | undefined) => (failure = message) };
+  return { server, unions, ended, init, fail: (message: string | undefined) => (failure = message) };
 }
 
 function ask(server: UnionServer, message: unknown) {
