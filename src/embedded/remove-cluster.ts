@@ -71,7 +71,7 @@ function containerProcesses(clusterDir: string): readonly ProcessIdentity[] {
     return listDirectories(pods).flatMap((uid) => {
       const containers = join(pods, uid, 'containers');
       const runs = listDirectories(containers).flatMap((name) => runDirectories(join(containers, name)));
-      return runs.map(readRun).flatMap((run) => (run.kind === 'running' ? [run.init] : []));
+      return runs.map(readRun).flatMap((run) => (run.kind !== 'exited' && run.init ? [run.init] : []));
     });
   });
 }

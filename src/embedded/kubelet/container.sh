@@ -10,6 +10,8 @@
 # STATE/shim and STATE/init are the lines of /proc/PID/stat of the outer stage and of the container's first process (pids as the
 # host counts), which tell them from later processes of those numbers. Renaming init into place is the moment from which the
 # container exists: whoever gave up on it before has moved STATE away, the renaming fails, and nothing runs.
+# STATE/started has something in it once the command runs: before that the process, as the first of its namespace, would not
+# notice a SIGTERM.
 #
 # When the command runs, the host's mounts, those of other volumes among them, are gone from this namespace: else a union
 # unmounted on the host would live on in here.
@@ -31,6 +33,7 @@ access=$3
 shift 3
 echo "$stat" >"$state/init.new"
 mv "$state/init.new" "$state/init"
+exec 9>"$state/started"
 
 root=$state/root
 mount -t tmpfs -o mode=755,size=64m container "$root"
@@ -69,4 +72,5 @@ pivot_root . .host
 umount --no-mtab --lazy /.host
 rmdir /.host
 if [ "$access" = ro ]; then mount --no-mtab -o remount,bind,ro /; fi
-exec "$@"
+echo yes >&9
+exec "$@" 9>&-

@@ -4,6 +4,7 @@
  * A run of a container is a directory `<kubelet>/pods/<uid>/containers/<name>/<restart>-<random>`:
  *   shim   stat line of the process that waits for it (container.sh, which says more)
  *   init   stat line of its first process; from then on it exists
+ *   started  not empty once its command runs
  *   exit   its exit code; from then on it is over
  * Invariant: a run that has no `init` can be given up by moving its directory away; it will then never run.
  *
@@ -49,8 +50,9 @@ export interface ContainerSpec {
 export type ContainerRun = {
   readonly directory: string;
   readonly restart: number;
-} & (
-  | { readonly kind: 'starting' }
+} & /** With `init` it exists, and will run; without it may yet be given up. */
+(
+  | { readonly kind: 'starting'; readonly init?: ProcessIdentity }
   | { readonly kind: 'running'; readonly init: ProcessIdentity; readonly startedAt: number }
   | { readonly kind: 'exited'; readonly exitCode: number; readonly startedAt: number; readonly finishedAt: number }
 );
@@ -133,6 +135,7 @@ export function readRun(directory: string): ContainerRun {
   if (!init && (shimLives || !shim)) return { ...base, kind: 'starting' };
   const identity = init && parseIdentity(init.text);
   if (identity && (shimLives || isAlive(identity))) {
+    if (!readRecord(join(directory, 'started'))?.text) return { ...base, kind: 'starting', init: identity };
     return { ...base, kind: 'running', init: identity, startedAt: init.changedAt };
   }
   // It may have written the exit code since we looked; if not, it was killed.
@@ -162,7 +165,7 @@ export function giveUpStarting(directory: string): ContainerRun | undefined {
   const aside = `${directory}.abandoned`;
   renameSync(directory, aside);
   const run = readRun(aside);
-  if (run.kind === 'starting') {
+  if (run.kind === 'starting' && !run.init) {
     rmSync(aside, { recursive: true });
     return undefined;
   }

@@ -13,6 +13,7 @@ import type { LowerDriver } from '../provisioners/lower-driver.ts';
 import { createEventRecorder } from '../sidecars/events.ts';
 import { claimsOf, createQueue, follow, keyOf } from '../sidecars/sidecar.ts';
 import { expandOnNode } from './expand.ts';
+import type { VolumeKey } from './layout.ts';
 import { registerNode, renewLease } from './node-object.ts';
 import { Plugins } from './plugins.ts';
 import { Pods } from './pods.ts';
@@ -35,12 +36,12 @@ export async function runKubelet(options: KubeletOptions, signal: AbortSignal): 
   registerNode(store, nodeName, clock);
   const events = createEventRecorder(store, 'kubelet', clock);
   const plugins = new Plugins({ store, nodeName, kubeletDir, clock, log, onChange: () => wake() });
-  const volumes = new VolumeManager({ store, nodeName, kubeletDir, plugins });
+  const volumes = new VolumeManager({ store, nodeName, kubeletDir, plugins, onUnpublished: (key) => release(key) });
   const onMounted = (pod: Pod) => {
     for (const claim of claimsOf(pod)) expansions.add(`${pod.metadata.namespace}/${claim}`);
   };
   const pods = new Pods({ store, nodeName, kubeletDir, volumes, events, clock, log, onMounted });
-  const leftovers = createQueue({ clock, log }, 'kubelet.staged', async (key, s) => {
+  const unused = createQueue({ clock, log }, 'kubelet.volumes', async (key, s) => {
     const [driver = '', volumeHandle = ''] = key.split(' ');
     await volumes.release({ driver, volumeHandle }, s);
     return undefined;
@@ -48,15 +49,19 @@ export async function runKubelet(options: KubeletOptions, signal: AbortSignal): 
   const expansions = createQueue({ clock, log }, 'kubelet.expand', (key, s) =>
     expandOnNode({ store, plugins, events, kubeletDir }, key, s),
   );
+  function release({ driver, volumeHandle }: VolumeKey): void {
+    unused.add(`${driver} ${volumeHandle}`);
+  }
   function wake(): void {
     pods.wake();
-    for (const { driver, volumeHandle } of volumes.staged()) leftovers.add(`${driver} ${volumeHandle}`);
+    // A kubelet that was killed may have left some staged without a pod.
+    for (const key of volumes.staged()) release(key);
   }
   volumes.reportInUse();
   for (const driver of options.lowerDrivers) await plugins.register(driver.name, driver.node(nodeName), signal);
   // What mounts wait for.
   follow(store, volumeAttachments, (attachment) => attachment.spec.nodeName === nodeName && pods.wake(), signal);
   follow(store, persistentVolumeClaims, (claim) => expansions.add(keyOf(claim)), signal);
-  const parts = [plugins, pods, leftovers, expansions].map((part) => part.run(signal));
+  const parts = [plugins, pods, unused, expansions].map((part) => part.run(signal));
   await Promise.all([...parts, renewLease(store, nodeName, clock, signal)]);
 }

@@ -210,9 +210,10 @@ export class Pods {
       if (pod)
         events.normal(pod, 'Killing', `Stopping container ${running.map(({ container }) => container).join(', ')}`);
       for (const { run } of running) {
-        if (run.kind !== 'running') continue;
+        if (run.kind === 'exited' || !run.init) continue;
         if (now >= killAt) signalContainer(run.init, 'SIGKILL');
-        else if (!this.#stopping.has(run.directory)) signalContainer(run.init, 'SIGTERM');
+        if (run.kind === 'starting' || this.#stopping.has(run.directory)) continue;
+        signalContainer(run.init, 'SIGTERM');
         this.#stopping.add(run.directory);
       }
       return { requeueAfterMs: Math.min(LOOK_AGAIN_MS, Math.max(50, killAt - now)) };

@@ -23,7 +23,6 @@ import { KeyedMutex } from '../../base/keyed-mutex.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../protocol/objects.ts';
 import { nodes, persistentVolumeClaims, persistentVolumes, volumeAttachments } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
-import type { CsiNode } from '../csi-driver.ts';
 import { attachmentName, needsAttach } from '../sidecars/attacher.ts';
 import { volumeCapability } from '../sidecars/capability.ts';
 import { isBound, NotYet } from '../sidecars/sidecar.ts';
@@ -50,18 +49,29 @@ interface VolumeData {
 
 type PodVolume = NonNullable<NonNullable<Pod['spec']>['volumes']>[number];
 
+export interface VolumeManagerOptions {
+  readonly store: Store;
+  readonly nodeName: string;
+  readonly kubeletDir: string;
+  readonly plugins: Plugins;
+  /** A pod let go of a volume: if it was the last, it is to be released. */
+  readonly onUnpublished: (key: VolumeKey) => void;
+}
+
 export class VolumeManager {
   readonly #store: Store;
   readonly #nodeName: string;
   readonly #kubeletDir: string;
   readonly #plugins: Plugins;
+  readonly #onUnpublished: (key: VolumeKey) => void;
   readonly #mutex = new KeyedMutex();
 
-  constructor(options: { store: Store; nodeName: string; kubeletDir: string; plugins: Plugins }) {
+  constructor(options: VolumeManagerOptions) {
     this.#store = options.store;
     this.#nodeName = options.nodeName;
     this.#kubeletDir = options.kubeletDir;
     this.#plugins = options.plugins;
+    this.#onUnpublished = options.onUnpublished;
   }
 
   /** Brings all volumes of a pod into place; resolves to where each is on the node. Repeatable. */
@@ -153,7 +163,7 @@ export class VolumeManager {
     throw why === undefined ? new NotYet(message) : new UnionError('UNAVAILABLE', `${message}: ${why}`);
   }
 
-  /** Takes all CSI volumes of a pod away. Repeatable; done when it resolves. */
+  /** Takes all CSI volumes of a pod away; `onUnpublished` is told of each. Repeatable. */
   async unmount(podUid: string, signal: AbortSignal): Promise<void> {
     const directory = csiVolumesDirectory(this.#kubeletDir, podUid);
     await settled(
@@ -169,8 +179,8 @@ export class VolumeManager {
           if (existsSync(targetPath)) rmdirSync(targetPath);
           rmSync(join(volumeDirectory, 'vol_data.json'));
           removeEmpty(volumeDirectory);
-          await this.#unstage(key, node, signal);
         });
+        this.#onUnpublished(key);
       }),
     );
     removeEmpty(directory);
@@ -191,22 +201,20 @@ export class VolumeManager {
     this.#store.modify(nodes, { name: this.#nodeName }, change, { subresource: 'status' });
   }
 
-  /** Unstages a volume that no pod uses. */
+  /** Unstages a volume if no pod uses it any more. Repeatable. */
   async release(key: VolumeKey, signal: AbortSignal): Promise<void> {
-    await this.#mutex.run(mutexKey(key), async () => await this.#unstage(key, this.#plugins.get(key.driver), signal));
-  }
-
-  async #unstage(key: VolumeKey, node: CsiNode, signal: AbortSignal): Promise<void> {
-    if (this.#isUsed(key)) return;
-    const directory = stagingDirectory(this.#kubeletDir, key);
-    if (readData(directory)) {
-      const path = stagingPath(this.#kubeletDir, key);
-      await node.unstageVolume(key.volumeHandle, path, signal);
-      if (existsSync(path)) rmdirSync(path);
-      rmSync(join(directory, 'vol_data.json'));
-      removeEmpty(directory);
-    }
-    setVolumeInUse(this.#store, this.#nodeName, uniqueVolumeName(key), false);
+    await this.#mutex.run(mutexKey(key), async () => {
+      if (this.#isUsed(key)) return;
+      const directory = stagingDirectory(this.#kubeletDir, key);
+      if (readData(directory)) {
+        const path = stagingPath(this.#kubeletDir, key);
+        await this.#plugins.get(key.driver).unstageVolume(key.volumeHandle, path, signal);
+        if (existsSync(path)) rmdirSync(path);
+        rmSync(join(directory, 'vol_data.json'));
+        removeEmpty(directory);
+      }
+      setVolumeInUse(this.#store, this.#nodeName, uniqueVolumeName(key), false);
+    });
   }
 
   #isUsed(key: VolumeKey): boolean {
