@@ -83,7 +83,7 @@ const union: Contender = {
   name: 'union',
   missing: () => undefined,
   mount: ({ branches, mountpoint }) =>
-    mountUnion({ branches, mountpoint, options: ['category.create=rand', 'minfreespace=1M'] }),
+    mountUnion({ branches, mountpoint, options: ['category.create=rand', 'minfreespace=1M', 'cache=exclusive'] }),
 };
 
 export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, union];
