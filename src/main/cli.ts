@@ -3,7 +3,7 @@
  * throws into one line on stderr.
  *
  * A command is a module beside this one that exports `run(argv): Promise<number>`; the number is the exit code:
- * 0 done, 1 failed, 2 the command line is wrong.
+ * 0 done, 1 failed, 2 the command line is wrong. UNION_CSI_TRACE=1 adds the stack, for those who look for a bug.
  */
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
