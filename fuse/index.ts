@@ -25,8 +25,8 @@ import { type Session, startSession } from './transport/session.ts';
 export { MAX_BRANCHES } from './branch/branches.ts';
 export { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
 export { FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
-export { UnionFsError };
 export type { BranchMode, BranchOptions, OpsLogger, Session };
+export { UnionFsError };
 
 export interface UnionOptions {
   /** Checked against, and written to, each branch's `.union/branch.json`; without it branches have no identity. */

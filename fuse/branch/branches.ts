@@ -2,9 +2,10 @@
  * The branches of a union as opened by the server: one O_PATH descriptor of each root, and what each is for.
  * The descriptors belong to the process; threads share their numbers.
  */
-import * as libc from '../sys/libc.ts';
-import { AT_FDCWD, errnoName, O_CLOEXEC, O_DIRECTORY, O_PATH } from '../sys/constants.ts';
+
 import { UnionFsError } from '../errors.ts';
+import { AT_FDCWD, errnoName, O_CLOEXEC, O_DIRECTORY, O_PATH } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { claimBranch } from './identity.ts';
 
 export type BranchMode = 'RW' | 'RO' | 'NC';

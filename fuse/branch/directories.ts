@@ -7,8 +7,8 @@
 import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
 import type { State } from '../inode/state.ts';
-import * as libc from '../sys/libc.ts';
 import { ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
 
 const WAYS = 4;

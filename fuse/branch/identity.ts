@@ -3,7 +3,7 @@
  * another branch of this one, is refused: files would appear under the wrong tree, and writes would go to the wrong place.
  * Read-only branches have no record of ours; their identity is the claim's.
  */
-import { mkdirSync, openSync, closeSync, fsyncSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { UnionFsError } from '../errors.ts';
 
 interface Identity {
@@ -34,9 +34,13 @@ export function claimBranch(branch: { id: string; path: string; mode: string }, 
     renameSync(`${file}.new`, file);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? 'EIO';
-    throw new UnionFsError(code, `branch ${branch.id}: cannot write ${file}: ${code}; make the branch writable or give it mode RO`, {
-      cause,
-    });
+    throw new UnionFsError(
+      code,
+      `branch ${branch.id}: cannot write ${file}: ${code}; make the branch writable or give it mode RO`,
+      {
+        cause,
+      },
+    );
   }
 }
 
@@ -47,7 +51,9 @@ function readIdentity(file: string): Identity | undefined {
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new UnionFsError(code ?? 'EIO', `cannot read ${file}: ${code}; the branch's filesystem may be damaged`, { cause });
+    throw new UnionFsError(code ?? 'EIO', `cannot read ${file}: ${code}; the branch's filesystem may be damaged`, {
+      cause,
+    });
   }
   try {
     const value = JSON.parse(text) as Partial<Identity>;
@@ -56,5 +62,8 @@ function readIdentity(file: string): Identity | undefined {
   } catch {
     // Falls through to the one error for a record that says nothing.
   }
-  throw new UnionFsError('EIO', `${file} is not a branch record; move it away if the branch is known to belong to this volume`);
+  throw new UnionFsError(
+    'EIO',
+    `${file} is not a branch record; move it away if the branch is known to belong to this volume`,
+  );
 }

@@ -2,9 +2,10 @@
  * What policies and STATFS are told of each branch's space. Figures are at most REFRESH_MS old: one fstatfs per branch and
  * interval, not per create. Each thread has its own; the arrays are made once and changed in place.
  */
+
+import type { State } from '../inode/state.ts';
 import type { BranchFacts } from '../policy/facts.ts';
 import * as libc from '../sys/libc.ts';
-import type { State } from '../inode/state.ts';
 import type { OpenBranch } from './branches.ts';
 
 const REFRESH_MS = 500;

@@ -9,7 +9,15 @@ import { HANDLE_BYTES, HANDLES_AT, MAX_HANDLES, type State, WORD } from './state
 const FIELDS = HANDLE_BYTES / 4;
 const FIRST = HANDLES_AT / 4;
 
-export const H = { inode: 0, descriptor: 1, flags: 2, next: 3, listingLow: 4, listingHigh: 5, listingLength: 6 } as const;
+export const H = {
+  inode: 0,
+  descriptor: 1,
+  flags: 2,
+  next: 3,
+  listingLow: 4,
+  listingHigh: 5,
+  listingLength: 6,
+} as const;
 
 export const HANDLE = { writable: 1, passthrough: 2, directory: 4 } as const;
 

@@ -12,8 +12,9 @@
  * The link table finds files with several names by (branch, lower ino): only those with more than one link are in it.
  * All methods expect the table lock unless they say otherwise.
  */
-import { INODE_BYTES, INODES_AT, LINK_BUCKETS_AT, MAX_INODES, type State, WORD } from './state.ts';
+
 import { bucketOf, splitBucket } from './linear-hash.ts';
+import { INODE_BYTES, INODES_AT, LINK_BUCKETS_AT, MAX_INODES, type State, WORD } from './state.ts';
 
 export const ROOT = 1;
 
@@ -82,7 +83,9 @@ export class InodeTable {
   }
 
   add(slot: number, field: number, value: number): number {
-    return (this.#u32[FIRST + slot * FIELDS + field]! += value);
+    const at = FIRST + slot * FIELDS + field;
+    this.#u32[at]! += value;
+    return this.#u32[at]!;
   }
 
   setFlag(slot: number, flag: number): void {
@@ -147,7 +150,11 @@ export class InodeTable {
     let slot = this.#u32[BUCKETS + this.#bucket(hashLink(branch, low, high))]!;
     while (
       slot !== 0 &&
-      !(this.get(slot, F.lowerLow) === low && this.get(slot, F.branch) === branch && this.get(slot, F.lowerHigh) === high)
+      !(
+        this.get(slot, F.lowerLow) === low &&
+        this.get(slot, F.branch) === branch &&
+        this.get(slot, F.lowerHigh) === high
+      )
     )
       slot = this.get(slot, F.next);
     return slot;

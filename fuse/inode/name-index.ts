@@ -10,7 +10,7 @@
  * All methods expect the table lock.
  */
 import { DT_DIR } from '../sys/constants.ts';
-import { F, InodeTable } from './inode-table.ts';
+import { F, type InodeTable } from './inode-table.ts';
 import { bucketOf, splitBucket } from './linear-hash.ts';
 import { DENTRIES_AT, DENTRY_BYTES, MAX_DENTRIES, NAME_BUCKETS_AT, NAMES_END, type State, WORD } from './state.ts';
 

@@ -1,9 +1,8 @@
 /** GETATTR, STATX, SETATTR, READLINK, STATFS. */
-import { HANDLE, H } from '../inode/handle-table.ts';
+import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { ATTR_OUT, FATTR, SETATTR_IN, STATX, STATX_OUT } from '../protocol/abi.ts';
 import { writeAttrOut, writeStatxOut } from '../protocol/attributes.ts';
-import * as libc from '../sys/libc.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -18,6 +17,7 @@ import {
   UTIME_NOW,
   UTIME_OMIT,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { attrTtl } from './lookup.ts';
 import { openLower } from './lower-file.ts';
@@ -69,7 +69,8 @@ function setOn(context: Context, slot: number, branch: number, valid: number): n
   let result = 0;
   if ((valid & FATTR.SIZE) !== 0) result = truncate(context, slot, branch);
   if (result === 0 && (valid & (FATTR.UID | FATTR.GID)) !== 0) result = changeOwner(context, slot, branch, valid);
-  if (result === 0 && (valid & FATTR.MODE) !== 0) result = changeMode(context, slot, branch, context.in32(SETATTR_IN.mode) & 0o7777);
+  if (result === 0 && (valid & FATTR.MODE) !== 0)
+    result = changeMode(context, slot, branch, context.in32(SETATTR_IN.mode) & 0o7777);
   else if (result === 0 && (valid & FATTR.KILL_SUIDGID) !== 0) result = killPrivileges(context, slot);
   if (result === 0 && (valid & (FATTR.ATIME | FATTR.MTIME)) !== 0) result = changeTimes(context, slot, branch, valid);
   return result;
@@ -78,7 +79,11 @@ function setOn(context: Context, slot: number, branch: number, valid: number): n
 function truncate(context: Context, slot: number, branch: number): number {
   const size = context.in64(SETATTR_IN.size);
   const handle = (context.in32(SETATTR_IN.valid) & FATTR.FH) !== 0 ? context.in32(SETATTR_IN.handle) : 0;
-  if (handle !== 0 && context.handles.isUsed(handle) && (context.handles.get(handle, H.flags) & HANDLE.writable) !== 0) {
+  if (
+    handle !== 0 &&
+    context.handles.isUsed(handle) &&
+    (context.handles.get(handle, H.flags) & HANDLE.writable) !== 0
+  ) {
     const open = context.handles.descriptor(handle);
     if (open >= 0) return libc.ftruncate(open, size);
   }
@@ -113,8 +118,18 @@ function changeTimes(context: Context, slot: number, branch: number, valid: numb
   const located = context.locate(slot, branch);
   if (located < 0) return located;
   const { u32, argument } = context;
-  putTime(context, argument, { set: valid & FATTR.ATIME, now: valid & FATTR.ATIME_NOW, at: SETATTR_IN.atime, ns: SETATTR_IN.atimeNs });
-  putTime(context, argument + 16, { set: valid & FATTR.MTIME, now: valid & FATTR.MTIME_NOW, at: SETATTR_IN.mtime, ns: SETATTR_IN.mtimeNs });
+  putTime(context, argument, {
+    set: valid & FATTR.ATIME,
+    now: valid & FATTR.ATIME_NOW,
+    at: SETATTR_IN.atime,
+    ns: SETATTR_IN.atimeNs,
+  });
+  putTime(context, argument + 16, {
+    set: valid & FATTR.MTIME,
+    now: valid & FATTR.MTIME_NOW,
+    at: SETATTR_IN.mtime,
+    ns: SETATTR_IN.mtimeNs,
+  });
   u32[(argument + 12) >>> 2] = u32[(argument + 28) >>> 2] = 0;
   if (context.atFlags === AT_EMPTY_PATH) {
     const path = writeText(context, context.path, `/proc/self/fd/${context.atDescriptor}`);
@@ -175,7 +190,8 @@ export function statfs(context: Context): number {
     free += row.freeBytes;
     files += row.files;
     freeFiles += row.freeFiles;
-    if (row.mode === 'RW' && !row.readOnlyFilesystem && row.availableBytes >= row.minFreeSpaceBytes) available += row.availableBytes;
+    if (row.mode === 'RW' && !row.readOnlyFilesystem && row.availableBytes >= row.minFreeSpaceBytes)
+      available += row.availableBytes;
   }
   context.u32.fill(0, context.out >>> 2, (context.out + 80) >>> 2);
   context.out64(0, Math.floor(total / BLOCK));

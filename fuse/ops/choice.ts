@@ -65,7 +65,8 @@ export class Choice {
   #depth(): number {
     const { inodes, names } = this.#context;
     let levels = 1;
-    for (let slot = this.#parent; slot !== ROOT && slot !== 0; slot = names.get(inodes.get(slot, F.dentry), D.parent)) levels++;
+    for (let slot = this.#parent; slot !== ROOT && slot !== 0; slot = names.get(inodes.get(slot, F.dentry), D.parent))
+      levels++;
     return levels;
   }
 

@@ -10,11 +10,11 @@ import { HandleTable } from '../inode/handle-table.ts';
 import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
 import { type State, WORD } from '../inode/state.ts';
-import { type CreatePolicy, createPolicies, type CreatePolicyName } from '../policy/create.ts';
+import { type CreatePolicy, type CreatePolicyName, createPolicies } from '../policy/create.ts';
 import { IN, OUT, STATX } from '../protocol/abi.ts';
 import type { EntryFields } from '../protocol/attributes.ts';
-import * as libc from '../sys/libc.ts';
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, DT_DIR, ENOENT, ESTALE, STATX_WANTED } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { Choice } from './choice.ts';
 
 export const NO_REPLY = -0x100000;
@@ -231,7 +231,7 @@ export class Context {
     this.atDescriptor = descriptor;
     this.atName = name;
     this.atFlags = flags;
-    return descriptor < 0 ? descriptor : 0;
+    return Math.min(descriptor, 0);
   }
 
   /** Puts one of the inode's names into `name` and answers the parent, or 0. */
@@ -257,8 +257,7 @@ export class Context {
     for (let attempt = 0; attempt < RETRIES; attempt++) {
       const stamp = this.state.namespaceStamp();
       result = this.locate(slot, branch);
-      if (result === 0)
-        result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
+      if (result === 0) result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
       if (result === 0 && (this.atFlags === AT_EMPTY_PATH || this.#isSameFile(slot, to))) return 0;
       if (stamp >= 0 && stamp === this.state.namespaceStamp()) break;
       libc.schedYield();

@@ -1,7 +1,7 @@
 /** Copies owner, mode, extended attributes and times from one directory to another, both behind O_PATH descriptors. */
 import { STATX } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { AT_EMPTY_PATH, EOPNOTSUPP, EPERM } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { setTimes, writeText } from './scratch.ts';
 

@@ -1,7 +1,6 @@
 /** CREATE and TMPFILE: a new regular file, open. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { ENTRY, INIT2, STATX } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -21,6 +20,7 @@ import {
   O_TMPFILE,
   STATX_WANTED,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { numberInode } from './inode-number.ts';
 import { NAME_MAX, putEntry } from './lookup.ts';
@@ -90,7 +90,11 @@ function answerCreated(context: Context, slot: number, descriptor: number): numb
     inodes.set(slot, F.backing, backing);
     libc.close(descriptor);
   } else inodes.setFlag(slot, INODE.proxied);
-  const opened = putOpen(context, context.out + ENTRY.size, slot, { writable, descriptor: backing !== 0 ? -1 : descriptor, backing });
+  const opened = putOpen(context, context.out + ENTRY.size, slot, {
+    writable,
+    descriptor: backing !== 0 ? -1 : descriptor,
+    backing,
+  });
   if (opened < 0) {
     forget(context, slot, 1);
     return opened;
@@ -111,7 +115,12 @@ export function tmpfile(context: Context): number {
     if (directory < 0) return directory;
     context.actAsCaller(context.in32(CREATE_IN.umask));
     const dot = base + writeText(context, context.path, '.');
-    const descriptor = libc.openat(directory, dot, O_TMPFILE | O_RDWR | O_CLOEXEC, context.in32(CREATE_IN.mode) & 0o7777);
+    const descriptor = libc.openat(
+      directory,
+      dot,
+      O_TMPFILE | O_RDWR | O_CLOEXEC,
+      context.in32(CREATE_IN.mode) & 0o7777,
+    );
     if (descriptor < 0) {
       if (choice.failed(branch, descriptor)) continue;
       return descriptor;

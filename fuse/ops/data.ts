@@ -1,10 +1,10 @@
 /** READ, WRITE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE, FLUSH: data of files, where the kernel does not go past us. */
-import { HANDLE, H } from '../inode/handle-table.ts';
+import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
-import { WRITE_KILL_SUIDGID } from '../protocol/abi.ts';
 import { REPLY_BYTES } from '../inode/state.ts';
-import * as libc from '../sys/libc.ts';
+import { WRITE_KILL_SUIDGID } from '../protocol/abi.ts';
 import { DT_REG, EBADF, EINVAL, ENOSYS, O_CLOEXEC, O_RDONLY, O_RDWR } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { openLower } from './lower-file.ts';
@@ -47,7 +47,8 @@ export function write(context: Context): number {
   const descriptor = descriptorOf(context, handle);
   if (descriptor < 0) return descriptor;
   const slot = context.handles.slot(handle);
-  if ((context.in32(20) & WRITE_KILL_SUIDGID) !== 0 && context.inodes.has(slot, INODE.privileged)) killPrivileges(context, slot);
+  if ((context.in32(20) & WRITE_KILL_SUIDGID) !== 0 && context.inodes.has(slot, INODE.privileged))
+    killPrivileges(context, slot);
   const written = libc.pwrite(descriptor, context.base + context.body + WRITE_DATA, context.in32(16), context.in64(8));
   if (written < 0) return done(context, written);
   context.out32(0, written);
@@ -98,7 +99,14 @@ export function copyFileRange(context: Context): number {
   const copied =
     target < 0
       ? target
-      : libc.copyFileRange(source, base + argument, target, base + argument + 8, Math.min(context.in64(40), 1 << 30), 0);
+      : libc.copyFileRange(
+          source,
+          base + argument,
+          target,
+          base + argument + 8,
+          Math.min(context.in64(40), 1 << 30),
+          0,
+        );
   if (opened >= 0) libc.close(opened);
   if (copied < 0) return done(context, copied);
   context.out32(0, copied);

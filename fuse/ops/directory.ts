@@ -5,8 +5,8 @@
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { DT_DIR, EBADF, ENFILE, ENOTDIR } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { listDirectory } from './listing.ts';
 import { putEntry } from './lookup.ts';

@@ -5,8 +5,8 @@
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { DIRENT, direntBytes } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { DT_DIR, DT_UNKNOWN, ENOMEM, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { inoHigh, kindAt } from './inode-number.ts';
 
@@ -218,4 +218,3 @@ class Reader {
 function isDot(u8: Uint8Array, name: number, length: number): boolean {
   return u8[name] === 0x2e && (length === 1 || (length === 2 && u8[name + 1] === 0x2e));
 }
-

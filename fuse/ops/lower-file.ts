@@ -1,7 +1,6 @@
 /** Opening the lower file of an inode, for operations that need a descriptor of their own. */
 import { F } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -12,6 +11,7 @@ import {
   O_PATH,
   STATX_WANTED,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { writeText } from './scratch.ts';
 

@@ -2,8 +2,8 @@
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { ENTRY } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { NAME_MAX, putEntry } from './lookup.ts';
 import { makeDirectoryOn } from './parents.ts';
@@ -13,7 +13,9 @@ import { enterNew, findChild, forget, statInode } from './tree.ts';
 export function mknod(context: Context): number {
   const mode = context.in32(0);
   const device = context.in32(4);
-  return make(context, context.body + 16, context.in32(8), (directory, name) => libc.mknodat(directory, name, mode, device));
+  return make(context, context.body + 16, context.in32(8), (directory, name) =>
+    libc.mknodat(directory, name, mode, device),
+  );
 }
 
 /** fuse_mkdir_in: mode, umask; name. */
@@ -28,7 +30,12 @@ export function symlink(context: Context): number {
   return make(context, context.body, 0, (directory, name) => libc.symlinkat(target, directory, name));
 }
 
-function make(context: Context, name: number, umask: number, call: (directory: number, name: number) => number): number {
+function make(
+  context: Context,
+  name: number,
+  umask: number,
+  call: (directory: number, name: number) => number,
+): number {
   if (context.config.readOnly) return -EROFS;
   const { base, choice, slot: parent } = context;
   const length = context.lengthAt(name);
@@ -79,7 +86,10 @@ export function link(context: Context): number {
   return result < 0 ? result : enterLink(context, { slot, parent, name, length, branch });
 }
 
-function enterLink(context: Context, link: { slot: number; parent: number; name: number; length: number; branch: number }): number {
+function enterLink(
+  context: Context,
+  link: { slot: number; parent: number; name: number; length: number; branch: number },
+): number {
   const { inodes, names, state } = context;
   const { slot, parent, name, length, branch } = link;
   const hash = hashNameAt(context.u8, parent, name, length);

@@ -9,8 +9,14 @@
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { BACKING_RING, WORD } from '../inode/state.ts';
-import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, NOTIFY_INVAL_INODE, OPEN_KILL_SUIDGID, OPEN_OUT } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
+import {
+  DEV_IOC_BACKING_OPEN,
+  FOPEN,
+  INIT2,
+  NOTIFY_INVAL_INODE,
+  OPEN_KILL_SUIDGID,
+  OPEN_OUT,
+} from '../protocol/abi.ts';
 import {
   EACCES,
   ENFILE,
@@ -24,6 +30,7 @@ import {
   O_TRUNC,
   O_WRONLY,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { openLower } from './lower-file.ts';
@@ -43,7 +50,8 @@ function openInode(context: Context, slot: number, flags: number, openFlags: num
   const { inodes } = context;
   const branch = context.branchOf(slot);
   const writable = (flags & O_ACCMODE) !== O_RDONLY;
-  if ((writable || (flags & O_TRUNC) !== 0) && (context.branches[branch]!.mode === 'RO' || context.config.readOnly)) return -EROFS;
+  if ((writable || (flags & O_TRUNC) !== 0) && (context.branches[branch]!.mode === 'RO' || context.config.readOnly))
+    return -EROFS;
   if ((openFlags & OPEN_KILL_SUIDGID) !== 0) killPrivileges(context, slot);
   if ((flags & O_TRUNC) !== 0) {
     const result = truncateOnOpen(context, slot, branch);
@@ -122,7 +130,8 @@ export interface Opened {
 }
 
 function answerOpen(context: Context, slot: number, opened: Opened): number {
-  if (opened.writable && context.inodes.get(slot, F.writers) === 0 && opened.backing !== 0) invalidateAttributes(context, slot);
+  if (opened.writable && context.inodes.get(slot, F.writers) === 0 && opened.backing !== 0)
+    invalidateAttributes(context, slot);
   return putOpen(context, context.out, slot, opened);
 }
 

@@ -5,7 +5,6 @@
 import { OWN_DIRECTORY } from '../branch/branches.ts';
 import { F, ROOT } from '../inode/inode-table.ts';
 import { D } from '../inode/name-index.ts';
-import * as libc from '../sys/libc.ts';
 import {
   AT_EMPTY_PATH,
   AT_REMOVEDIR,
@@ -14,8 +13,8 @@ import {
   ENOENT,
   ENOTDIR,
   ENOTEMPTY,
-  errnoName,
   ESTALE,
+  errnoName,
   O_CLOEXEC,
   O_DIRECTORY,
   O_NOFOLLOW,
@@ -24,6 +23,7 @@ import {
   S_IFDIR,
   S_IFMT,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { copyAttributes } from './copy-attributes.ts';
 import { setTimes, writeText } from './scratch.ts';
@@ -141,6 +141,10 @@ export function setAside(context: Context, parent: number, name: number, branch:
   if (result === -ENOENT) return 0;
   if (result < 0 && result !== -ENOTEMPTY)
     context.log.warn('hidden_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });
-  else context.log.warn('hidden_file_set_aside', { branch: context.branches[branch]!.path, to: `${OWN_DIRECTORY}/${text}` });
+  else
+    context.log.warn('hidden_file_set_aside', {
+      branch: context.branches[branch]!.path,
+      to: `${OWN_DIRECTORY}/${text}`,
+    });
   return result;
 }

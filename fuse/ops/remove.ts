@@ -1,7 +1,6 @@
 /** UNLINK and RMDIR, judged on the merged view. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
-import * as libc from '../sys/libc.ts';
 import {
   AT_REMOVEDIR,
   DT_DIR,
@@ -14,6 +13,7 @@ import {
   O_PATH,
   O_RDONLY,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { dropBacking } from './open.ts';
 import { setAside } from './parents.ts';
@@ -50,7 +50,8 @@ export function resolve(context: Context, parent: number, position: number, targ
   target.slot = slot;
   const dentry = takeMask(context, target);
   if (dentry === 0) return -ENOENT;
-  if (!context.exclusive || (names.isPartial(dentry) && !inodes.has(parent, INODE.complete))) askOthers(context, target);
+  if (!context.exclusive || (names.isPartial(dentry) && !inodes.has(parent, INODE.complete)))
+    askOthers(context, target);
   target.first = firstBranch(target.low, target.high);
   return 0;
 }
@@ -140,7 +141,11 @@ export function removeFile(context: Context, target: Target): number {
 }
 
 export function hideOthers(context: Context, target: Target): void {
-  for (let branch = nextBranch(target.low, target.high, target.first + 1); branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
+  for (
+    let branch = nextBranch(target.low, target.high, target.first + 1);
+    branch >= 0;
+    branch = nextBranch(target.low, target.high, branch + 1)
+  )
     setAside(context, target.parent, context.base + target.position, branch);
 }
 
@@ -265,4 +270,3 @@ function isCopyEmpty(context: Context, slot: number, branch: number): number {
   if (first < 0) return first;
   return first > 48 || more > 0 ? -ENOTEMPTY : 0;
 }
-

@@ -5,7 +5,6 @@
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
-import * as libc from '../sys/libc.ts';
 import {
   AT_REMOVEDIR,
   DT_DIR,
@@ -20,11 +19,22 @@ import {
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
 } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { NAME_MAX } from './lookup.ts';
 import { dropBacking } from './open.ts';
 import { makeDirectoryOn, setAside } from './parents.ts';
-import { checkEmpty, checkWritable, hideOthers, keepOpen, letGo, newTarget, removeName, resolve, type Target } from './remove.ts';
+import {
+  checkEmpty,
+  checkWritable,
+  hideOthers,
+  keepOpen,
+  letGo,
+  newTarget,
+  removeName,
+  resolve,
+  type Target,
+} from './remove.ts';
 
 /** fuse_rename_in: newdir; old name, new name. */
 export function rename(context: Context): number {
@@ -50,7 +60,8 @@ function renameNames(context: Context, newParent: number, flags: number, oldName
   if (result === 0) result = check(context, source, target, flags);
   // Two names of one file: nothing is to be done, says POSIX.
   const isSame = source.slot === target.slot && (flags & RENAME_EXCHANGE) === 0;
-  if (result === 0 && !isSame) result = (flags & RENAME_EXCHANGE) !== 0 ? exchange(context, source, target) : move(context, source, target);
+  if (result === 0 && !isSame)
+    result = (flags & RENAME_EXCHANGE) !== 0 ? exchange(context, source, target) : move(context, source, target);
   letGo(context, source);
   letGo(context, target);
   return result;
@@ -84,7 +95,11 @@ function move(context: Context, source: Target, target: Target): number {
   const { state } = context;
   const from = copiesOf(context, source);
   const replaced = copiesOf(context, target);
-  for (let branch = firstBranch(from.low, from.high); branch >= 0; branch = nextBranch(from.low, from.high, branch + 1)) {
+  for (
+    let branch = firstBranch(from.low, from.high);
+    branch >= 0;
+    branch = nextBranch(from.low, from.high, branch + 1)
+  ) {
     const made = makeDirectoryOn(context, target.parent, branch);
     if (made < 0) return made;
   }
@@ -102,7 +117,8 @@ function move(context: Context, source: Target, target: Target): number {
     moveName(context, source, target, from);
   }
   state.namespaceEnd();
-  if (result === 0 && target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR) dropBacking(context, target.slot);
+  if (result === 0 && target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR)
+    dropBacking(context, target.slot);
   return result;
 }
 
@@ -114,7 +130,10 @@ interface Mask {
 /** Sets aside what a name hides on branches where the visible file or directory is not. */
 function hideCopies(context: Context, target: Target, visible: Mask): void {
   if (target.first < 0) return;
-  if (context.inodes.kind(target.slot) !== DT_DIR) return hideOthers(context, target);
+  if (context.inodes.kind(target.slot) !== DT_DIR) {
+    hideOthers(context, target);
+    return;
+  }
   for (let branch = target.first; branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
     if (!hasBranch(visible.low, visible.high, branch))
       setAside(context, target.parent, context.base + target.position, branch);
@@ -131,7 +150,11 @@ function openDirectories(context: Context, source: Target, target: Target, on: M
 }
 
 function moveCopies(context: Context, source: Target, target: Target, from: Mask): number {
-  for (let branch = firstBranch(from.low, from.high); branch >= 0; branch = nextBranch(from.low, from.high, branch + 1)) {
+  for (
+    let branch = firstBranch(from.low, from.high);
+    branch >= 0;
+    branch = nextBranch(from.low, from.high, branch + 1)
+  ) {
     const result = renameOn(context, branch, source, target, 0);
     if (result < 0) {
       for (let done = firstBranch(from.low, from.high); done < branch; done = nextBranch(from.low, from.high, done + 1))
@@ -159,11 +182,16 @@ function undo(context: Context, result: number, branch: number): void {
 /** What the target was on branches where no rename replaced it. */
 function removeReplaced(context: Context, target: Target, replaced: Mask, from: Mask): void {
   const flags = target.slot !== 0 && context.inodes.kind(target.slot) === DT_DIR ? AT_REMOVEDIR : 0;
-  for (let branch = firstBranch(replaced.low, replaced.high); branch >= 0; branch = nextBranch(replaced.low, replaced.high, branch + 1)) {
+  for (
+    let branch = firstBranch(replaced.low, replaced.high);
+    branch >= 0;
+    branch = nextBranch(replaced.low, replaced.high, branch + 1)
+  ) {
     if (hasBranch(from.low, from.high, branch)) continue;
     const directory = context.directories.descriptor(target.parent, branch);
     const result = directory < 0 ? directory : libc.unlinkat(directory, context.base + target.position, flags);
-    if (result < 0) context.log.error('replaced_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });
+    if (result < 0)
+      context.log.error('replaced_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });
   }
 }
 

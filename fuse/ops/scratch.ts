@@ -1,7 +1,7 @@
 /** Small helpers over a context's scratch memory, for paths and times in rare operations. */
 import { STATX } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { AT_FDCWD } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 
 /** Access and modification time of the directory behind an O_PATH descriptor, from a struct statx. */

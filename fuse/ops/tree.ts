@@ -6,8 +6,8 @@
 import { F, INODE, ROOT } from '../inode/inode-table.ts';
 import { D, hashNameAt, PARTIAL } from '../inode/name-index.ts';
 import { DEV_IOC_BACKING_CLOSE, STATX } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { kindAt, numberInode } from './inode-number.ts';
 import { learnDirectory } from './listing.ts';
@@ -59,7 +59,8 @@ export function statInode(context: Context, slot: number): number {
   if (result < 0) return result;
   for (let branch = nextBranch(low, high, first + 1); branch >= 0; branch = nextBranch(low, high, branch + 1))
     if (context.statCopy(slot, branch, context.stat2) === 0) mergeDirectory(context);
-  if (inodes.has(slot, INODE.complete)) context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);
+  if (inodes.has(slot, INODE.complete))
+    context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);
   return 0;
 }
 
@@ -116,10 +117,15 @@ function probe(context: Context, parent: number, position: number, length: numbe
   let high = 0;
   let failure = 0;
   let isDirectory = false;
-  for (let branch = firstBranch(parentLow, parentHigh); branch >= 0; branch = nextBranch(parentLow, parentHigh, branch + 1)) {
+  for (
+    let branch = firstBranch(parentLow, parentHigh);
+    branch >= 0;
+    branch = nextBranch(parentLow, parentHigh, branch + 1)
+  ) {
     const directory = context.directories.descriptor(parent, branch);
     const found = low !== 0 || high !== 0;
-    const result = directory < 0 ? directory : context.statName(directory, base + position, found ? context.stat2 : context.stat);
+    const result =
+      directory < 0 ? directory : context.statName(directory, base + position, found ? context.stat2 : context.stat);
     if (result === -ENOENT || result === -ENOTDIR) continue;
     if (result < 0) {
       failure ||= result;
@@ -246,7 +252,11 @@ function obtainInode(context: Context, kind: number, branch: number): number {
 /** Keeps in maskLow and maskHigh those of the found branches that have a directory of this name. */
 function keepDirectories(context: Context, found: Found): void {
   context.maskLow = context.maskHigh = 0;
-  for (let branch = firstBranch(found.low, found.high); branch >= 0; branch = nextBranch(found.low, found.high, branch + 1)) {
+  for (
+    let branch = firstBranch(found.low, found.high);
+    branch >= 0;
+    branch = nextBranch(found.low, found.high, branch + 1)
+  ) {
     const directory = context.directories.descriptor(found.parent, branch);
     if (directory < 0 || context.statName(directory, context.base + found.position, context.stat2) < 0) continue;
     if (kindAt(context, context.stat2) !== DT_DIR) continue;
@@ -312,7 +322,8 @@ function isFreeable(context: Context, slot: number): boolean {
 function freeInode(context: Context, slot: number): void {
   const { inodes, names } = context;
   if (inodes.kind(slot) === DT_DIR)
-    for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild)) names.remove(child);
+    for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild))
+      names.remove(child);
   let parent = 0;
   for (let dentry = inodes.get(slot, F.dentry); dentry !== 0; dentry = inodes.get(slot, F.dentry)) {
     parent = names.get(dentry, D.parent);

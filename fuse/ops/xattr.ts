@@ -5,8 +5,8 @@
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { INIT, SETXATTR_ACL_KILL_SGID, SETXATTR_IN, STATX } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { AT_EMPTY_PATH, DT_DIR, EPERM, ERANGE, EROFS, S_ISGID } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { writeText } from './scratch.ts';
@@ -30,7 +30,8 @@ function pathOf(context: Context, slot: number, branch: number): number {
 function isBranchAttribute(context: Context, position: number): boolean {
   const { u8 } = context;
   if (context.lengthAt(position) !== BRANCH_ATTRIBUTE.length) return false;
-  for (let i = 0; i < BRANCH_ATTRIBUTE.length; i++) if (u8[position + i] !== BRANCH_ATTRIBUTE.charCodeAt(i)) return false;
+  for (let i = 0; i < BRANCH_ATTRIBUTE.length; i++)
+    if (u8[position + i] !== BRANCH_ATTRIBUTE.charCodeAt(i)) return false;
   return true;
 }
 
@@ -50,7 +51,9 @@ export function setxattr(context: Context): number {
   if (result < 0) return result;
   // A capability may have come: writers must be watched from the next open on.
   if (inodes.kind(slot) !== DT_DIR) inodes.clearFlag(slot, INODE.capabilitiesKnown);
-  return extended && (context.in32(SETXATTR_IN.extFlags) & SETXATTR_ACL_KILL_SGID) !== 0 ? clearSetgid(context, slot) : 0;
+  return extended && (context.in32(SETXATTR_IN.extFlags) & SETXATTR_ACL_KILL_SGID) !== 0
+    ? clearSetgid(context, slot)
+    : 0;
 }
 
 /** The caller is not of the file's group: an ACL it sets must not leave the set-group-id bit. */
@@ -77,7 +80,11 @@ function onEveryCopy(context: Context, slot: number, change: (path: number, isLi
   const first = context.branchOf(slot);
   const low = isMerged ? inodes.get(slot, F.maskLow) : 0;
   const high = isMerged ? inodes.get(slot, F.maskHigh) : 0;
-  for (let branch = isMerged ? firstBranch(low, high) : first; branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+  for (
+    let branch = isMerged ? firstBranch(low, high) : first;
+    branch >= 0;
+    branch = nextBranch(low, high, branch + 1)
+  ) {
     if (context.branches[branch]!.mode === 'RO') {
       if (branch === first) return -EROFS;
       continue;

@@ -33,7 +33,14 @@ export function writeAttr(u32: Uint32Array, to: number, from: number, inoLow: nu
 }
 
 /** fuse_attr_out. `ttl` in whole seconds. */
-export function writeAttrOut(u32: Uint32Array, to: number, from: number, inoLow: number, inoHigh: number, ttl: number): void {
+export function writeAttrOut(
+  u32: Uint32Array,
+  to: number,
+  from: number,
+  inoLow: number,
+  inoHigh: number,
+  ttl: number,
+): void {
   const o = to >>> 2;
   u32[o] = ttl;
   u32[o + 1] = u32[o + 2] = u32[o + 3] = 0;
@@ -71,7 +78,14 @@ export function writeNegativeEntry(u32: Uint32Array, to: number, ttl: number): v
 }
 
 /** fuse_statx_out: the kernel's struct statx as it is, with our inode number. */
-export function writeStatxOut(u32: Uint32Array, to: number, from: number, inoLow: number, inoHigh: number, ttl: number): void {
+export function writeStatxOut(
+  u32: Uint32Array,
+  to: number,
+  from: number,
+  inoLow: number,
+  inoHigh: number,
+  ttl: number,
+): void {
   const o = to >>> 2;
   u32.fill(0, o, o + STATX_OUT.stat / 4);
   u32[o] = ttl;

@@ -1,8 +1,18 @@
 /** `/dev/fuse` and mount(2), without libfuse and without fusermount. Needs root. */
-import * as libc from '../sys/libc.ts';
-import { AT_FDCWD, EINVAL, ENOENT, errnoName, MNT_DETACH, O_CLOEXEC, O_RDWR, UMOUNT_NOFOLLOW } from '../sys/constants.ts';
+
 import { UnionFsError } from '../errors.ts';
 import { DEV_IOC_CLONE } from '../protocol/abi.ts';
+import {
+  AT_FDCWD,
+  EINVAL,
+  ENOENT,
+  errnoName,
+  MNT_DETACH,
+  O_CLOEXEC,
+  O_RDWR,
+  UMOUNT_NOFOLLOW,
+} from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 
 const DEVICE = '/dev/fuse';
 export const FILESYSTEM_TYPE = 'fuse.union';
@@ -21,7 +31,9 @@ function open(device: string): number {
   if (descriptor >= 0) return descriptor;
   const code = errnoName(-descriptor);
   const remedy =
-    descriptor === -ENOENT ? 'load the fuse module or pass the device into the container' : 'run as root, with the device permitted';
+    descriptor === -ENOENT
+      ? 'load the fuse module or pass the device into the container'
+      : 'run as root, with the device permitted';
   throw new UnionFsError(code, `cannot open ${device}: ${code}; ${remedy}`);
 }
 
@@ -59,7 +71,10 @@ export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, privileged
   );
   if (result < 0) {
     const code = errnoName(-result);
-    throw new UnionFsError(code, `cannot mount at ${mountpoint}: ${code}; it must be an existing directory, and the caller root`);
+    throw new UnionFsError(
+      code,
+      `cannot mount at ${mountpoint}: ${code}; it must be an existing directory, and the caller root`,
+    );
   }
 }
 

@@ -15,4 +15,9 @@ export interface ReaderData {
 
 export type ReaderMessage =
   | { readonly kind: 'initialised' }
-  | { readonly kind: 'log'; readonly level: 'error' | 'warn'; readonly event: string; readonly fields: Readonly<Record<string, unknown>> };
+  | {
+      readonly kind: 'log';
+      readonly level: 'error' | 'warn';
+      readonly event: string;
+      readonly fields: Readonly<Record<string, unknown>>;
+    };

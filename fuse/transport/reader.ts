@@ -5,13 +5,13 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { REQUEST_BYTES, State, WORD } from '../inode/state.ts';
 import { Context, NO_REPLY } from '../ops/context.ts';
+import { releasedir } from '../ops/directory.ts';
 import { type Operation, operations } from '../ops/dispatch.ts';
 import { release } from '../ops/open.ts';
-import { releasedir } from '../ops/directory.ts';
 import { forget } from '../ops/tree.ts';
 import { ENTRY, IN, OP, OUT } from '../protocol/abi.ts';
-import * as libc from '../sys/libc.ts';
 import { CLONE_FS, EAGAIN, EINTR, EIO, ENODEV, ENOENT, ENOSYS, errnoName } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 
 const PR_SET_SECUREBITS = 28;
@@ -23,8 +23,10 @@ const ENTRY_REPLIES = new Set<number>([OP.LOOKUP, OP.MKNOD, OP.MKDIR, OP.SYMLINK
 const port = parentPort!;
 const send = (message: ReaderMessage) => port.postMessage(message);
 const log = {
-  error: (event: string, fields: Readonly<Record<string, unknown>> = {}) => send({ kind: 'log', level: 'error', event, fields }),
-  warn: (event: string, fields: Readonly<Record<string, unknown>> = {}) => send({ kind: 'log', level: 'warn', event, fields }),
+  error: (event: string, fields: Readonly<Record<string, unknown>> = {}) =>
+    send({ kind: 'log', level: 'error', event, fields }),
+  warn: (event: string, fields: Readonly<Record<string, unknown>> = {}) =>
+    send({ kind: 'log', level: 'warn', event, fields }),
 };
 
 run(workerData as ReaderData);
@@ -72,13 +74,23 @@ function serve(context: Context, table: readonly (Operation | undefined)[]): voi
 function perform(context: Context, operation: Operation | undefined, opcode: number): number {
   if (operation === undefined) return -ENOSYS;
   // Only INIT may name no inode.
-  if (opcode !== OP.INIT && opcode !== OP.BATCH_FORGET && opcode !== OP.INTERRUPT && opcode !== OP.DESTROY && !context.inodes.isUsed(context.slot))
+  if (
+    opcode !== OP.INIT &&
+    opcode !== OP.BATCH_FORGET &&
+    opcode !== OP.INTERRUPT &&
+    opcode !== OP.DESTROY &&
+    !context.inodes.isUsed(context.slot)
+  )
     return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
   try {
     return operation(context);
   } catch (error) {
     context.state.releaseOwnLocks();
-    log.error('operation_failed', { opcode, node: context.slot, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    log.error('operation_failed', {
+      opcode,
+      node: context.slot,
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    });
     return opcode === OP.FORGET || opcode === OP.BATCH_FORGET ? NO_REPLY : -EIO;
   }
 }
@@ -86,9 +98,9 @@ function perform(context: Context, operation: Operation | undefined, opcode: num
 function reply(context: Context, opcode: number, result: number): void {
   const { u32, request, base, device } = context;
   const word = context.reply >>> 2;
-  const length = OUT.size + (result > 0 ? result : 0);
+  const length = OUT.size + Math.max(result, 0);
   u32[word] = length;
-  u32[word + 1] = result < 0 ? result : 0;
+  u32[word + 1] = Math.min(result, 0);
   u32[word + 2] = u32[(request + IN.unique) >>> 2]!;
   u32[word + 3] = u32[(request + IN.unique + 4) >>> 2]!;
   const written = libc.write(device, base + context.reply, length);
@@ -101,7 +113,12 @@ function reply(context: Context, opcode: number, result: number): void {
 function takeBack(context: Context, opcode: number, result: number): void {
   if (result <= 0) return;
   const { u32, out, body } = context;
-  const opened = opcode === OP.OPEN || opcode === OP.OPENDIR ? out : opcode === OP.CREATE || opcode === OP.TMPFILE ? out + ENTRY.size : 0;
+  const opened =
+    opcode === OP.OPEN || opcode === OP.OPENDIR
+      ? out
+      : opcode === OP.CREATE || opcode === OP.TMPFILE
+        ? out + ENTRY.size
+        : 0;
   if (opened !== 0) {
     u32[body >>> 2] = u32[opened >>> 2]!;
     if (opcode === OP.OPENDIR) releasedir(context);

@@ -37,7 +37,12 @@ export async function startSession(options: SessionOptions): Promise<Session> {
   for (let i = 1; i < count; i++) clones.push(cloneDevice(deviceFd, state, scratch));
   const initialised = Promise.withResolvers<void>();
   const readers = [deviceFd, ...clones].map((device, thread) =>
-    startReader({ ...options, deviceFd: device }, thread, count > 1 ? (cpus[thread % cpus.length] ?? -1) : -1, initialised.resolve),
+    startReader(
+      { ...options, deviceFd: device },
+      thread,
+      count > 1 ? (cpus[thread % cpus.length] ?? -1) : -1,
+      initialised.resolve,
+    ),
   );
   const ended = Promise.all(readers).then(() => {
     for (const clone of clones) libc.close(clone);
@@ -56,7 +61,11 @@ function startReader(options: SessionOptions, thread: number, cpu: number, onIni
   const { state, deviceFd, branches, config, log } = options;
   const data: ReaderData = { thread, stateFd: state.fd, deviceFd, branches, config, cpu };
   const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
-  const worker = new Worker(file, { workerData: data, stdin: false, resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 } });
+  const worker = new Worker(file, {
+    workerData: data,
+    stdin: false,
+    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
+  });
   worker.on('message', (message: ReaderMessage) => {
     if (message.kind === 'initialised') onInitialised();
     else log[message.level](message.event, message.fields);
@@ -71,6 +80,7 @@ function startReader(options: SessionOptions, thread: number, cpu: number, onIni
 function allowedCpus(state: State, scratch: number): number[] {
   const bytes = libc.schedGetaffinity(0, 128, state.base + scratch);
   const cpus: number[] = [];
-  for (let cpu = 0; cpu < bytes * 8; cpu++) if (((state.u8[scratch + (cpu >> 3)]! >> (cpu & 7)) & 1) === 1) cpus.push(cpu);
+  for (let cpu = 0; cpu < bytes * 8; cpu++)
+    if (((state.u8[scratch + (cpu >> 3)]! >> (cpu & 7)) & 1) === 1) cpus.push(cpu);
   return cpus;
 }
