@@ -88,11 +88,13 @@ export interface FilesystemUsage {
 
 export type Probe =
   | { readonly kind: 'alive'; readonly usage: FilesystemUsage }
-  /** ENOTCONN: the server is gone and nobody holds the connection. */
+  /** The server is gone and nobody holds the connection. */
   | { readonly kind: 'dead' }
   | { readonly kind: 'missing' };
 
 const PROBE_LIMIT_MS = 5_000;
+/** ENOTCONN, and ECONNABORTED for a request that was waiting when the server ended. */
+const DEAD = ['Transport endpoint is not connected', 'Software caused connection abort'];
 
 /** Asks the filesystem at `path` for its usage, at most for a few seconds; DEADLINE_EXCEEDED if it does not answer. */
 export function probe(path: string, signal: AbortSignal): Promise<Probe> {
@@ -107,7 +109,7 @@ export function probe(path: string, signal: AbortSignal): Promise<Probe> {
     execFile('stat', ['--file-system', `--format=${format}`, '--', path], options, (error, stdout, stderr) => {
       if (signal.aborted) reject(signal.reason);
       else if (error === null) resolve({ kind: 'alive', usage: parseUsage(stdout) });
-      else if (stderr.includes('Transport endpoint is not connected')) resolve({ kind: 'dead' });
+      else if (DEAD.some((message) => stderr.includes(message))) resolve({ kind: 'dead' });
       else if (stderr.includes('No such file or directory')) resolve({ kind: 'missing' });
       else if (error.killed) {
         reject(
