@@ -5,7 +5,7 @@
  *     const union = openUnion({ branches: [...], policies: { create: 'pfrd', action: 'epall', search: 'ff' }, ... });
  *     const device = openDevice();
  *     mountDevice({ deviceFd: device, mountpoint: '/mnt/union', fsname: 'union', readOnly: false });
- *     const session = await union.serve({ deviceFd: device, log });
+ *     const session = await union.serve({ devices: [device, ...cloneDevice(device)], log });
  *     await session.ended;
  *     union.close();
  *
@@ -24,7 +24,7 @@ import { type Session, startSession } from './transport/session.ts';
 
 export { MAX_BRANCHES } from './branch/branches.ts';
 export { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
-export { FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
+export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
 export type { BranchMode, BranchOptions, OpsLogger, Session };
 export { UnionFsError };
 
@@ -37,8 +37,6 @@ export interface UnionOptions {
   readonly policies: { readonly create: string; readonly action: string; readonly search: string };
   /** File data past the server where kernel and branch can. */
   readonly passthrough: boolean;
-  /** Reader threads; by default one per CPU, at most four. */
-  readonly readers?: number;
   /** `shared` when others write to the branches too. */
   readonly cache: 'exclusive' | 'shared';
   readonly readOnly?: boolean;
@@ -92,16 +90,18 @@ export class Union {
     makeRoot(this.#state, this.#branches.length);
   }
 
-  /** Answers the kernel's requests on a mounted device. Resolves after INIT. The descriptor stays the caller's. */
-  serve({ deviceFd, log }: { readonly deviceFd: number; readonly log: OpsLogger }): Promise<Session> {
-    const { passthrough, cache, readers, readOnly = false } = this.#options;
+  /**
+   * Answers the kernel's requests, with a reader thread for each of `devices`: a mounted descriptor and its clones. Resolves
+   * after INIT. The descriptors stay the caller's, to be closed after the end.
+   */
+  serve({ devices, log }: { readonly devices: readonly number[]; readonly log: OpsLogger }): Promise<Session> {
+    const { passthrough, cache, readOnly = false } = this.#options;
     return startSession({
       state: this.#state,
       scratch: this.#scratch + 128,
       branches: this.#branches,
       config: { createPolicy: this.#create, passthrough, cache, readOnly },
-      deviceFd,
-      readers,
+      devices,
       log,
     });
   }

@@ -168,3 +168,14 @@ export function withCString<T>(text: string, use: (address: number) => T): T {
     free(address);
   }
 }
+
+/** Runs `use` with the address of a 32-bit word. As rare as withCString. */
+export function withWord<T>(word: number, use: (address: number) => T): T {
+  const address = malloc(4);
+  try {
+    new Uint32Array(viewOf(address, 4))[0] = word;
+    return use(address);
+  } finally {
+    free(address);
+  }
+}

@@ -1,5 +1,5 @@
 /** `/dev/fuse` and mount(2), without libfuse and without fusermount. Needs root. */
-
+import { availableParallelism } from 'node:os';
 import { UnionFsError } from '../errors.ts';
 import { DEV_IOC_CLONE } from '../protocol/abi.ts';
 import {
@@ -23,29 +23,40 @@ const MAX_ATTEMPTS = 50;
 
 /** A new descriptor of /dev/fuse, owned by the caller: one connection, once it is mounted. */
 export function openDevice(): number {
-  return open(DEVICE);
-}
-
-function open(device: string): number {
-  const descriptor = libc.withCString(device, (path) => libc.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0));
+  const descriptor = libc.withCString(DEVICE, (path) => libc.openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0));
   if (descriptor >= 0) return descriptor;
   const code = errnoName(-descriptor);
   const remedy =
     descriptor === -ENOENT
       ? 'load the fuse module or pass the device into the container'
       : 'run as root, with the device permitted';
-  throw new UnionFsError(code, `cannot open ${device}: ${code}; ${remedy}`);
+  throw new UnionFsError(code, `cannot open ${DEVICE}: ${code}; ${remedy}`);
 }
 
-/** Another descriptor of a mounted connection, so that each reader has a queue of its own. Owned by the caller. */
-export function cloneDevice(device: number, state: { base: number; u32: Uint32Array }, scratch: number): number {
-  // By way of the descriptor: a server pod was handed it, and has no /dev/fuse of its own.
-  const clone = open(`/proc/self/fd/${device}`);
-  state.u32[scratch >>> 2] = device;
-  const result = libc.ioctl(clone, DEV_IOC_CLONE, state.base + scratch);
-  if (result >= 0) return clone;
-  libc.close(clone);
-  throw new UnionFsError(errnoName(-result), `cannot clone the descriptor of ${DEVICE}: ${errnoName(-result)}`);
+/** More readers than this only pay off where branches are slow. */
+const MAX_DEFAULT_READERS = 4;
+
+/**
+ * Further descriptors of a mounted connection, owned by the caller: each reader has a queue of its own. By default as many as
+ * make one reader for each CPU, at most four.
+ */
+export function cloneDevice(device: number, readers = Math.min(MAX_DEFAULT_READERS, availableParallelism())): number[] {
+  const clones: number[] = [];
+  try {
+    while (clones.length + 1 < readers) {
+      const clone = openDevice();
+      clones.push(clone);
+      const result = libc.withWord(device, (address) => libc.ioctl(clone, DEV_IOC_CLONE, address));
+      if (result < 0) {
+        const code = errnoName(-result);
+        throw new UnionFsError(code, `cannot clone a descriptor of ${DEVICE}: ${code}; it must be a mounted one`);
+      }
+    }
+    return clones;
+  } catch (error) {
+    for (const clone of clones) libc.close(clone);
+    throw error;
+  }
 }
 
 export interface MountOptions {

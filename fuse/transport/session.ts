@@ -1,16 +1,11 @@
 /** A session: one mounted connection, served by reader threads until it is unmounted. */
-import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { OpenBranch } from '../branch/branches.ts';
 import { UnionFsError } from '../errors.ts';
 import { MAX_READERS, type State } from '../inode/state.ts';
 import type { OpsConfig, OpsLogger } from '../ops/context.ts';
 import * as libc from '../sys/libc.ts';
-import { cloneDevice } from './device.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
-
-/** More readers than this only pay off where branches are slow. */
-const DEFAULT_MAX_READERS = 4;
 
 export interface Session {
   /** Resolves when the connection has ended (unmounted, or aborted) and every reader has stopped. */
@@ -23,30 +18,23 @@ export interface SessionOptions {
   readonly scratch: number;
   readonly branches: readonly OpenBranch[];
   readonly config: OpsConfig;
-  readonly deviceFd: number;
-  readonly readers: number | undefined;
+  /** Descriptors of one mounted connection, a reader for each. They stay the caller's. */
+  readonly devices: readonly number[];
   readonly log: OpsLogger;
 }
 
 /** Starts the readers; resolves once the kernel's INIT is answered. The device must be mounted already. */
 export async function startSession(options: SessionOptions): Promise<Session> {
-  const { state, scratch, deviceFd } = options;
-  const count = Math.min(options.readers ?? Math.min(DEFAULT_MAX_READERS, availableParallelism()), MAX_READERS - 1);
+  const { state, scratch, devices } = options;
+  if (devices.length === 0 || devices.length >= MAX_READERS)
+    throw new UnionFsError('EINVAL', `${devices.length} descriptors given; 1 to ${MAX_READERS - 1} can be served`);
   const cpus = allowedCpus(state, scratch);
-  const clones: number[] = [];
-  for (let i = 1; i < count; i++) clones.push(cloneDevice(deviceFd, state, scratch));
   const initialised = Promise.withResolvers<void>();
-  const readers = [deviceFd, ...clones].map((device, thread) =>
-    startReader(
-      { ...options, deviceFd: device },
-      thread,
-      count > 1 ? (cpus[thread % cpus.length] ?? -1) : -1,
-      initialised.resolve,
-    ),
-  );
-  const ended = Promise.all(readers).then(() => {
-    for (const clone of clones) libc.close(clone);
+  const readers = devices.map((deviceFd, thread) => {
+    const cpu = devices.length > 1 ? (cpus[thread % cpus.length] ?? -1) : -1;
+    return startReader(options, { thread, deviceFd, cpu }, initialised.resolve);
   });
+  const ended = Promise.all(readers).then(() => {});
   await Promise.race([
     initialised.promise,
     ended.then(() => {
@@ -57,9 +45,12 @@ export async function startSession(options: SessionOptions): Promise<Session> {
 }
 
 /** Resolves when the reader has stopped. */
-function startReader(options: SessionOptions, thread: number, cpu: number, onInitialised: () => void): Promise<void> {
-  const { state, deviceFd, branches, config, log } = options;
-  const data: ReaderData = { thread, stateFd: state.fd, deviceFd, branches, config, cpu };
+function startReader(
+  { state, branches, config, log }: SessionOptions,
+  own: Pick<ReaderData, 'thread' | 'deviceFd' | 'cpu'>,
+  onInitialised: () => void,
+): Promise<void> {
+  const data: ReaderData = { ...own, stateFd: state.fd, branches, config };
   const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
   const worker = new Worker(file, {
     workerData: data,
@@ -71,7 +62,9 @@ function startReader(options: SessionOptions, thread: number, cpu: number, onIni
     else log[message.level](message.event, message.fields);
   });
   return new Promise((resolve) => {
-    worker.on('error', (error) => log.error('reader_failed', { thread, error: error.stack ?? error.message }));
+    worker.on('error', (error) =>
+      log.error('reader_failed', { thread: own.thread, error: error.stack ?? error.message }),
+    );
     worker.on('exit', () => resolve());
   });
 }

@@ -7,7 +7,7 @@
  */
 import { closeSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
-import { mountDevice, openDevice } from '../../fuse/index.ts';
+import { cloneDevice, mountDevice, openDevice } from '../../fuse/index.ts';
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import { probe, UNION_FS_TYPE } from '../host/mounter.ts';
@@ -124,17 +124,19 @@ async function stage({ link, volumeId, stagingPath }: StageRequest, { signal, lo
   // 4. A closed, empty directory to mount on.
   prepareStagingDirectory(stagingPath);
   // 5. Mount and hand over, or leave nothing.
-  const descriptor = openDevice();
+  const descriptors = [openDevice()];
   try {
-    mountDevice({ deviceFd: descriptor, mountpoint: stagingPath, fsname: volumeId, readOnly });
+    mountDevice({ deviceFd: descriptors[0]!, mountpoint: stagingPath, fsname: volumeId, readOnly });
     try {
-      await link.serve({ socket, descriptor, readOnly }, signal);
+      // One for each reader, for the server's pod may not open the device itself.
+      descriptors.push(...cloneDevice(descriptors[0]!));
+      await link.serve({ socket, descriptors, readOnly }, signal);
     } catch (error) {
       await removeDead(stagingPath, volumeId);
       throw error;
     }
   } finally {
-    closeSync(descriptor);
+    for (const descriptor of descriptors) closeSync(descriptor);
   }
 }
 

@@ -73,12 +73,15 @@ export class UnionLink {
     }
   }
 
-  /** Hands the mounted descriptor over; returns when INIT was answered. The descriptor stays the caller's to close. */
-  async serve(options: { socket: string; descriptor: number; readOnly: boolean }, signal: AbortSignal): Promise<void> {
-    const { socket, descriptor, readOnly } = options;
+  /** Hands the mount's descriptors over; returns when INIT was answered. They stay the caller's to close. */
+  async serve(
+    options: { socket: string; descriptors: readonly number[]; readOnly: boolean },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { socket, descriptors, readOnly } = options;
     const message: ServerRequest = { op: 'serve', readOnly };
     const limit = AbortSignal.any([signal, AbortSignal.timeout(SERVE_LIMIT_MS)]);
-    const answer = parseAcknowledgement(await callDescriptorServer({ path: socket, message, descriptor }, limit));
+    const answer = parseAcknowledgement(await callDescriptorServer({ path: socket, message, descriptors }, limit));
     if (!answer.ok) throw errorOf(answer.error);
   }
 

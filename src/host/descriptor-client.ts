@@ -1,4 +1,4 @@
-/** One request to a descriptor server (descriptor-server.ts) over a connection of its own, with a descriptor if given. */
+/** One request to a descriptor server (descriptor-server.ts) over a connection of its own, with descriptors if given. */
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { messageOf, UnionError } from '../base/errors.ts';
@@ -10,8 +10,8 @@ import { AF_UNIX, connect, SOCK_NONBLOCK_CLOEXEC, SOCK_STREAM, socket } from './
 export interface DescriptorCall {
   readonly path: string;
   readonly message: unknown;
-  /** Stays open and the caller's: the server gets a duplicate. */
-  readonly descriptor?: number;
+  /** Stay open and the caller's: the server gets duplicates. */
+  readonly descriptors?: readonly number[];
 }
 
 /** The parsed answer. UNAVAILABLE when nobody listens or the peer ends without an answer: trying again may help. */
@@ -37,12 +37,12 @@ export async function callDescriptorServer(call: DescriptorCall, signal: AbortSi
 }
 
 /** Closing the connection is the receiver's business from here on. */
-function connectAndSend({ path, message, descriptor }: DescriptorCall): number {
+function connectAndSend({ path, message, descriptors }: DescriptorCall): number {
   const fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK_CLOEXEC, 0);
   try {
     withSocketAddress(path, (address) => connect(fd, address, address.length));
     const bytes = Buffer.from(`${JSON.stringify(message)}\n`);
-    if (sendMessage(fd, bytes, descriptor) !== bytes.length) throw new Error('its buffer is full');
+    if (sendMessage(fd, bytes, descriptors) !== bytes.length) throw new Error('its buffer is full');
     return fd;
   } catch (error) {
     closeSync(fd);

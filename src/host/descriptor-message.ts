@@ -11,14 +11,15 @@ const HEADER_SIZE = 16;
 /** Room for a few; the kernel drops what does not fit and sets MSG_CTRUNC. */
 export const MAX_DESCRIPTORS = 8;
 
-/** Sends `bytes`, with a descriptor if given (ours stays open); returns how many bytes were taken. Throws SystemCallError. */
-export function sendMessage(socket: number, bytes: Buffer, descriptor?: number): number {
-  const control = Buffer.alloc(descriptor === undefined ? 0 : HEADER_SIZE + 8);
-  if (descriptor !== undefined) {
-    control.writeBigUInt64LE(BigInt(HEADER_SIZE + 4), 0);
+/** Sends `bytes` with descriptors (ours stay open); returns how many bytes were taken. Throws SystemCallError. */
+export function sendMessage(socket: number, bytes: Buffer, descriptors: readonly number[] = []): number {
+  const size = HEADER_SIZE + 4 * descriptors.length;
+  const control = Buffer.alloc(descriptors.length === 0 ? 0 : (size + 7) & ~7);
+  if (descriptors.length > 0) {
+    control.writeBigUInt64LE(BigInt(size), 0);
     control.writeInt32LE(SOL_SOCKET, 8);
     control.writeInt32LE(SCM_RIGHTS, 12);
-    control.writeInt32LE(descriptor, HEADER_SIZE);
+    for (const [index, each] of descriptors.entries()) control.writeInt32LE(each, HEADER_SIZE + 4 * index);
   }
   const { message, vector } = messageHeader(bytes, control);
   const sent = sendmsg(socket, message, MSG_NOSIGNAL);

@@ -1,5 +1,5 @@
 /**
- * A unix socket on which each line is a JSON request, perhaps with one descriptor, and is answered by one JSON line.
+ * A unix socket on which each line is a JSON request, perhaps with descriptors, and is answered by one JSON line.
  * Requests of one connection are answered in their order. Node's own sockets drop descriptors, hence recvmsg(2) here.
  *
  * Descriptors: the handler owns what it is given; what belongs to no whole request is closed here.
@@ -30,7 +30,7 @@ const BACKLOG = 16;
 export interface DescriptorRequest {
   readonly message: unknown;
   /** Owned by the handler. */
-  readonly descriptor: number | undefined;
+  readonly descriptors: readonly number[];
 }
 
 export interface DescriptorServerOptions {
@@ -150,7 +150,7 @@ class Connection {
   }
 
   async #answerAll(lines: readonly string[]): Promise<void> {
-    // The kernel ends a read after the bytes that a descriptor came with, so it belongs to the last line.
+    // The kernel ends a read after the bytes that descriptors came with, so they belong to the last line.
     const descriptors = this.#line.length === 0 ? this.#descriptors.splice(0) : [];
     for (const [index, line] of lines.entries()) {
       const own = index === lines.length - 1 ? descriptors : [];
@@ -161,13 +161,9 @@ class Connection {
   }
 
   async #answer(line: string, descriptors: readonly number[]): Promise<unknown> {
-    const [descriptor, ...extra] = descriptors;
     try {
       const message = parseLine(line);
-      if (extra.length > 0) {
-        throw new UnionError('INVALID_ARGUMENT', `${descriptors.length} descriptors came with one request; send one`);
-      }
-      return await this.#options.handle({ message, descriptor }, this.#signal);
+      return await this.#options.handle({ message, descriptors }, this.#signal);
     } catch (error) {
       return failure(error);
     }

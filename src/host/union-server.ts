@@ -17,8 +17,8 @@ import type { DescriptorRequest } from './descriptor-server.ts';
 
 /** The part of fuse/index.ts's Union that is used here. */
 export interface ServedUnion {
-  /** Takes the descriptor over. Resolves when the kernel's INIT is answered. */
-  serve(options: { deviceFd: number; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
+  /** Takes the descriptors over. Resolves when the kernel's INIT is answered. */
+  serve(options: { devices: readonly number[]; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
   branches(): readonly ServedBranch[];
   close(): void;
 }
@@ -51,13 +51,13 @@ export class UnionServer {
     return this.#starting !== undefined || this.#state.kind === 'serving';
   }
 
-  /** Answers one request; takes over its descriptor. */
-  async handle({ message, descriptor }: DescriptorRequest, signal: AbortSignal): Promise<ServerAnswer> {
+  /** Answers one request; takes over its descriptors. */
+  async handle({ message, descriptors }: DescriptorRequest, signal: AbortSignal): Promise<ServerAnswer> {
     const request = parseServerRequest(message);
-    if (request.ok && request.value.op === 'serve' && descriptor !== undefined) {
-      return await this.#serve(descriptor, request.value.readOnly);
+    if (request.ok && request.value.op === 'serve' && descriptors.length > 0) {
+      return await this.#serve(descriptors, request.value.readOnly);
     }
-    if (descriptor !== undefined) closeSync(descriptor);
+    closeAll(descriptors);
     if (!request.ok) return refusal('INVALID_ARGUMENT', request.error);
     const { op } = request.value;
     switch (op) {
@@ -108,9 +108,9 @@ export class UnionServer {
     };
   }
 
-  async #serve(descriptor: number, readOnly: boolean): Promise<ServerAnswer> {
+  async #serve(devices: readonly number[], readOnly: boolean): Promise<ServerAnswer> {
     if (this.serving) {
-      closeSync(descriptor);
+      closeAll(devices);
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is served already; unmount it first`);
     }
     // What was opened for status may be old, or writable where it must not be.
@@ -118,19 +118,19 @@ export class UnionServer {
     const opened = this.#open(readOnly);
     this.#state = opened;
     if (opened.kind !== 'waiting') {
-      closeSync(descriptor);
+      closeAll(devices);
       return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
     }
-    const started = this.#start(opened.union, descriptor).finally(() => {
+    const started = this.#start(opened.union, devices).finally(() => {
       this.#starting = undefined;
     });
     this.#starting = started;
     return await started;
   }
 
-  async #start(union: ServedUnion, deviceFd: number): Promise<ServerAnswer> {
+  async #start(union: ServedUnion, devices: readonly number[]): Promise<ServerAnswer> {
     try {
-      const session = await union.serve({ deviceFd, log: this.#options.log });
+      const session = await union.serve({ devices, log: this.#options.log });
       this.#state = { kind: 'serving', union, ended: this.#closeAfter(union, session.ended) };
       this.#options.log.info('server.serving');
       return { ok: true };
@@ -167,6 +167,10 @@ export class UnionServer {
 }
 
 const STOP_LIMIT_MS = 2_000;
+
+function closeAll(descriptors: readonly number[]): void {
+  for (const descriptor of descriptors) closeSync(descriptor);
+}
 
 function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

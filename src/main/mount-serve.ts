@@ -5,7 +5,7 @@
  */
 
 import { closeSync } from 'node:fs';
-import { createPolicyNames, mountDevice, openDevice, openUnion } from '../../fuse/index.ts';
+import { cloneDevice, createPolicyNames, mountDevice, openDevice, openUnion } from '../../fuse/index.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { findHolders, formatHolders } from '../host/holders.ts';
@@ -31,13 +31,14 @@ export async function serveMount(request: MountRequest): Promise<number> {
     cache: request.cache,
     readOnly: request.readOnly,
   });
-  const deviceFd = openDevice();
+  const devices = [openDevice()];
   try {
     const fsname = request.fsname ?? branches.map(({ path }) => path).join(':');
-    mountDevice({ deviceFd, mountpoint, fsname, readOnly: request.readOnly });
+    mountDevice({ deviceFd: devices[0]!, mountpoint, fsname, readOnly: request.readOnly });
     unmountOnSignals(mountpoint, log);
     try {
-      const session = await union.serve({ deviceFd, log });
+      devices.push(...cloneDevice(devices[0]!));
+      const session = await union.serve({ devices, log });
       const device = unionAt(mountpoint)?.device;
       silent = await tellParent();
       await session.ended;
@@ -49,7 +50,7 @@ export async function serveMount(request: MountRequest): Promise<number> {
       if (unionAt(mountpoint) !== undefined) await unmountOnce(mountpoint, { lazy: true });
     }
   } finally {
-    closeSync(deviceFd);
+    for (const device of devices) closeSync(device);
     union.close();
   }
 }

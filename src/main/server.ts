@@ -64,17 +64,18 @@ async function terminated(union: UnionServer, log: Logger): Promise<void> {
   await union.idle();
 }
 
-/** The filesystem as UnionServer wants it: branches without a write when read only, and the descriptor closed in the end. */
+/** The filesystem as UnionServer wants it: branches without a write when read only, and the descriptors closed in the end. */
 function openBranches(config: ServerConfig, readOnly: boolean): ServedUnion {
   const branches = readOnly ? config.branches.map((branch) => ({ ...branch, mode: 'RO' as const })) : config.branches;
   const union = openUnion({ ...config, branches, readOnly });
   return {
-    serve: async ({ deviceFd, log }) => {
+    serve: async ({ devices, log }) => {
+      const closeDevices = () => devices.forEach((device) => void closeSync(device));
       try {
-        const { ended } = await union.serve({ deviceFd, log });
-        return { ended: ended.finally(() => closeSync(deviceFd)) };
+        const { ended } = await union.serve({ devices, log });
+        return { ended: ended.finally(closeDevices) };
       } catch (error) {
-        closeSync(deviceFd);
+        closeDevices();
         throw error;
       }
     },

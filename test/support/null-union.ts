@@ -18,11 +18,11 @@ export function nullUnion(): ServedUnion {
   return {
     branches: () => [],
     close: () => {},
-    serve: async ({ deviceFd }) => {
+    serve: async ({ devices }) => {
       const initialised = Promise.withResolvers<void>();
-      const ended = answerAll(deviceFd, initialised.resolve).finally(() => {
+      const ended = answerAll(devices[0]!, initialised.resolve).finally(() => {
         initialised.reject(new Error('unmounted before INIT'));
-        closeSync(deviceFd);
+        for (const device of devices) closeSync(device);
       });
       ended.catch(() => {});
       await initialised.promise;

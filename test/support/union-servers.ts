@@ -31,7 +31,7 @@ export function startServer(path: string, volumeId: string, failure?: string): I
     handle: (request, signal) => union.handle(request, signal),
   });
   const state = async () => {
-    const answer = await union.handle({ message: { op: 'status' }, descriptor: undefined }, AbortSignal.timeout(1_000));
+    const answer = await union.handle({ message: { op: 'status' }, descriptors: [] }, AbortSignal.timeout(1_000));
     return 'state' in answer ? answer.state : 'none';
   };
   return {

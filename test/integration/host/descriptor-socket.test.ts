@@ -55,21 +55,21 @@ describe('descriptor socket', () => {
   }
 
   it('answers a request', async () => {
-    serve(async ({ message, descriptor }) => ({ ok: true, echo: message, descriptor: descriptor ?? null }));
+    serve(async ({ message, descriptors }) => ({ ok: true, echo: message, descriptors }));
     const answer = await callDescriptorServer({ path, message: { op: 'status' } }, signal());
-    expect(answer).to.deep.equal({ ok: true, echo: { op: 'status' }, descriptor: null });
+    expect(answer).to.deep.equal({ ok: true, echo: { op: 'status' }, descriptors: [] });
   });
 
   it('passes an open descriptor, which stays open at the sender', async () => {
     writeFileSync(join(directory, 'file'), 'content');
-    serve(async ({ descriptor }) => {
+    serve(async ({ descriptors: [descriptor] }) => {
       const buffer = Buffer.alloc(16);
       const length = readSync(descriptor!, buffer);
       closeSync(descriptor!);
       return { ok: true, read: buffer.toString('utf8', 0, length) };
     });
     const fd = openSync(join(directory, 'file'), 'r');
-    const answer = await callDescriptorServer({ path, message: {}, descriptor: fd }, signal());
+    const answer = await callDescriptorServer({ path, message: {}, descriptors: [fd] }, signal());
     expect(answer).to.deep.equal({ ok: true, read: 'content' });
     expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).to.match(/^pos:\s+7/m);
     closeSync(fd);
@@ -84,7 +84,7 @@ describe('descriptor socket', () => {
   });
 
   it('answers many callers at once, each with its own descriptor', async () => {
-    serve(async ({ message, descriptor }) => {
+    serve(async ({ message, descriptors: [descriptor] }) => {
       const buffer = Buffer.alloc(16);
       const length = readSync(descriptor!, buffer, 0, 16, 0);
       closeSync(descriptor!);
@@ -96,7 +96,9 @@ describe('descriptor socket', () => {
         writeFileSync(file, String(index));
         const fd = openSync(file, 'r');
         try {
-          return await retryWhileFull(() => callDescriptorServer({ path, message: index, descriptor: fd }, signal()));
+          return await retryWhileFull(() =>
+            callDescriptorServer({ path, message: index, descriptors: [fd] }, signal()),
+          );
         } finally {
           closeSync(fd);
         }
@@ -146,7 +148,7 @@ describe('descriptor socket', () => {
     await new Promise((done) => socket.once('connect', done));
     const raw = (socket as unknown as { _handle: { fd: number } })._handle.fd;
     const own = nullDescriptors();
-    sendMessage(raw, Buffer.from('{"op"'), fd);
+    sendMessage(raw, Buffer.from('{"op"'), [fd]);
     await until(() => nullDescriptors() === own + 1);
     socket.destroy();
     await until(() => nullDescriptors() === own);

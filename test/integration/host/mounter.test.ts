@@ -119,7 +119,7 @@ describe('mounter', () => {
     const device = openDevice();
     mountDevice({ deviceFd: device, mountpoint: target, fsname: 'uv-1', readOnly: false });
     await callDescriptorServer(
-      { path: socket, message: { op: 'serve', readOnly: false }, descriptor: device },
+      { path: socket, message: { op: 'serve', readOnly: false }, descriptors: [device] },
       signal(),
     );
     closeSync(device);

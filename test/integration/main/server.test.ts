@@ -74,7 +74,7 @@ describe('union-csi server', () => {
   };
   const ask = (message: unknown, descriptor?: number) =>
     callDescriptorServer(
-      { path, message, ...(descriptor !== undefined && { descriptor }) },
+      { path, message, descriptors: descriptor === undefined ? [] : [descriptor] },
       AbortSignal.timeout(10_000),
     );
   const status = async (): Promise<ServerStatus> => {

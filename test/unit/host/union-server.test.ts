@@ -40,7 +40,7 @@ describe('UnionServer', () => {
   it('refuses to stop while it is mounted', async () => {
     const { server, ended } = setUp();
     await serve(server);
-    const answer = await server.handle({ message: { op: 'stop' }, descriptor: undefined }, AbortSignal.abort());
+    const answer = await server.handle({ message: { op: 'stop' }, descriptors: [] }, AbortSignal.abort());
     expect(answer).to.include({ ok: false, code: 'FAILED_PRECONDITION' });
     expect(answer).to.include({ message: 'volume uv-1 is still mounted; unmount it first' });
     ended.resolve();
@@ -59,7 +59,10 @@ describe('UnionServer', () => {
     const { server, ended } = setUp();
     await serve(server);
     const descriptor = openSync('/dev/null', 'r');
-    const answer = await server.handle({ message: { op: 'serve', readOnly: false }, descriptor }, signal);
+    const answer = await server.handle(
+      { message: { op: 'serve', readOnly: false }, descriptors: [descriptor] },
+      signal,
+    );
     expect(answer).to.include({ ok: false, message: 'volume uv-1 is served already; unmount it first' });
     expect(() => fstatSync(descriptor)).to.throw('EBADF');
     ended.resolve();
@@ -75,7 +78,7 @@ describe('UnionServer', () => {
     const { server } = setUp();
     for (const message of [{ op: 'status' }, { op: 'dance' }, 7]) {
       const descriptor = openSync('/dev/null', 'r');
-      await server.handle({ message, descriptor }, signal);
+      await server.handle({ message, descriptors: [descriptor] }, signal);
       expect(() => fstatSync(descriptor)).to.throw('EBADF');
     }
   });
@@ -142,8 +145,8 @@ function setUp(openFails?: string, serveFails?: string) {
       close: () => {
         record.closed = true;
       },
-      serve: async ({ deviceFd }) => {
-        closeSync(deviceFd);
+      serve: async ({ devices }) => {
+        for (const device of devices) closeSync(device);
         await initialised;
         if (serveFails !== undefined) throw new Error(serveFails);
         return { ended: ended.promise };
@@ -155,9 +158,9 @@ function setUp(openFails?: string, serveFails?: string) {
 }
 
 function ask(server: UnionServer, message: unknown) {
-  return server.handle({ message, descriptor: undefined }, signal);
+  return server.handle({ message, descriptors: [] }, signal);
 }
 
 function serve(server: UnionServer, readOnly = false) {
-  return server.handle({ message: { op: 'serve', readOnly }, descriptor: openSync('/dev/null', 'r') }, signal);
+  return server.handle({ message: { op: 'serve', readOnly }, descriptors: [openSync('/dev/null', 'r')] }, signal);
 }
