@@ -92,7 +92,8 @@ export class Children {
   }
 
   #record(): void {
-    writeProcesses(this.#options.clusterDir, [...this.#running.values()]);
+    const processes = [...this.#running].map(([name, identity]) => ({ name, ...identity }));
+    writeProcesses(this.#options.clusterDir, processes);
   }
 }
 
@@ -100,7 +101,11 @@ function recordFile(clusterDir: string): string {
   return join(clusterDir, 'processes.json');
 }
 
-function writeProcesses(clusterDir: string, processes: readonly ProcessIdentity[]): void {
+interface ChildRecord extends ProcessIdentity {
+  readonly name: string;
+}
+
+function writeProcesses(clusterDir: string, processes: readonly ChildRecord[]): void {
   const file = recordFile(clusterDir);
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(`${file}.new`, JSON.stringify(processes));
@@ -108,9 +113,9 @@ function writeProcesses(clusterDir: string, processes: readonly ProcessIdentity[
 }
 
 /** The children that a cluster in this directory recorded and that still run. */
-export function recordedChildren(clusterDir: string): readonly ProcessIdentity[] {
+export function recordedChildren(clusterDir: string): readonly ChildRecord[] {
   try {
-    const recorded: ProcessIdentity[] = JSON.parse(readFileSync(recordFile(clusterDir), 'utf8'));
+    const recorded: ChildRecord[] = JSON.parse(readFileSync(recordFile(clusterDir), 'utf8'));
     return recorded.filter(isAlive);
   } catch {
     return [];

@@ -38,6 +38,8 @@ export async function run(argv: string[]): Promise<number> {
   const port = parsePort(values.port, 'port') ?? 0;
   const temporary = values.dir === undefined;
   const dir = resolve(values.dir ?? join(tmpdir(), 'union-csi-cluster'));
+  // Whoever read our words may be gone when there is tidying up to do.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   // Before anything is there that would need tidying up.
   const interrupted = nextSignal();
   if (temporary) await removeCluster(dir);

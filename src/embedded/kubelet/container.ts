@@ -50,8 +50,7 @@ export interface ContainerSpec {
 export type ContainerRun = {
   readonly directory: string;
   readonly restart: number;
-} & /** With `init` it exists, and will run; without it may yet be given up. */
-(
+} /** With `init` it exists, and will run; without it may yet be given up. */ & (
   | { readonly kind: 'starting'; readonly init?: ProcessIdentity }
   | { readonly kind: 'running'; readonly init: ProcessIdentity; readonly startedAt: number }
   | { readonly kind: 'exited'; readonly exitCode: number; readonly startedAt: number; readonly finishedAt: number }
