@@ -1,3 +1,4 @@
+/** The embedded cluster from claim to pod and back, through a CSI driver of the test's own; real mounts and processes. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

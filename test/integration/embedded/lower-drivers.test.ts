@@ -1,3 +1,4 @@
+/** The embedded lower drivers against real loop devices and mounts: repetition, space, growth, leftovers. */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
