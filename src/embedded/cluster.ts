@@ -84,8 +84,17 @@ const CHILD_LIMIT_MS = 5_000;
 /** Resolves when the API server answers; drivers and nodes come up after that. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   checkMachine();
-  mkdirSync(options.dir, { recursive: true });
+  const isNew = mkdirSync(options.dir, { recursive: true }) !== undefined;
   const dir = realpathSync(options.dir);
+  try {
+    return await startIn(dir, options);
+  } catch (error) {
+    if (isNew) rmSync(dir, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function startIn(dir: string, options: ClusterOptions): Promise<Cluster> {
   const kubeletDirs = new Map<string, string>();
   for (let index = 1; index <= options.nodes; index++) {
     kubeletDirs.set(`node-${index}`, kubeletDirectory(dir, `node-${index}`));
