@@ -20,6 +20,7 @@ import {
 import { join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import { KeyedMutex } from '../../base/keyed-mutex.ts';
+import { mountAt } from '../../host/mountinfo.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../protocol/objects.ts';
 import { nodes, persistentVolumeClaims, persistentVolumes, volumeAttachments } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
@@ -140,7 +141,8 @@ export class VolumeManager {
       const stagingTargetPath = capabilities.has('STAGE_UNSTAGE_VOLUME') ? stagingPath(this.#kubeletDir, csi) : '';
       if (stagingTargetPath) {
         writeData(stagingDirectory(this.#kubeletDir, csi), data);
-        mkdirSync(stagingTargetPath, { recursive: true, mode: 0o750 });
+        // A mount whose server is gone answers nothing: it is the driver's to mend, and not to be touched here.
+        if (!mountAt(stagingTargetPath)) mkdirSync(stagingTargetPath, { recursive: true, mode: 0o750 });
         await node.stageVolume({ ...request, stagingTargetPath }, signal);
       }
       const targetPath = publishPath(this.#kubeletDir, uid, name);
