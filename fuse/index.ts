@@ -11,8 +11,18 @@
  *
  * Never touch the mount from the process that serves it, not even with statfs: it would wait for itself.
  */
-import { type BranchMode, type BranchOptions, closeBranches, openBranches } from './branch/branches.ts';
-import { Space } from './branch/space.ts';
+import { readdirSync } from 'node:fs';
+import {
+  type BranchMode,
+  type BranchOptions,
+  closeBranches,
+  type OpenBranch,
+  OWN_DIRECTORY,
+  openBranch,
+  openBranches,
+} from './branch/branches.ts';
+import { Space, type SpaceRow } from './branch/space.ts';
+import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
 import { F, InodeTable, ROOT } from './inode/inode-table.ts';
 import { MAX_READERS, State, WORD } from './inode/state.ts';
@@ -22,7 +32,8 @@ import { DT_DIR } from './sys/constants.ts';
 import * as libc from './sys/libc.ts';
 import { type Session, startSession } from './transport/session.ts';
 
-export { MAX_BRANCHES } from './branch/branches.ts';
+export { OWN_DIRECTORY } from './branch/branches.ts';
+export { MAX_BRANCHES } from './inode/state.ts';
 export { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
 export type { BranchMode, BranchOptions, OpsLogger, Session };
@@ -46,11 +57,14 @@ export interface BranchState {
   readonly id: string;
   readonly path: string;
   readonly mode: BranchMode;
+  readonly minFreeSpaceBytes: number;
   readonly totalBytes: number;
   readonly usedBytes: number;
   readonly availableBytes: number;
   /** Inodes in use on the branch's filesystem. */
   readonly files: number;
+  /** `full`: below its reserve; `read-only`: the lower filesystem; `failing`: it does not tell its space. */
+  readonly health: 'ok' | 'full' | 'read-only' | 'failing';
 }
 
 export interface UnionStatus {
@@ -58,6 +72,9 @@ export interface UnionStatus {
   /** Files that the kernel knows now. */
   readonly inodes: number;
   readonly openHandles: number;
+  /** Names that the index knows, and what it and the tables take of memory. */
+  readonly names: number;
+  readonly indexBytes: number;
   /** Requests served since the start. */
   readonly requests: number;
 }
@@ -75,7 +92,7 @@ export function openUnion(options: UnionOptions): Union {
 export class Union {
   readonly #options: UnionOptions;
   readonly #create: Parameters<typeof startSession>[0]['config']['createPolicy'];
-  readonly #branches;
+  readonly #branches: BranchTable;
   readonly #state: State;
   readonly #space: Space;
   readonly #scratch: number;
@@ -83,11 +100,13 @@ export class Union {
   constructor(options: UnionOptions, create: Parameters<typeof startSession>[0]['config']['createPolicy']) {
     this.#options = options;
     this.#create = create;
-    this.#branches = openBranches(options.branches, options.volumeId);
+    const opened = openBranches(options.branches, options.volumeId);
     this.#state = State.create(MAIN_THREAD);
+    this.#branches = new BranchTable(this.#state);
     this.#scratch = this.#state.threadArea(MAIN_THREAD).scratch;
     this.#space = new Space(this.#state, this.#branches, this.#scratch);
-    makeRoot(this.#state, this.#branches.length);
+    makeRoot(this.#state);
+    for (const branch of opened) this.#append(branch);
   }
 
   /**
@@ -99,7 +118,6 @@ export class Union {
     return startSession({
       state: this.#state,
       scratch: this.#scratch + 128,
-      branches: this.#branches,
       config: { createPolicy: this.#create, passthrough, cache, readOnly },
       devices,
       log,
@@ -107,30 +125,80 @@ export class Union {
   }
 
   status(): UnionStatus {
-    const rows = this.#space.rows();
+    const rows = this.#space.freshRows();
     return {
-      branches: this.#branches.map(({ id, path, mode, index }) => {
-        const { totalBytes, usedBytes, availableBytes, files, freeFiles } = rows[index]!;
-        return { id, path, mode, totalBytes, usedBytes, availableBytes, files: files - freeFiles };
+      branches: this.#branches.list().map(({ id, path, mode, minFreeSpaceBytes, index }) => {
+        const row = rows[index]!;
+        const { totalBytes, usedBytes, availableBytes } = row;
+        const files = row.files - row.freeFiles;
+        const health = healthOf(row);
+        return { id, path, mode, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files, health };
       }),
       inodes: new InodeTable(this.#state).count,
       openHandles: this.#state.u32[WORD.handleCount]!,
-      requests: this.#state.u32[WORD.requests]!,
+      names: this.#state.u32[WORD.dentryCount]!,
+      indexBytes: this.#state.indexBytes(),
+      requests: this.#state.requestCount(),
     };
+  }
+
+  /**
+   * Changes what a branch is for, at once and for all readers. Files that are open for writing on a branch stay so when it
+   * becomes RO. Throws UnionFsError when the union has no such branch.
+   */
+  setBranch(id: string, rules: { readonly mode: BranchMode; readonly minFreeSpaceBytes: number }): void {
+    const branch = this.#branches.list().find((known) => known.id === id);
+    if (branch === undefined) throw new UnionFsError('ENOENT', `the union has no branch ${id}`);
+    this.#branches.set(branch.index, rules);
+  }
+
+  /**
+   * Adds a branch behind the others, at once and for all readers. It must be empty but for what is hidden: then whatever the
+   * readers and the kernel know of names stays true. Throws UnionFsError.
+   */
+  addBranch(options: BranchOptions): void {
+    const known = this.#branches.list();
+    if (known.some(({ id }) => id === options.id))
+      throw new UnionFsError('EEXIST', `the union has a branch ${options.id} already`);
+    const file = readdirSync(options.path).find((name) => !HIDDEN.includes(name));
+    if (file !== undefined)
+      throw new UnionFsError(
+        'ENOTEMPTY',
+        `branch ${options.path} holds ${file}; only an empty directory can be added while mounted: unmount, and mount with it`,
+      );
+    this.#append(openBranch(options, known, this.#options.volumeId));
+  }
+
+  /** The root is on a branch before the policies hear of it: they may choose it at once. */
+  #append(branch: OpenBranch): void {
+    const index = this.#branches.prepare(branch);
+    const inodes = new InodeTable(this.#state);
+    this.#state.lock();
+    inodes.addBranch(ROOT, index);
+    this.#state.unlock();
+    this.#branches.publish();
   }
 
   /** Closes the branches. After the session has ended. */
   close(): void {
-    closeBranches(this.#branches);
+    closeBranches(this.#branches.list());
     libc.close(this.#state.fd);
   }
 }
 
+/** Names in a branch's root that the union does not show. */
+const HIDDEN = [OWN_DIRECTORY, 'lost+found'];
+
+function healthOf(row: SpaceRow): BranchState['health'] {
+  if (!row.answers) return 'failing';
+  if (row.readOnlyFilesystem) return 'read-only';
+  return row.availableBytes < row.minFreeSpaceBytes ? 'full' : 'ok';
+}
+
 /** The root is on every branch and never forgotten. */
-function makeRoot(state: State, branches: number): void {
+function makeRoot(state: State): void {
   const inodes = new InodeTable(state);
   inodes.allocate(DT_DIR);
   inodes.set(ROOT, F.lookups, 1);
   inodes.set(ROOT, F.inoLow, 1);
-  for (let branch = 0; branch < branches; branch++) inodes.addBranch(ROOT, branch);
 }

@@ -4,6 +4,7 @@
  */
 
 import { UnionFsError } from '../errors.ts';
+import { MAX_BRANCHES } from '../inode/state.ts';
 import { AT_FDCWD, errnoName, O_CLOEXEC, O_DIRECTORY, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { claimBranch } from './identity.ts';
@@ -25,9 +26,6 @@ export interface OpenBranch extends BranchOptions {
   /** 1 to 32767, upper bits of the inode numbers of files that were made on this branch. */
   readonly inodeTag: number;
 }
-
-/** Branch sets are masks of two 32-bit words. */
-export const MAX_BRANCHES = 64;
 
 /** Names in a branch's root that are not shown and not to be made. */
 export const OWN_DIRECTORY = '.union';
@@ -55,6 +53,25 @@ export function openBranches(options: readonly BranchOptions[], volumeId: string
   return opened;
 }
 
+/** Opens one more branch of a union. */
+export function openBranch(
+  branch: BranchOptions,
+  others: readonly OpenBranch[],
+  volumeId: string | undefined,
+): OpenBranch {
+  if (others.length >= MAX_BRANCHES)
+    throw new UnionFsError('EINVAL', `the union has ${others.length} branches already, more are not possible`);
+  const inodeTag = inodeTagOf(branch.id, new Set(others.map((other) => other.inodeTag)));
+  const opened = { ...branch, index: others.length, root: openRoot(branch), inodeTag };
+  try {
+    if (volumeId !== undefined) claimBranch(branch, volumeId);
+    return opened;
+  } catch (error) {
+    closeBranches([opened]);
+    throw error;
+  }
+}
+
 export function closeBranches(branches: readonly OpenBranch[]): void {
   for (const branch of branches) libc.close(branch.root);
 }
@@ -76,12 +93,17 @@ export function inodeTags(ids: readonly string[]): number[] {
   const taken = new Set<number>();
   const tags = new Map<string, number>();
   for (const id of [...ids].sort()) {
-    let tag = 0;
-    for (let i = 0; i < id.length; i++) tag = (Math.imul(tag ^ id.charCodeAt(i), 0x01000193) >>> 0) & 0x7fffffff;
-    tag = (tag % 32767) + 1;
-    while (taken.has(tag)) tag = (tag % 32767) + 1;
+    const tag = inodeTagOf(id, taken);
     taken.add(tag);
     tags.set(id, tag);
   }
   return ids.map((id) => tags.get(id)!);
+}
+
+function inodeTagOf(id: string, taken: ReadonlySet<number>): number {
+  let tag = 0;
+  for (let i = 0; i < id.length; i++) tag = (Math.imul(tag ^ id.charCodeAt(i), 0x01000193) >>> 0) & 0x7fffffff;
+  tag = (tag % 32767) + 1;
+  while (taken.has(tag)) tag = (tag % 32767) + 1;
+  return tag;
 }

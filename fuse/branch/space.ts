@@ -1,14 +1,16 @@
 /**
- * What policies and STATFS are told of each branch's space. Figures are at most REFRESH_MS old: one fstatfs per branch and
- * interval, not per create. Each thread has its own; the arrays are made once and changed in place.
+ * What policies and STATFS are told of each branch's space. A branch far above its reserve is asked every REFRESH_MS, one
+ * close to it as often as the fastest writer could use up what is left: figures are fresh where they decide, and a create
+ * costs no fstatfs elsewhere. Each thread has its own; rows are made once and changed in place.
  */
-
 import type { State } from '../inode/state.ts';
 import type { BranchFacts } from '../policy/facts.ts';
 import * as libc from '../sys/libc.ts';
-import type { OpenBranch } from './branches.ts';
+import type { BranchTable } from './table.ts';
 
 const REFRESH_MS = 500;
+/** As fast as writes into page cache are taken for: 2 GiB/s. */
+const FASTEST_FILL_BYTES_PER_MS = 2 * 1024 ** 2;
 const ST_RDONLY = 1;
 
 export interface SpaceRow {
@@ -31,33 +33,20 @@ export interface SpaceRow {
 }
 
 export class Space {
-  readonly #branches: readonly OpenBranch[];
+  readonly #table: BranchTable;
   readonly #state: State;
   readonly #buffer: number;
-  readonly #rows: SpaceRow[];
-  #refreshedAt = Number.NEGATIVE_INFINITY;
+  readonly #rows: SpaceRow[] = [];
+  /** For each row, when it is to be asked again; and the earliest of them. */
+  readonly #dueAt: number[] = [];
+  #nextDueAt = Number.NEGATIVE_INFINITY;
+  #version = -1;
 
   /** `buffer` is a position of 120 free bytes in the state memory. */
-  constructor(state: State, branches: readonly OpenBranch[], buffer: number) {
+  constructor(state: State, table: BranchTable, buffer: number) {
     this.#state = state;
-    this.#branches = branches;
+    this.#table = table;
     this.#buffer = buffer;
-    this.#rows = branches.map(({ index, mode, minFreeSpaceBytes }) => ({
-      index,
-      mode,
-      minFreeSpaceBytes,
-      readOnlyFilesystem: false,
-      availableBytes: 0,
-      usedBytes: 0,
-      totalBytes: 0,
-      freeBytes: 0,
-      files: 0,
-      freeFiles: 0,
-      blockSize: 4096,
-      fragmentSize: 4096,
-      filesystem: '',
-      answers: false,
-    }));
   }
 
   /** One row per branch, in order; fresh enough for choosing. */
@@ -66,19 +55,45 @@ export class Space {
   }
 
   rows(): readonly SpaceRow[] {
+    if (this.#version !== this.#table.version) this.#takeOver();
     const now = performance.now();
-    if (now - this.#refreshedAt >= REFRESH_MS) this.refresh(now);
+    if (now >= this.#nextDueAt) this.#refresh(now, false);
     return this.#rows;
   }
 
-  refresh(now = performance.now()): void {
-    this.#refreshedAt = now;
-    for (let index = 0; index < this.#rows.length; index++) this.#refreshOne(index);
+  /** Figures of this moment, of every branch. */
+  freshRows(): readonly SpaceRow[] {
+    if (this.#version !== this.#table.version) this.#takeOver();
+    this.#refresh(performance.now(), true);
+    return this.#rows;
   }
 
-  #refreshOne(index: number): void {
-    const row = this.#rows[index]!;
-    row.answers = libc.fstatfs(this.#branches[index]!.root, this.#state.base + this.#buffer) === 0;
+  /** Branches were added or have new rules. */
+  #takeOver(): void {
+    this.#version = this.#table.version;
+    for (const { index, mode, minFreeSpaceBytes } of this.#table.list()) {
+      this.#rows[index] ??= emptyRow(index);
+      this.#rows[index].mode = mode;
+      this.#rows[index].minFreeSpaceBytes = minFreeSpaceBytes;
+      this.#dueAt[index] = Number.NEGATIVE_INFINITY;
+    }
+    this.#nextDueAt = Number.NEGATIVE_INFINITY;
+  }
+
+  #refresh(now: number, all: boolean): void {
+    this.#nextDueAt = Number.POSITIVE_INFINITY;
+    for (let index = 0; index < this.#rows.length; index++) {
+      const row = this.#rows[index]!;
+      if (all || now >= this.#dueAt[index]!) {
+        this.#ask(row);
+        this.#dueAt[index] = now + timeToReserve(row);
+      }
+      this.#nextDueAt = Math.min(this.#nextDueAt, this.#dueAt[index]!);
+    }
+  }
+
+  #ask(row: SpaceRow): void {
+    row.answers = libc.fstatfs(this.#table.entries[row.index]!.root, this.#state.base + this.#buffer) === 0;
     if (!row.answers) {
       row.availableBytes = 0;
       return;
@@ -97,4 +112,30 @@ export class Space {
     row.filesystem = `${u32[at + 14]}:${u32[at + 15]}`;
     row.readOnlyFilesystem = (u32[at + 20]! & ST_RDONLY) !== 0;
   }
+}
+
+/** Milliseconds until a branch can have reached its reserve. One that is below it takes nothing: no hurry. */
+function timeToReserve({ mode, availableBytes, minFreeSpaceBytes }: SpaceRow): number {
+  const slack = availableBytes - minFreeSpaceBytes;
+  if (slack < 0 || mode !== 'RW') return REFRESH_MS;
+  return Math.min(REFRESH_MS, slack / FASTEST_FILL_BYTES_PER_MS);
+}
+
+function emptyRow(index: number): SpaceRow {
+  return {
+    index,
+    mode: 'RO',
+    minFreeSpaceBytes: 0,
+    readOnlyFilesystem: false,
+    availableBytes: 0,
+    usedBytes: 0,
+    totalBytes: 0,
+    freeBytes: 0,
+    files: 0,
+    freeFiles: 0,
+    blockSize: 4096,
+    fragmentSize: 4096,
+    filesystem: '',
+    answers: false,
+  };
 }

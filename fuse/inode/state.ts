@@ -4,6 +4,7 @@
  * them as small integers. Layout (bytes):
  *
  *   header      counters, locks, free lists (HEADER_BYTES)
+ *   branches    records of BRANCH_BYTES (branch/table.ts)
  *   threads     per reader: request buffer, reply buffer, scratch (THREAD_BYTES each)
  *   inodes      records of INODE_BYTES (inode-table.ts)
  *   dentries    records of DENTRY_BYTES (name-index.ts)
@@ -17,10 +18,12 @@
 import * as libc from '../sys/libc.ts';
 
 const MAGIC = 0x55434653;
-const VERSION = 1;
+const VERSION = 2;
 
 const MIB = 1 << 20;
 export const MAX_READERS = 16;
+/** Branch sets are masks of two 32-bit words. */
+export const MAX_BRANCHES = 64;
 export const REQUEST_BYTES = MIB + 64 * 1024;
 export const REPLY_BYTES = MIB + 64 * 1024;
 export const SCRATCH_BYTES = 320 * 1024;
@@ -37,7 +40,9 @@ const MAX_BUCKETS = 1 << 23;
 const NAME_BYTES = 600 * MIB;
 
 const HEADER_BYTES = 64 * 1024;
-const THREADS_AT = HEADER_BYTES;
+export const BRANCH_BYTES = 64 + 2 * 4096;
+export const BRANCHES_AT = HEADER_BYTES;
+const THREADS_AT = BRANCHES_AT + MAX_BRANCHES * BRANCH_BYTES;
 export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
 export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
 export const HANDLES_AT = DENTRIES_AT + MAX_DENTRIES * DENTRY_BYTES;
@@ -77,12 +82,16 @@ export const WORD = {
   initFlags2: 25,
   generation: 26,
   backingCount: 27,
-  requests: 28,
   /** 17 free lists of names, by size in 16 bytes. */
   nameFree: 32,
+  branchCount: 64,
+  branchVersion: 65,
   stripes: 256,
   backingRing: 1024,
+  /** For each thread REQUEST_COUNTER_WORDS, of which two are a 64-bit counter: no two threads share a cache line. */
+  requests: 4096,
 } as const;
+export const REQUEST_COUNTER_WORDS = 16;
 const STRIPES = 256;
 /** How many backing ids of closed files are kept for their next open. */
 export const BACKING_RING = 2048;
@@ -163,6 +172,28 @@ export class State {
   #acquire(word: number): void {
     for (let spins = 0; Atomics.compareExchange(this.i32, word, 0, this.#owner) !== 0; spins++)
       if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
+  }
+
+  /** Requests that all threads have read. */
+  requestCount(): number {
+    let count = 0;
+    for (let thread = 0; thread < MAX_READERS; thread++) {
+      const word = WORD.requests + thread * REQUEST_COUNTER_WORDS;
+      count += this.u32[word]! + this.u32[word + 1]! * 0x100000000;
+    }
+    return count;
+  }
+
+  /** Memory that the tables have used so far: it is given out again, not back. */
+  indexBytes(): number {
+    const { u32 } = this;
+    return (
+      u32[WORD.inodeBump]! * INODE_BYTES +
+      u32[WORD.dentryBump]! * DENTRY_BYTES +
+      u32[WORD.handleBump]! * HANDLE_BYTES +
+      (u32[WORD.nameBuckets]! + u32[WORD.linkBuckets]!) * 4 +
+      (u32[WORD.nameBump]! - NAMES_AT)
+    );
   }
 
   /** Positions of one reader's buffers. Each is 8-byte aligned. */

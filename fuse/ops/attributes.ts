@@ -182,8 +182,7 @@ export function statfs(context: Context): number {
   const BLOCK = 4096;
   const seen = new Set<string>();
   let [total, free, available, files, freeFiles] = [0, 0, 0, 0, 0];
-  context.space.refresh();
-  for (const row of context.space.rows()) {
+  for (const row of context.space.freshRows()) {
     if (!row.answers || seen.has(row.filesystem)) continue;
     seen.add(row.filesystem);
     total += row.totalBytes;

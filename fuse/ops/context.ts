@@ -6,6 +6,7 @@
 import type { OpenBranch } from '../branch/branches.ts';
 import { DirectoryCache } from '../branch/directories.ts';
 import { Space } from '../branch/space.ts';
+import { BranchTable } from '../branch/table.ts';
 import { HandleTable } from '../inode/handle-table.ts';
 import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
@@ -47,6 +48,8 @@ export class Context {
   readonly inodes: InodeTable;
   readonly names: NameIndex;
   readonly handles: HandleTable;
+  readonly branchTable: BranchTable;
+  /** By index; some are no branches yet: those there are, are in `branchTable.list()`. */
   readonly branches: readonly OpenBranch[];
   readonly directories: DirectoryCache;
   readonly space: Space;
@@ -101,11 +104,10 @@ export class Context {
     state: State;
     thread: number;
     device: number;
-    branches: readonly OpenBranch[];
     config: OpsConfig;
     log: OpsLogger;
   }) {
-    const { state, branches, config } = options;
+    const { state, config } = options;
     this.state = state;
     this.u8 = state.u8;
     this.u32 = state.u32;
@@ -114,7 +116,8 @@ export class Context {
     this.inodes = new InodeTable(state);
     this.names = new NameIndex(state, this.inodes);
     this.handles = new HandleTable(state);
-    this.branches = branches;
+    this.branchTable = new BranchTable(state);
+    this.branches = this.branchTable.entries;
     this.config = config;
     this.log = options.log;
     this.device = options.device;
@@ -144,8 +147,8 @@ export class Context {
     this.listed = take(64 * 1024);
     this.value = take(64 * 1024);
     this.u8[this.emptyName] = 0;
-    this.directories = new DirectoryCache(this, branches, directoryName);
-    this.space = new Space(state, branches, statfs);
+    this.directories = new DirectoryCache(this, this.branches, directoryName);
+    this.space = new Space(state, this.branchTable, statfs);
     this.policy = createPolicies[config.createPolicy];
     this.choice = new Choice(this);
   }

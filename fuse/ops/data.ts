@@ -129,7 +129,7 @@ export function fsyncDirectory(context: Context): number {
 }
 
 export function syncfs(context: Context): number {
-  for (const { root } of context.branches) {
+  for (const { root } of context.branchTable.list()) {
     const result = libc.syncfs(root);
     if (result < 0 && result !== -EBADF) return result;
   }

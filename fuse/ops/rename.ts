@@ -236,7 +236,7 @@ function exchange(context: Context, one: Target, other: Target): number {
 }
 
 function exchangeCopies(context: Context, one: Target, other: Target, a: Mask, b: Mask): number {
-  for (let branch = 0; branch < context.branches.length; branch++) {
+  for (let branch = 0; branch < context.branchTable.count; branch++) {
     const result = exchangeOn(context, branch, one, other, a, b);
     if (result < 0) {
       for (let done = 0; done < branch; done++) undo(context, exchangeOn(context, done, other, one, a, b), done);

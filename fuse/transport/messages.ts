@@ -1,5 +1,4 @@
 /** What the session's main thread gives its readers, and what they tell it. */
-import type { OpenBranch } from '../branch/branches.ts';
 import type { OpsConfig } from '../ops/context.ts';
 
 export interface ReaderData {
@@ -7,7 +6,6 @@ export interface ReaderData {
   /** Descriptors are the process's: the numbers are enough. */
   readonly stateFd: number;
   readonly deviceFd: number;
-  readonly branches: readonly OpenBranch[];
   readonly config: OpsConfig;
   /** The CPU to stay on, or -1. */
   readonly cpu: number;

@@ -3,7 +3,7 @@
  * until the connection ends (ENODEV). A request that fails inside is answered EIO; one that is not known, ENOSYS.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { REQUEST_BYTES, State, WORD } from '../inode/state.ts';
+import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, State, WORD } from '../inode/state.ts';
 import { Context, NO_REPLY } from '../ops/context.ts';
 import { releasedir } from '../ops/directory.ts';
 import { type Operation, operations } from '../ops/dispatch.ts';
@@ -33,10 +33,10 @@ run(workerData as ReaderData);
 
 function run(data: ReaderData): void {
   const state = State.attach(data.stateFd, data.thread);
-  const { thread, deviceFd: device, branches, config } = data;
-  const context = new Context({ state, thread, device, branches, config, log });
+  const { thread, deviceFd: device, config } = data;
+  const context = new Context({ state, thread, device, config, log });
   prepareThread(context, data.cpu);
-  serve(context, operations());
+  serve(context, operations(), WORD.requests + thread * REQUEST_COUNTER_WORDS);
 }
 
 /** A umask of its own (the process's is shared otherwise), capabilities that stay, and one CPU. */
@@ -52,7 +52,7 @@ function prepareThread(context: Context, cpu: number): void {
   }
 }
 
-function serve(context: Context, table: readonly (Operation | undefined)[]): void {
+function serve(context: Context, table: readonly (Operation | undefined)[], counter: number): void {
   const { device, base, request, u32 } = context;
   const opcodeAt = (request + IN.opcode) >>> 2;
   for (;;) {
@@ -63,7 +63,8 @@ function serve(context: Context, table: readonly (Operation | undefined)[]): voi
       if (bytes !== -ENODEV) log.error('device_read_failed', { error: errnoName(-bytes) });
       return;
     }
-    u32[WORD.requests]!++;
+    u32[counter]!++;
+    if (u32[counter] === 0) u32[counter + 1]!++;
     const opcode = u32[opcodeAt]!;
     const result = perform(context, table[opcode], opcode);
     if (result !== NO_REPLY) reply(context, opcode, result);

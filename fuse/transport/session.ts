@@ -1,6 +1,5 @@
 /** A session: one mounted connection, served by reader threads until it is unmounted. */
 import { Worker } from 'node:worker_threads';
-import type { OpenBranch } from '../branch/branches.ts';
 import { UnionFsError } from '../errors.ts';
 import { MAX_READERS, type State } from '../inode/state.ts';
 import type { OpsConfig, OpsLogger } from '../ops/context.ts';
@@ -16,7 +15,6 @@ export interface SessionOptions {
   readonly state: State;
   /** A position of scratch memory for this thread. */
   readonly scratch: number;
-  readonly branches: readonly OpenBranch[];
   readonly config: OpsConfig;
   /** Descriptors of one mounted connection, a reader for each. They stay the caller's. */
   readonly devices: readonly number[];
@@ -46,11 +44,11 @@ export async function startSession(options: SessionOptions): Promise<Session> {
 
 /** Resolves when the reader has stopped. */
 function startReader(
-  { state, branches, config, log }: SessionOptions,
+  { state, config, log }: SessionOptions,
   own: Pick<ReaderData, 'thread' | 'deviceFd' | 'cpu'>,
   onInitialised: () => void,
 ): Promise<void> {
-  const data: ReaderData = { ...own, stateFd: state.fd, branches, config };
+  const data: ReaderData = { ...own, stateFd: state.fd, config };
   const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
   const worker = new Worker(file, {
     workerData: data,
