@@ -6,7 +6,7 @@
  */
 import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
-import type { State } from '../inode/state.ts';
+import { type State, WORD } from '../inode/state.ts';
 import { ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
@@ -45,7 +45,8 @@ export class DirectoryCache {
     if (slot === ROOT) return this.#branches[branch]!.root;
     const key = slot * 64 + branch;
     const set = ((slot * 5 + branch) % SETS) * WAYS;
-    const generation = this.#inodes.get(slot, F.generation);
+    // Both only grow, so that their sum is new whenever one of them is.
+    const generation = (this.#inodes.get(slot, F.generation) + this.#state.u32[WORD.descriptorEpoch]!) >>> 0;
     for (let way = set; way < set + WAYS; way++) {
       if (this.#keys[way] === key && this.#generations[way] === generation) {
         this.#usedAt[way] = ++this.#clock;

@@ -9,6 +9,7 @@
  *   inodes      records of INODE_BYTES (inode-table.ts)
  *   dentries    records of DENTRY_BYTES (name-index.ts)
  *   handles     records of HANDLE_BYTES (handle-table.ts)
+ *   directories records of DIRECTORY_BYTES (directory-attributes.ts)
  *   buckets     two hash tables that grow by linear hashing
  *   names       NUL-terminated names in multiples of 16 bytes
  *
@@ -32,10 +33,13 @@ const THREAD_BYTES = REQUEST_BYTES + REPLY_BYTES + SCRATCH_BYTES;
 export const INODE_BYTES = 64;
 export const DENTRY_BYTES = 48;
 export const HANDLE_BYTES = 32;
+export const DIRECTORY_BYTES = 192;
 /** Named maxima: beyond them requests fail with ENOMEM or ENFILE, and nothing is forgotten that the kernel still knows. */
 export const MAX_INODES = 8_000_000;
 export const MAX_DENTRIES = 12_000_000;
 export const MAX_HANDLES = 1_000_000;
+/** Directories beyond these are looked at on every branch each time. */
+export const MAX_DIRECTORIES = 1_000_000;
 const MAX_BUCKETS = 1 << 23;
 const NAME_BYTES = 600 * MIB;
 
@@ -46,7 +50,8 @@ const THREADS_AT = BRANCHES_AT + MAX_BRANCHES * BRANCH_BYTES;
 export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
 export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
 export const HANDLES_AT = DENTRIES_AT + MAX_DENTRIES * DENTRY_BYTES;
-export const NAME_BUCKETS_AT = HANDLES_AT + MAX_HANDLES * HANDLE_BYTES;
+export const DIRECTORIES_AT = HANDLES_AT + MAX_HANDLES * HANDLE_BYTES;
+export const NAME_BUCKETS_AT = DIRECTORIES_AT + MAX_DIRECTORIES * DIRECTORY_BYTES;
 export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_END = NAMES_AT + NAME_BYTES;
@@ -82,6 +87,9 @@ export const WORD = {
   initFlags2: 25,
   generation: 26,
   backingCount: 27,
+  directoryBump: 29,
+  directoryFree: 30,
+  descriptorEpoch: 31,
   /** 17 free lists of names, by size in 16 bytes. */
   nameFree: 32,
   branchCount: 64,
@@ -128,7 +136,7 @@ export class State {
     ftruncate(fd);
     const state = new State(fd, thread);
     const { u32 } = state;
-    u32[WORD.inodeBump] = u32[WORD.dentryBump] = u32[WORD.handleBump] = 1;
+    for (const word of [WORD.inodeBump, WORD.dentryBump, WORD.handleBump, WORD.directoryBump]) u32[word] = 1;
     u32[WORD.nameBump] = NAMES_AT;
     u32[WORD.nameBuckets] = u32[WORD.linkBuckets] = 1024;
     u32[WORD.version] = VERSION;
@@ -200,6 +208,11 @@ export class State {
   threadArea(thread: number): { request: number; reply: number; scratch: number } {
     const request = THREADS_AT + thread * THREAD_BYTES;
     return { request, reply: request + REQUEST_BYTES, scratch: request + REQUEST_BYTES + REPLY_BYTES };
+  }
+
+  /** Makes every thread open its descriptors of directories anew: some of them are of copies that were removed. */
+  dropDescriptors(): void {
+    Atomics.add(this.i32, WORD.descriptorEpoch, 1);
   }
 
   /** Callers bracket a change of names on the branches, so that readers can tell that a name they used was stable. */

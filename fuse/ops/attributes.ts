@@ -21,8 +21,8 @@ import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { attrTtl } from './lookup.ts';
 import { openLower } from './lower-file.ts';
+import { statInode } from './merged-attributes.ts';
 import { writeText } from './scratch.ts';
-import { statInode } from './tree.ts';
 
 export function getattr(context: Context): number {
   return answerAttributes(context, context.slot);
@@ -59,6 +59,7 @@ export function setattr(context: Context): number {
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
     if (context.branches[branch]!.mode === 'RO' && branch !== firstBranch(low, high)) continue;
     const result = setOn(context, slot, branch, valid);
+    context.attributes.forgetAll(slot);
     if (result < 0) return result;
   }
   return answerAttributes(context, slot);

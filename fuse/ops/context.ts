@@ -7,6 +7,7 @@ import type { OpenBranch } from '../branch/branches.ts';
 import { DirectoryCache } from '../branch/directories.ts';
 import { Space } from '../branch/space.ts';
 import { BranchTable } from '../branch/table.ts';
+import { DirectoryAttributes } from '../inode/directory-attributes.ts';
 import { HandleTable } from '../inode/handle-table.ts';
 import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
@@ -48,6 +49,7 @@ export class Context {
   readonly inodes: InodeTable;
   readonly names: NameIndex;
   readonly handles: HandleTable;
+  readonly attributes: DirectoryAttributes;
   readonly branchTable: BranchTable;
   /** By index; some are no branches yet: those there are, are in `branchTable.list()`. */
   readonly branches: readonly OpenBranch[];
@@ -116,6 +118,7 @@ export class Context {
     this.inodes = new InodeTable(state);
     this.names = new NameIndex(state, this.inodes);
     this.handles = new HandleTable(state);
+    this.attributes = new DirectoryAttributes(state, this.inodes);
     this.branchTable = new BranchTable(state);
     this.branches = this.branchTable.entries;
     this.config = config;
@@ -305,10 +308,11 @@ export class Context {
   /** Whether a name of a union's root is ours or the lower filesystem's, and so not shown. */
   isReserved(parent: number, position: number, length: number): boolean {
     if (parent !== ROOT) return false;
-    return this.#equals(position, length, '.union') || this.#equals(position, length, 'lost+found');
+    return this.isText(position, length, '.union') || this.isText(position, length, 'lost+found');
   }
 
-  #equals(position: number, length: number, text: string): boolean {
+  /** Whether the bytes at a position are these ASCII characters. */
+  isText(position: number, length: number, text: string): boolean {
     if (length !== text.length) return false;
     for (let i = 0; i < length; i++) if (this.u8[position + i] !== text.charCodeAt(i)) return false;
     return true;

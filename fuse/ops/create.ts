@@ -31,6 +31,9 @@ import { enterNew, forget } from './tree.ts';
 /** fuse_create_in: flags, mode, umask, open_flags, name. */
 const CREATE_IN = { flags: 0, mode: 4, umask: 8, name: 16 } as const;
 
+/** How long attributes of a file that was just made are valid, although it is open for writing. */
+const FRESH_NS = 20_000_000;
+
 export function create(context: Context): number {
   if (context.config.readOnly) return -EROFS;
   const parent = context.slot;
@@ -48,6 +51,7 @@ export function create(context: Context): number {
     if (directory < 0) return directory;
     context.actAsCaller(context.in32(CREATE_IN.umask));
     const descriptor = libc.openat(directory, base + name, flags, context.in32(CREATE_IN.mode) & 0o7777);
+    if (descriptor >= 0) context.attributes.markChanged(parent, branch);
     if (descriptor >= 0) return enterCreated(context, { branch, descriptor, parent, name, length });
     if (!choice.failed(branch, descriptor)) return descriptor;
   }
@@ -100,6 +104,8 @@ function answerCreated(context: Context, slot: number, descriptor: number): numb
     return opened;
   }
   putEntry(context, context.out, slot);
+  // Long enough for the kernel's own check of the open that follows, so that it does not ask what it was just told.
+  context.out32(ENTRY.attrValidNs, FRESH_NS);
   return ENTRY.size + opened;
 }
 

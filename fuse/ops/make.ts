@@ -6,8 +6,9 @@ import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS } from '../s
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { NAME_MAX, putEntry } from './lookup.ts';
+import { statInode } from './merged-attributes.ts';
 import { makeDirectoryOn } from './parents.ts';
-import { enterNew, findChild, forget, statInode } from './tree.ts';
+import { enterNew, findChild, forget } from './tree.ts';
 
 /** fuse_mknod_in: mode, rdev, umask; name. */
 export function mknod(context: Context): number {
@@ -50,6 +51,7 @@ function make(
     context.actAsCaller(umask);
     const result = call(directory, base + name);
     if (result >= 0) {
+      context.attributes.markChanged(parent, branch);
       const found = context.statName(directory, base + name, context.stat);
       return found < 0 ? found : answerEntry(context, enterNew(context, parent, name, length, branch));
     }
@@ -83,7 +85,9 @@ export function link(context: Context): number {
   if (located < 0) return located;
   const flags = context.atFlags === AT_EMPTY_PATH ? AT_EMPTY_PATH : 0;
   const result = libc.linkat(context.atDescriptor, context.atName, target, base + name, flags);
-  return result < 0 ? result : enterLink(context, { slot, parent, name, length, branch });
+  if (result < 0) return result;
+  context.attributes.markChanged(parent, branch);
+  return enterLink(context, { slot, parent, name, length, branch });
 }
 
 function enterLink(

@@ -44,6 +44,8 @@ export function makeDirectoryOn(context: Context, slot: number, branch: number):
   inodes.addBranch(slot, branch);
   names.addBranch(dentry, branch);
   state.unlock();
+  context.attributes.forgetAll(slot);
+  context.attributes.markChanged(parent, branch);
   return 0;
 }
 
@@ -138,6 +140,7 @@ export function setAside(context: Context, parent: number, name: number, branch:
   const draft = writeText(context, context.path, text);
   const result = libc.renameat2(from, name, own, base + draft, RENAME_NOREPLACE);
   libc.close(own);
+  context.attributes.markChanged(parent, branch);
   if (result === -ENOENT) return 0;
   if (result < 0 && result !== -ENOTEMPTY)
     context.log.warn('hidden_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });

@@ -131,13 +131,15 @@ export function removeFile(context: Context, target: Target): number {
   if (directory < 0) return directory;
   const kept = keepOpen(context, target.slot);
   if (kept < 0) return kept;
-  hideOthers(context, target);
   state.namespaceBegin();
   const result = libc.unlinkat(directory, base + target.position, 0);
+  context.attributes.markChanged(target.parent, target.first);
   if (result === 0 || result === -ENOENT) removeName(context, target);
   state.namespaceEnd();
-  if (result === 0) dropBacking(context, target.slot);
-  return result;
+  if (result < 0) return result;
+  hideOthers(context, target);
+  dropBacking(context, target.slot);
+  return 0;
 }
 
 export function hideOthers(context: Context, target: Target): void {
@@ -222,20 +224,40 @@ export function removeDirectory(context: Context, target: Target): number {
 /** From the last to the first, so that what is left after a failure is still the directory that showed. */
 function removeCopies(context: Context, target: Target, low: number, high: number): number {
   const { base } = context;
+  let removedLow = 0;
+  let removedHigh = 0;
   for (let branch = 63; branch >= 0; branch--) {
-    if (!hasBranch(target.low, target.high, branch)) continue;
-    if (!hasBranch(low, high, branch)) {
-      setAside(context, target.parent, base + target.position, branch);
-      continue;
-    }
+    if (!hasBranch(low, high, branch)) continue;
     const directory = context.directories.descriptor(target.parent, branch);
     const result = directory < 0 ? directory : libc.unlinkat(directory, base + target.position, AT_REMOVEDIR);
-    if (result < 0 && result !== -ENOENT) return result;
+    context.attributes.markChanged(target.parent, branch);
+    if (result < 0 && result !== -ENOENT) {
+      forgetCopies(context, target, removedLow, removedHigh);
+      return result;
+    }
+    if (branch < 32) removedLow |= 1 << branch;
+    else removedHigh |= 1 << (branch - 32);
   }
+  for (let branch = target.first; branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
+    if (!hasBranch(low, high, branch)) setAside(context, target.parent, base + target.position, branch);
   return 0;
 }
 
-function unpin(context: Context, slot: number): void {
+/** The directory stays, without these copies: where one is needed, it is made again. */
+function forgetCopies(context: Context, target: Target, low: number, high: number): void {
+  const { inodes, names, state, u8 } = context;
+  const hash = hashNameAt(u8, target.parent, target.position, target.length);
+  state.lock();
+  inodes.set(target.slot, F.maskLow, inodes.get(target.slot, F.maskLow) & ~low);
+  inodes.set(target.slot, F.maskHigh, inodes.get(target.slot, F.maskHigh) & ~high);
+  const dentry = names.find(target.parent, target.position, target.length, hash);
+  if (dentry !== 0) names.setBranches(dentry, target.low & ~low, target.high & ~high);
+  state.unlock();
+  state.dropDescriptors();
+}
+
+/** The inode has a name after all. */
+export function unpin(context: Context, slot: number): void {
   const pinned = context.inodes.get(slot, F.pinned);
   if (pinned === 0) return;
   context.inodes.set(slot, F.pinned, 0);

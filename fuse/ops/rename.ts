@@ -111,6 +111,7 @@ function move(context: Context, source: Target, target: Target): number {
   if (opened < 0) return opened;
   state.namespaceBegin();
   const result = moveCopies(context, source, target, from);
+  forgetTimes(context, source.slot);
   if (result === 0) {
     removeReplaced(context, target, replaced, from);
     if (target.slot !== 0) removeName(context, target);
@@ -165,13 +166,21 @@ function moveCopies(context: Context, source: Target, target: Target, from: Mask
   return 0;
 }
 
+/** A directory's own change time moves when it is renamed. */
+function forgetTimes(context: Context, slot: number): void {
+  if (context.inodes.kind(slot) === DT_DIR) context.attributes.forgetAll(slot);
+}
+
 function renameOn(context: Context, branch: number, from: Target, to: Target, flags: number): number {
   const { base, directories } = context;
   const source = directories.descriptor(from.parent, branch);
   if (source < 0) return source;
   const target = directories.descriptor(to.parent, branch);
   if (target < 0) return target;
-  return libc.renameat2(source, base + from.position, target, base + to.position, flags);
+  const result = libc.renameat2(source, base + from.position, target, base + to.position, flags);
+  context.attributes.markChanged(from.parent, branch);
+  context.attributes.markChanged(to.parent, branch);
+  return result;
 }
 
 function undo(context: Context, result: number, branch: number): void {
@@ -190,6 +199,7 @@ function removeReplaced(context: Context, target: Target, replaced: Mask, from: 
     if (hasBranch(from.low, from.high, branch)) continue;
     const directory = context.directories.descriptor(target.parent, branch);
     const result = directory < 0 ? directory : libc.unlinkat(directory, context.base + target.position, flags);
+    context.attributes.markChanged(target.parent, branch);
     if (result < 0)
       context.log.error('replaced_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });
   }
@@ -230,6 +240,8 @@ function exchange(context: Context, one: Target, other: Target): number {
   if (opened < 0) return opened;
   state.namespaceBegin();
   const result = exchangeCopies(context, one, other, a, b);
+  forgetTimes(context, one.slot);
+  forgetTimes(context, other.slot);
   if (result === 0) exchangeNames(context, one, other, a, b);
   state.namespaceEnd();
   return result;

@@ -11,6 +11,7 @@ import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { kindAt, numberInode } from './inode-number.ts';
 import { learnDirectory } from './listing.ts';
+import { isLater, statInode } from './merged-attributes.ts';
 
 /**
  * The child of `parent` with the name of `length` bytes at `position`: its slot, 0 if there is none, or a negated errno.
@@ -45,42 +46,6 @@ function statKnown(context: Context, slot: number, parent: number, position: num
   const directory = context.directories.descriptor(parent, context.inodes.get(slot, F.branch));
   if (directory < 0) return directory;
   return context.statName(directory, context.base + position, context.stat);
-}
-
-/** Attributes of an inode into `context.stat`; of a directory those of the merged one. */
-export function statInode(context: Context, slot: number): number {
-  const { inodes } = context;
-  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0)
-    return context.statCopy(slot, context.branchOf(slot), context.stat);
-  const low = inodes.get(slot, F.maskLow);
-  const high = inodes.get(slot, F.maskHigh);
-  const first = firstBranch(low, high);
-  const result = context.statCopy(slot, first, context.stat);
-  if (result < 0) return result;
-  for (let branch = nextBranch(low, high, first + 1); branch >= 0; branch = nextBranch(low, high, branch + 1))
-    if (context.statCopy(slot, branch, context.stat2) === 0) mergeDirectory(context);
-  if (inodes.has(slot, INODE.complete))
-    context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);
-  return 0;
-}
-
-/** Adds the directory copy in `stat2` to the merged attributes in `stat`: links and blocks summed, the latest times. */
-function mergeDirectory({ u32, stat, stat2 }: Context): void {
-  const a = stat >>> 2;
-  const b = stat2 >>> 2;
-  u32[a + STATX.nlink / 4]! += u32[b + STATX.nlink / 4]! - 2;
-  u32[a + STATX.blocks / 4]! += u32[b + STATX.blocks / 4]!;
-  if (u32[b + STATX.size / 4]! > u32[a + STATX.size / 4]!) u32[a + STATX.size / 4] = u32[b + STATX.size / 4]!;
-  for (const field of [STATX.atime / 4, STATX.mtime / 4, STATX.ctime / 4])
-    if (isLater(u32, b + field, a + field)) u32.copyWithin(a + field, b + field, b + field + 3);
-  if (isLater(u32, a + STATX.btime / 4, b + STATX.btime / 4))
-    u32.copyWithin(a + STATX.btime / 4, b + STATX.btime / 4, b + STATX.btime / 4 + 3);
-}
-
-/** Compares two statx timestamps: seconds as a signed 64-bit number, then nanoseconds. */
-function isLater(u32: Uint32Array, a: number, b: number): boolean {
-  const seconds = u32[a]! + (u32[a + 1]! | 0) * 0x100000000 - (u32[b]! + (u32[b + 1]! | 0) * 0x100000000);
-  return seconds > 0 || (seconds === 0 && u32[a + 2]! > u32[b + 2]!);
 }
 
 interface Name {
@@ -330,6 +295,7 @@ function freeInode(context: Context, slot: number): void {
     names.detach(dentry);
     if (!inodes.has(parent, INODE.complete)) names.remove(dentry);
   }
+  if (inodes.kind(slot) === DT_DIR) context.attributes.release(slot);
   inodes.free(slot);
   if (parent !== 0 && isFreeable(context, parent) && inodes.get(parent, F.pinned) === 0) freeInode(context, parent);
 }

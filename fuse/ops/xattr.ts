@@ -1,17 +1,20 @@
 /**
  * SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR. The lower calls take paths: `/proc/self/fd/DIRECTORY/NAME` in the forms that do not
  * follow links reaches a name by descriptor, as the other operations do.
- * `user.union.branch` tells on which branch a file is; it is ours and cannot be set.
+ * `user.union.branch` tells on which branch a file is, or the first of a directory's; `user.union.branches` tells all of them, with
+ * NULs between. They are ours and cannot be set. As `trusted.union.…` root can ask them of links and special files too, for
+ * which the kernel knows no user attributes.
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { INIT, SETXATTR_ACL_KILL_SGID, SETXATTR_IN, STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, DT_DIR, EPERM, ERANGE, EROFS, S_ISGID } from '../sys/constants.ts';
+import { AT_EMPTY_PATH, DT_DIR, ENODATA, EPERM, ERANGE, EROFS, S_ISGID } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { writeText } from './scratch.ts';
 
-const BRANCH_ATTRIBUTE = 'user.union.branch';
+const BRANCH_ATTRIBUTES = ['user.union.branch', 'trusted.union.branch'];
+const ALL_BRANCHES_ATTRIBUTES = ['user.union.branches', 'trusted.union.branches'];
 
 /** Address of a path to an inode's copy, or a negated errno; `follows` tells which family of calls it is for. */
 function pathOf(context: Context, slot: number, branch: number): number {
@@ -27,12 +30,21 @@ function pathOf(context: Context, slot: number, branch: number): number {
   return base + path;
 }
 
-function isBranchAttribute(context: Context, position: number): boolean {
-  const { u8 } = context;
-  if (context.lengthAt(position) !== BRANCH_ATTRIBUTE.length) return false;
-  for (let i = 0; i < BRANCH_ATTRIBUTE.length; i++)
-    if (u8[position + i] !== BRANCH_ATTRIBUTE.charCodeAt(i)) return false;
-  return true;
+function isOneOf(context: Context, position: number, names: readonly string[]): boolean {
+  const length = context.lengthAt(position);
+  for (const name of names) if (context.isText(position, length, name)) return true;
+  return false;
+}
+
+function isOwn(context: Context, position: number): boolean {
+  return isOneOf(context, position, BRANCH_ATTRIBUTES) || isOneOf(context, position, ALL_BRANCHES_ATTRIBUTES);
+}
+
+/** The kernel asks for capabilities before the first write to every file: of most files we know that there are none. */
+function isKnownAbsent(context: Context, slot: number, position: number): boolean {
+  const { inodes } = context;
+  if (!inodes.has(slot, INODE.capabilitiesKnown) || inodes.has(slot, INODE.privileged)) return false;
+  return context.isText(position, context.lengthAt(position), 'security.capability');
 }
 
 export function setxattr(context: Context): number {
@@ -41,12 +53,12 @@ export function setxattr(context: Context): number {
   const size = context.in32(SETXATTR_IN.size);
   const flags = context.in32(SETXATTR_IN.flags);
   const name = context.body + (extended ? SETXATTR_IN.name : 8);
-  if (isBranchAttribute(context, name)) return -EPERM;
+  if (isOwn(context, name)) return -EPERM;
   const value = context.base + name + context.lengthAt(name) + 1;
-  const result = onEveryCopy(context, slot, (path, isLink) =>
+  const result = onEveryCopy(context, slot, (path, isLink, isFirst) =>
     isLink
       ? libc.lsetxattr(path, context.base + name, value, size, flags)
-      : libc.setxattr(path, context.base + name, value, size, flags),
+      : libc.setxattr(path, context.base + name, value, size, isFirst ? flags : 0),
   );
   if (result < 0) return result;
   // A capability may have come: writers must be watched from the next open on.
@@ -66,14 +78,17 @@ function clearSetgid(context: Context, slot: number): number {
 
 export function removexattr(context: Context): number {
   const name = context.body;
-  if (isBranchAttribute(context, name)) return -EPERM;
-  return onEveryCopy(context, context.slot, (path, isLink) =>
-    isLink ? libc.lremovexattr(path, context.base + name) : libc.removexattr(path, context.base + name),
-  );
+  if (isOwn(context, name)) return -EPERM;
+  return onEveryCopy(context, context.slot, (path, isLink, isFirst) => {
+    const result = isLink ? libc.lremovexattr(path, context.base + name) : libc.removexattr(path, context.base + name);
+    return result === -ENODATA && !isFirst ? 0 : result;
+  });
 }
 
-/** Files have one copy, directories one on each of their branches. */
-function onEveryCopy(context: Context, slot: number, change: (path: number, isLink: boolean) => number): number {
+type Change = (path: number, isLink: boolean, isFirst: boolean) => number;
+
+/** Files have one copy, directories one on each of their branches. The first tells what there is: others may differ. */
+function onEveryCopy(context: Context, slot: number, change: Change): number {
   const { inodes } = context;
   if (context.config.readOnly) return -EROFS;
   const isMerged = inodes.kind(slot) === DT_DIR && inodes.get(slot, F.pinned) === 0;
@@ -91,7 +106,8 @@ function onEveryCopy(context: Context, slot: number, change: (path: number, isLi
     }
     const path = pathOf(context, slot, branch);
     if (path < 0) return path;
-    const result = change(path, context.atFlags !== AT_EMPTY_PATH);
+    const result = change(path, context.atFlags !== AT_EMPTY_PATH, branch === first);
+    if (isMerged) context.attributes.forgetAll(slot);
     if (result < 0) return result;
   }
   return 0;
@@ -102,7 +118,9 @@ export function getxattr(context: Context): number {
   const size = context.in32(0);
   const name = context.body + 8;
   const branch = context.branchOf(slot);
-  if (isBranchAttribute(context, name)) return answerText(context, context.branches[branch]!.path, size);
+  if (isKnownAbsent(context, slot, name)) return -ENODATA;
+  if (isOneOf(context, name, BRANCH_ATTRIBUTES)) return answerText(context, context.branches[branch]!.path, size);
+  if (isOneOf(context, name, ALL_BRANCHES_ATTRIBUTES)) return answerText(context, pathsOfBranches(context), size);
   const path = pathOf(context, slot, branch);
   if (path < 0) return path;
   const length =
@@ -110,6 +128,17 @@ export function getxattr(context: Context): number {
       ? libc.getxattr(path, base + name, size === 0 ? 0 : base + out, size)
       : libc.lgetxattr(path, base + name, size === 0 ? 0 : base + out, size);
   return answerLength(context, length, size);
+}
+
+function pathsOfBranches(context: Context): string {
+  const { slot, inodes, branches } = context;
+  if (inodes.kind(slot) !== DT_DIR) return branches[context.branchOf(slot)]!.path;
+  const low = inodes.get(slot, F.maskLow);
+  const high = inodes.get(slot, F.maskHigh);
+  const paths: string[] = [];
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1))
+    paths.push(branches[branch]!.path);
+  return paths.join('\0');
 }
 
 export function listxattr(context: Context): number {

@@ -1,0 +1,88 @@
+/** Attributes of an inode; of a directory those of all its copies together. */
+import { F, INODE } from '../inode/inode-table.ts';
+import { STATX } from '../protocol/abi.ts';
+import { DT_DIR } from '../sys/constants.ts';
+import { type Context, firstBranch, nextBranch } from './context.ts';
+
+/** Attributes of an inode into `context.stat`. Answers 0 or a negated errno. */
+export function statInode(context: Context, slot: number): number {
+  const { inodes } = context;
+  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0)
+    return context.statCopy(slot, context.branchOf(slot), context.stat);
+  // Only of a complete directory are the links known without a look at each copy.
+  if (!context.exclusive || !inodes.has(slot, INODE.complete)) return statCopies(context, slot);
+  context.state.lockInode(slot);
+  const result = statRemembered(context, slot);
+  context.state.unlockInode(slot);
+  if (result === 0) context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);
+  return result;
+}
+
+/** By the record of the directory's attributes, brought up to date. Under the inode's stripe lock. */
+function statRemembered(context: Context, slot: number): number {
+  const { attributes, inodes, stat } = context;
+  const position = attributes.position(slot);
+  if (position === 0 || !attributes.take(slot)) {
+    const result = statCopies(context, slot);
+    if (result < 0) attributes.forgetAll(slot);
+    else if (position !== 0) attributes.copyIn(position, stat);
+    return result;
+  }
+  const low = attributes.changedLow & inodes.get(slot, F.maskLow);
+  const high = attributes.changedHigh & inodes.get(slot, F.maskHigh);
+  attributes.copyOut(position, stat);
+  if (low === 0 && high === 0) return 0;
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    const result = context.statCopy(slot, branch, context.stat2);
+    if (result < 0) {
+      attributes.forgetAll(slot);
+      return result;
+    }
+    mergeTimes(context);
+  }
+  attributes.copyIn(position, stat);
+  return 0;
+}
+
+function statCopies(context: Context, slot: number): number {
+  const low = context.inodes.get(slot, F.maskLow);
+  const high = context.inodes.get(slot, F.maskHigh);
+  const first = firstBranch(low, high);
+  const result = context.statCopy(slot, first, context.stat);
+  if (result < 0) return result;
+  for (let branch = nextBranch(low, high, first + 1); branch >= 0; branch = nextBranch(low, high, branch + 1))
+    if (context.statCopy(slot, branch, context.stat2) === 0) mergeCopy(context);
+  return 0;
+}
+
+/** Adds the directory copy in `stat2` to the merged attributes in `stat`: links and blocks summed, the latest times. */
+function mergeCopy(context: Context): void {
+  const { u32, stat, stat2 } = context;
+  const a = stat >>> 2;
+  const b = stat2 >>> 2;
+  u32[a + STATX.nlink / 4]! += u32[b + STATX.nlink / 4]! - 2;
+  u32[a + STATX.blocks / 4]! += u32[b + STATX.blocks / 4]!;
+  if (isLater(u32, a + STATX.btime / 4, b + STATX.btime / 4))
+    u32.copyWithin(a + STATX.btime / 4, b + STATX.btime / 4, b + STATX.btime / 4 + 3);
+  mergeTimes(context);
+}
+
+/** What a change below the copy in `stat2` moves: times forward, and the size that the largest copy has. */
+function mergeTimes({ u32, stat, stat2 }: Context): void {
+  const a = stat >>> 2;
+  const b = stat2 >>> 2;
+  if (u32[b + STATX.size / 4]! > u32[a + STATX.size / 4]!) u32[a + STATX.size / 4] = u32[b + STATX.size / 4]!;
+  takeLater(u32, a + STATX.atime / 4, b + STATX.atime / 4);
+  takeLater(u32, a + STATX.ctime / 4, b + STATX.ctime / 4);
+  takeLater(u32, a + STATX.mtime / 4, b + STATX.mtime / 4);
+}
+
+function takeLater(u32: Uint32Array, to: number, from: number): void {
+  if (isLater(u32, from, to)) u32.copyWithin(to, from, from + 3);
+}
+
+/** Compares two statx timestamps: seconds as a signed 64-bit number, then nanoseconds. */
+export function isLater(u32: Uint32Array, a: number, b: number): boolean {
+  const seconds = u32[a]! + (u32[a + 1]! | 0) * 0x100000000 - (u32[b]! + (u32[b + 1]! | 0) * 0x100000000);
+  return seconds > 0 || (seconds === 0 && u32[a + 2]! > u32[b + 2]!);
+}
