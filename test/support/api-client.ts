@@ -60,6 +60,12 @@ export class ApiClient {
       .map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
   }
 
+  /** What a pod's container wrote; nothing while it has not started. */
+  async log({ namespace, name }: Ref): Promise<string> {
+    const response = await fetch(`${this.#server()}/api/v1/namespaces/${namespace}/pods/${name}/log`);
+    return response.ok ? await response.text() : '';
+  }
+
   /** Calls `onEvent` for every change, the objects that are there first, again after each loss of the connection. */
   async watch(kind: Kind, onEvent: (event: WatchEvent) => void, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {

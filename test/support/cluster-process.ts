@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import {
+  BUILT_IN_KINDS,
   csiNodes,
   events,
   type Kind,
@@ -98,14 +99,38 @@ export class ClusterProcess {
     ].sort();
   }
 
-  /** For the message of a test that failed. */
+  /** What `remains`, and the names of all API objects but events and leases. */
+  async state(volumeId?: string): Promise<readonly string[]> {
+    const kinds = [...BUILT_IN_KINDS, unionVolumes, unionAttachments];
+    const lasting = kinds.filter(({ kind }) => kind !== 'Event' && kind !== 'Lease');
+    const lists = lasting.map(async (kind) => {
+      const found = await this.api.list(kind);
+      return found.map(({ metadata }) => `${kind.kind} ${metadata.namespace ?? ''}/${metadata.name}`);
+    });
+    return [...this.remains(volumeId), ...(await Promise.all(lists)).flat().sort()];
+  }
+
+  /** Waits until the state is that one again, and insists. */
+  async expectState(wanted: readonly string[], volumeId?: string): Promise<void> {
+    let state: readonly string[] = [];
+    await eventually('the state', async () => {
+      state = await this.state(volumeId);
+      return state.join() === wanted.join();
+    }).catch(() => {});
+    expect(state).to.deep.equal(wanted);
+  }
+
+  /** For the message of a test that failed: what there is, and what was said last. */
   async report(): Promise<string> {
-    const objects = await Promise.all(
-      [pods, persistentVolumeClaims, persistentVolumes, volumeAttachments, unionVolumes, unionAttachments, events].map(
-        (kind: Kind) => this.api.list(kind),
-      ),
+    const kinds = [pods, persistentVolumeClaims, persistentVolumes, volumeAttachments, unionVolumes, unionAttachments];
+    const lists = await Promise.all(kinds.map((kind: Kind) => this.api.list(kind)));
+    const objects = lists.flat().map((object) => JSON.stringify(object));
+    const said = (await this.api.list(events)).map(
+      ({ lastTimestamp, involvedObject, type, reason, message }) =>
+        `${lastTimestamp} ${involvedObject.kind} ${involvedObject.name}: ${type} ${reason}: ${message}`,
     );
-    return [...objects.flat().map((object) => JSON.stringify(object)), ...this.remains(), this.output].join('\n');
+    const lines = this.output.split('\n').filter((line) => !line.includes('"code":"OK"'));
+    return [...this.remains(), ...objects, ...said.sort().slice(-30), ...lines.slice(-30)].join('\n');
   }
 
   /** Ends it as Ctrl-C does, and expects it to leave nothing. */

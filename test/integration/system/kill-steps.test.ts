@@ -8,12 +8,10 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { BUILT_IN_KINDS, unionAttachments, unionVolumes } from '../../../src/embedded/api-server/kinds.ts';
 import { ClusterProcess, VICTIMS, type Victim } from '../../support/cluster-process.ts';
 import { ClusterWatch } from '../../support/cluster-watch.ts';
 import { eventually } from '../../support/eventually.ts';
 import { createClasses, goDown, goUp, Observer, STEPS, type Step, View } from '../../support/life.ts';
-import { until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 
 const every = process.env.KILL_STEPS === 'all';
@@ -46,7 +44,7 @@ describe('a union in a cluster', function () {
     await cluster.start();
     await createClasses(cluster.api);
     watch = new ClusterWatch(cluster.api);
-    atRest = [...cluster.remains(), ...(await objects())];
+    atRest = await cluster.state();
   });
 
   afterEach(async function () {
@@ -79,24 +77,8 @@ describe('a union in a cluster', function () {
     await observer.during('down', () => goDown(api, view));
     await restarted;
     if (kill) expect(restarted, 'the step to kill at was not seen').not.to.equal(undefined);
-    let left: readonly string[] = [];
-    await until(async () => {
-      left = [...cluster!.remains(volumeId), ...(await objects())];
-      return left.join() === atRest.join();
-    }).catch(() => {});
-    expect(left).to.deep.equal(atRest);
+    await cluster!.expectState(atRest, volumeId);
     return observer.reached;
-  }
-
-  /** Names of all API objects, events and leases left out. */
-  async function objects(): Promise<readonly string[]> {
-    const kinds = [...BUILT_IN_KINDS, unionVolumes, unionAttachments];
-    const lasting = kinds.filter(({ kind }) => kind !== 'Event' && kind !== 'Lease');
-    const lists = lasting.map(async (kind) => {
-      const found = await cluster!.api.list(kind);
-      return found.map(({ metadata }) => `${kind.kind} ${metadata.namespace ?? ''}/${metadata.name}`);
-    });
-    return (await Promise.all(lists)).flat();
   }
 
   it('lives and leaves nothing, and takes every step that is listed', async () => {
