@@ -51,7 +51,9 @@ function kubeconfigAccess(path: string): ClusterAccess {
   try {
     config = fields(parse(readFileSync(path, 'utf8')));
   } catch (error) {
-    throw fail(messageOf(error));
+    // Behind the first line, which names line and column, the parser draws a picture of the place.
+    const [message = ''] = messageOf(error).split('\n', 1);
+    throw fail(message.replace(/:$/, ''));
   }
   const contextName = text(config['current-context']);
   if (contextName === undefined) throw fail('no current-context; choose one with kubectl config use-context');
