@@ -136,6 +136,7 @@ export function removeFile(context: Context, target: Target): number {
   context.attributes.markChanged(target.parent, target.first);
   if (result === 0 || result === -ENOENT) removeName(context, target);
   state.namespaceEnd();
+  if (result < 0) unpin(context, target.slot);
   if (result < 0) return result;
   hideOthers(context, target);
   dropBacking(context, target.slot);

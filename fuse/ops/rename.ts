@@ -6,7 +6,6 @@
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import {
-  AT_REMOVEDIR,
   DT_DIR,
   EACCES,
   EEXIST,
@@ -20,6 +19,7 @@ import {
   RENAME_NOREPLACE,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { NAME_MAX } from './lookup.ts';
 import { dropBacking } from './open.ts';
@@ -34,6 +34,7 @@ import {
   removeName,
   resolve,
   type Target,
+  unpin,
 } from './remove.ts';
 
 /** fuse_rename_in: newdir; old name, new name. */
@@ -105,22 +106,54 @@ function move(context: Context, source: Target, target: Target): number {
   }
   const kept = target.slot === 0 ? 0 : keepOpen(context, target.slot);
   if (kept < 0) return kept;
-  hideCopies(context, source, from);
   hideCopies(context, target, replaced);
-  const opened = openDirectories(context, source, target, from);
-  if (opened < 0) return opened;
-  state.namespaceBegin();
-  const result = moveCopies(context, source, target, from);
-  forgetTimes(context, source.slot);
+  let result = openDirectories(context, source, target, from);
   if (result === 0) {
-    removeReplaced(context, target, replaced, from);
-    if (target.slot !== 0) removeName(context, target);
-    moveName(context, source, target, from);
+    state.namespaceBegin();
+    result = moveAndReplace(context, source, target, from, replaced);
+    forgetTimes(context, source.slot);
+    if (result === 0) {
+      if (target.slot !== 0) removeName(context, target);
+      moveName(context, source, target, from);
+    }
+    state.namespaceEnd();
   }
-  state.namespaceEnd();
-  if (result === 0 && target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR)
-    dropBacking(context, target.slot);
-  return result;
+  if (result < 0) {
+    if (target.slot !== 0) unpin(context, target.slot);
+    return result;
+  }
+  hideCopies(context, source, from);
+  if (target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR) dropBacking(context, target.slot);
+  return 0;
+}
+
+/**
+ * Renames on every branch of the source and takes away what the target is on others: all or nothing. A file is replaced before
+ * the old one is removed, so that one of the two is always there. Empty directories are moved out of the way first where
+ * there are several, as a rename over one could not be undone.
+ */
+function moveAndReplace(context: Context, source: Target, target: Target, from: Mask, replaced: Mask): number {
+  const only = firstBranch(from.low, from.high);
+  const isAlone = nextBranch(from.low, from.high, only + 1) < 0;
+  const isWithin = (replaced.low & ~from.low) === 0 && (replaced.high & ~from.high) === 0;
+  if (target.slot === 0 || (isAlone && isWithin)) return moveCopies(context, source, target, from);
+  if (context.inodes.kind(target.slot) === DT_DIR) {
+    const aside = new Aside(context, target.parent, context.base + target.position);
+    let result = aside.take(replaced);
+    if (result === 0) result = moveCopies(context, source, target, from);
+    if (result === 0) aside.remove();
+    else aside.putBack();
+    return result;
+  }
+  const moved = moveCopies(context, source, target, from);
+  if (moved < 0) return moved;
+  const branch = firstBranch(replaced.low, replaced.high);
+  const directory = context.directories.descriptor(target.parent, branch);
+  const removed = directory < 0 ? directory : libc.unlinkat(directory, context.base + target.position, 0);
+  context.attributes.markChanged(target.parent, branch);
+  if (removed >= 0) return 0;
+  undo(context, renameOn(context, only, target, source, 0), only);
+  return removed;
 }
 
 interface Mask {
@@ -186,23 +219,6 @@ function renameOn(context: Context, branch: number, from: Target, to: Target, fl
 function undo(context: Context, result: number, branch: number): void {
   if (result < 0)
     context.log.error('rename_not_undone', { branch: context.branches[branch]!.path, error: errnoName(-result) });
-}
-
-/** What the target was on branches where no rename replaced it. */
-function removeReplaced(context: Context, target: Target, replaced: Mask, from: Mask): void {
-  const flags = target.slot !== 0 && context.inodes.kind(target.slot) === DT_DIR ? AT_REMOVEDIR : 0;
-  for (
-    let branch = firstBranch(replaced.low, replaced.high);
-    branch >= 0;
-    branch = nextBranch(replaced.low, replaced.high, branch + 1)
-  ) {
-    if (hasBranch(from.low, from.high, branch)) continue;
-    const directory = context.directories.descriptor(target.parent, branch);
-    const result = directory < 0 ? directory : libc.unlinkat(directory, context.base + target.position, flags);
-    context.attributes.markChanged(target.parent, branch);
-    if (result < 0)
-      context.log.error('replaced_file_kept', { branch: context.branches[branch]!.path, error: errnoName(-result) });
-  }
 }
 
 function moveName(context: Context, source: Target, target: Target, on: Mask): void {

@@ -1,0 +1,214 @@
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { runProgram } from '../../support/loop-branches.ts';
+import { getXattr, removeXattr, setXattr } from '../../support/posix.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
+
+const mebibyte = 1024 ** 2;
+
+/** What a branch holds under `.union/` of files that were hidden by others of the same name. */
+const setAside = (branch: string) =>
+  existsSync(join(branch, '.union'))
+    ? readdirSync(join(branch, '.union'))
+        .filter((name) => name.startsWith('hidden-'))
+        .map((name) => readFileSync(join(branch, '.union', name), 'utf8'))
+    : [];
+
+describe('a merged view', () => {
+  let union: TestUnion | undefined;
+
+  before(function () {
+    needs(this, fuse, loop);
+  });
+
+  afterEach(async () => {
+    await union?.close();
+    union = undefined;
+  });
+
+  const make = async (prepare: (a: string, b: string, c: string) => void) => {
+    union = await makeUnion({
+      sizesBytes: [32 * mebibyte, 32 * mebibyte, 32 * mebibyte],
+      options: ['category.create=ff', 'minfreespace=1M'],
+      prepare: ([a, b, c]) => prepare(a!, b!, c!),
+    });
+    const [a, b, c] = union.branches as [string, string, string];
+    return { view: (...path: string[]) => join(union!.mountpoint, ...path), a, b, c };
+  };
+
+  it('shows directories of one name as one', async () => {
+    const { view } = await make((a, b, c) => {
+      for (const [branch, name] of [
+        [a, 'one'],
+        [b, 'two'],
+        [c, 'three'],
+      ] as const) {
+        mkdirSync(join(branch, 'd/deep'), { recursive: true });
+        writeFileSync(join(branch, 'd', name), name);
+        writeFileSync(join(branch, 'd/deep', name), '');
+      }
+      mkdirSync(join(c, 'd/sub'));
+    });
+    expect(readdirSync(view('d')).sort()).to.deep.equal(['deep', 'one', 'sub', 'three', 'two']);
+    expect(readdirSync(view('d/deep')).sort()).to.deep.equal(['one', 'three', 'two']);
+    expect(readFileSync(view('d/three'), 'utf8')).to.equal('three');
+    expect(statSync(view('d')).nlink).to.equal(4);
+  });
+
+  it('has the latest times of a directory, and its links, before and after it was listed', async () => {
+    const { view } = await make((a, b) => {
+      mkdirSync(join(a, 'd/x'), { recursive: true });
+      mkdirSync(join(b, 'd/y'), { recursive: true });
+      mkdirSync(join(b, 'd/x'), { recursive: true });
+      utimesSync(join(a, 'd'), 1000, 5000);
+      utimesSync(join(b, 'd'), 3000, 2000);
+    });
+    expect(statSync(view('d'))).to.include({ atimeMs: 3_000_000, mtimeMs: 5_000_000 });
+    readdirSync(view('d'));
+    expect(statSync(view('d'))).to.include({ mtimeMs: 5_000_000, nlink: 4 });
+  });
+
+  it('numbers a directory in listings as stat does', async () => {
+    const { view } = await make((a, b) => {
+      mkdirSync(join(b, 'd'));
+      mkdirSync(join(a, 'd'));
+      mkdirSync(join(a, 'only'));
+      writeFileSync(join(b, 'file'), '');
+    });
+    const listed = runProgram('ls', ['-i1', '--indicator-style=none', view('')])
+      .trim()
+      .split('\n')
+      .map((line) => line.trim().split(' '));
+    for (const [ino, name] of listed) expect(`${statSync(view(name!), { bigint: true }).ino}`, name).to.equal(ino);
+  });
+
+  it('lets the first branch win where files have one name, whatever their kinds', async () => {
+    const { view } = await make((a, b) => {
+      writeFileSync(join(a, 'file'), 'first');
+      writeFileSync(join(b, 'file'), 'second');
+      writeFileSync(join(a, 'mixed'), 'first');
+      mkdirSync(join(b, 'mixed'));
+      mkdirSync(join(a, 'other'));
+      writeFileSync(join(b, 'other'), 'second');
+    });
+    expect(readFileSync(view('file'), 'utf8')).to.equal('first');
+    expect(readdirSync(view('')).sort()).to.deep.equal(['file', 'mixed', 'other']);
+    expect(lstatSync(view('mixed')).isFile()).to.equal(true);
+    expect(lstatSync(view('other')).isDirectory()).to.equal(true);
+    writeFileSync(view('other/below'), '');
+    expect(readdirSync(view('other'))).to.deep.equal(['below']);
+  });
+
+  it('sets hidden files aside when what hides them is removed: they neither appear nor are lost', async () => {
+    const { view, b, c } = await make((a, b, c) => {
+      writeFileSync(join(a, 'file'), 'first');
+      writeFileSync(join(b, 'file'), 'second');
+      writeFileSync(join(c, 'file'), 'third');
+      mkdirSync(join(a, 'directory'));
+      writeFileSync(join(b, 'directory'), 'hidden by a directory');
+      mkdirSync(join(c, 'directory'));
+    });
+    unlinkSync(view('file'));
+    expect(existsSync(view('file'))).to.equal(false);
+    rmdirSync(view('directory'));
+    expect(existsSync(view('directory'))).to.equal(false);
+    expect(readdirSync(view(''))).to.deep.equal([]);
+    expect(setAside(b).sort()).to.deep.equal(['hidden by a directory', 'second']);
+    expect(setAside(c)).to.deep.equal(['third']);
+    expect(existsSync(join(c, 'directory'))).to.equal(false);
+  });
+
+  it('does not touch hidden files when the visible one cannot be removed', async () => {
+    const { view, a, b } = await make((a, b) => {
+      writeFileSync(join(a, 'file'), 'first');
+      writeFileSync(join(b, 'file'), 'second');
+      mkdirSync(join(a, 'd'));
+      writeFileSync(join(a, 'd/child'), '');
+      writeFileSync(join(b, 'd'), 'hidden');
+      runProgram('chattr', ['+i', join(a, 'file')]);
+    });
+    expect(() => unlinkSync(view('file'))).to.throw('EPERM');
+    expect(() => rmdirSync(view('d'))).to.throw('ENOTEMPTY');
+    runProgram('chattr', ['-i', join(a, 'file')]);
+    expect(readFileSync(view('file'), 'utf8')).to.equal('first');
+    expect(setAside(b)).to.deep.equal([]);
+  });
+
+  it('judges emptiness on all branches', async () => {
+    const { view, a, b } = await make((a, b) => {
+      for (const branch of [a, b]) mkdirSync(join(branch, 'd'));
+      writeFileSync(join(b, 'd/child'), '');
+    });
+    expect(() => rmdirSync(view('d'))).to.throw('ENOTEMPTY');
+    expect(existsSync(join(a, 'd'))).to.equal(true);
+    unlinkSync(view('d/child'));
+    rmdirSync(view('d'));
+    for (const branch of [a, b]) expect(existsSync(join(branch, 'd'))).to.equal(false);
+    mkdirSync(view('d'));
+    expect(readdirSync(view('d'))).to.deep.equal([]);
+  });
+
+  it('keeps a directory usable when one of its copies cannot be removed', async () => {
+    const { view, a, b } = await make((a, b) => {
+      for (const branch of [a, b]) mkdirSync(join(branch, 'd'));
+      runProgram('chattr', ['+i', join(a, 'd')]);
+    });
+    expect(() => rmdirSync(view('d'))).to.throw('EPERM');
+    runProgram('chattr', ['-i', join(a, 'd')]);
+    expect(statSync(view('d')).isDirectory()).to.equal(true);
+    writeFileSync(view('d/file'), '');
+    expect(readdirSync(view('d'))).to.deep.equal(['file']);
+    unlinkSync(view('d/file'));
+    rmdirSync(view('d'));
+    for (const branch of [a, b]) expect(existsSync(join(branch, 'd'))).to.equal(false);
+  });
+
+  it('changes attributes of a directory on every copy', async () => {
+    const { view, a, b } = await make((a, b) => {
+      for (const branch of [a, b]) mkdirSync(join(branch, 'd'));
+      setXattr(join(b, 'd'), 'user.only-here', 'x');
+      setXattr(join(a, 'd'), 'user.first-only', 'y');
+    });
+    runProgram('chmod', ['2750', view('d')]);
+    runProgram('chown', ['1:2', view('d')]);
+    utimesSync(view('d'), 100, 200);
+    setXattr(view('d'), 'user.both', 'value');
+    for (const branch of [a, b]) {
+      expect(statSync(join(branch, 'd'))).to.include({ mode: 0o42750, uid: 1, gid: 2, mtimeMs: 200_000 });
+      expect(getXattr(join(branch, 'd'), 'user.both')).to.equal('value');
+    }
+    removeXattr(view('d'), 'user.first-only');
+    expect(() => getXattr(view('d'), 'user.first-only')).to.throw('ENODATA');
+    const create = 1;
+    setXattr(view('d'), 'user.only-here', 'new', create);
+    for (const branch of [a, b]) expect(getXattr(join(branch, 'd'), 'user.only-here')).to.equal('new');
+  });
+
+  it('hides what belongs to the branches themselves', async () => {
+    const { view } = await make((a) => {
+      mkdirSync(join(a, '.union'));
+      mkdirSync(join(a, 'd'));
+      mkdirSync(join(a, 'd/lost+found'));
+    });
+    expect(readdirSync(view(''))).to.deep.equal(['d']);
+    for (const name of ['.union', 'lost+found']) {
+      expect(existsSync(view(name))).to.equal(false);
+      expect(() => mkdirSync(view(name))).to.throw('EACCES');
+      expect(() => writeFileSync(view(name), '')).to.throw('EACCES');
+    }
+    expect(existsSync(view('d/lost+found'))).to.equal(true);
+  });
+});

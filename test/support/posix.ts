@@ -1,0 +1,141 @@
+/**
+ * System calls that Node does not export, by path, throwing errors with a `code` as Node's own do. Synchronous and on the calling
+ * thread. Never for a mount that this process serves itself.
+ */
+import koffi from 'koffi';
+import { errnoName } from '../../fuse/sys/constants.ts';
+import * as libc from '../../fuse/sys/libc.ts';
+
+const AT_FDCWD = -100;
+export const RENAME_NOREPLACE = 1;
+export const RENAME_EXCHANGE = 2;
+export const O_TMPFILE = 0o20200000;
+export const FALLOC_KEEP_SIZE = 1;
+export const FALLOC_PUNCH_HOLE = 2;
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
+type Path = string | Buffer;
+
+class SystemError extends Error {
+  readonly code: string;
+
+  constructor(call: string, errno: number) {
+    super(`${errnoName(errno)}: ${call}`);
+    this.code = errnoName(errno);
+  }
+}
+
+function checked(call: string, result: number): number {
+  if (result < 0) throw new SystemError(call, -result);
+  return result;
+}
+
+/** Runs `use` with addresses of NUL-terminated copies of the texts, and frees them. */
+function withPaths<T>(paths: readonly Path[], use: (...addresses: number[]) => T): T {
+  const addresses = paths.map((path) => {
+    const bytes = Buffer.from(path);
+    const address = libc.malloc(bytes.length + 1);
+    new Uint8Array(libc.viewOf(address, bytes.length + 1)).set([...bytes, 0]);
+    return address;
+  });
+  try {
+    return use(...addresses);
+  } finally {
+    for (const address of addresses) libc.free(address);
+  }
+}
+
+export function renameWith(flags: number, from: Path, to: Path): void {
+  withPaths([from, to], (a, b) => checked('renameat2', libc.renameat2(AT_FDCWD, a!, AT_FDCWD, b!, flags)));
+}
+
+/** Gives an open file a (further) name. */
+export function linkDescriptor(descriptor: number, to: Path): void {
+  const followSymlink = 0x400;
+  withPaths([`/proc/self/fd/${descriptor}`, to], (a, b) =>
+    checked('linkat', libc.linkat(AT_FDCWD, a!, AT_FDCWD, b!, followSymlink)),
+  );
+}
+
+export function getXattr(path: Path, name: string): string {
+  const buffer = libc.malloc(65_536);
+  try {
+    const length = withPaths([path, name], (p, n) => checked('lgetxattr', libc.lgetxattr(p!, n!, buffer, 65_536)));
+    return Buffer.from(libc.viewOf(buffer, Math.max(length, 1)))
+      .subarray(0, length)
+      .toString('latin1');
+  } finally {
+    libc.free(buffer);
+  }
+}
+
+export function setXattr(path: Path, name: string, value: string, flags = 0): void {
+  const length = Buffer.byteLength(value, 'latin1');
+  withPaths([path, name, Buffer.from(value, 'latin1')], (p, n, v) =>
+    checked('lsetxattr', libc.lsetxattr(p!, n!, v!, length, flags)),
+  );
+}
+
+export function removeXattr(path: Path, name: string): void {
+  withPaths([path, name], (p, n) => checked('lremovexattr', libc.lremovexattr(p!, n!)));
+}
+
+export function fallocate(descriptor: number, mode: number, offset: number, length: number): void {
+  checked('fallocate', libc.fallocate(descriptor, mode, offset, length));
+}
+
+export function seek(descriptor: number, offset: number, whence: number): number {
+  return checked('lseek', libc.lseek(descriptor, offset, whence));
+}
+
+/** From the start of one file to the start of the other. */
+export function copyFileRange(from: number, to: number, length: number): number {
+  const offsets = libc.malloc(16);
+  new Uint8Array(libc.viewOf(offsets, 16)).fill(0);
+  try {
+    return checked('copy_file_range', libc.copyFileRange(from, offsets, to, offsets + 8, length, 0));
+  } finally {
+    libc.free(offsets);
+  }
+}
+
+export interface Mapping {
+  readonly bytes: Uint8Array;
+  sync(): void;
+  unmap(): void;
+}
+
+const msync = koffi.load('libc.so.6').func('int msync(uintptr_t, size_t, int)') as (...args: number[]) => number;
+
+/** Maps a file MAP_SHARED, readable and writable. */
+export function mapShared(descriptor: number, size: number): Mapping {
+  const address = checked('mmap', libc.mmapShared(descriptor, size));
+  return {
+    bytes: new Uint8Array(libc.viewOf(address, size)),
+    sync: () => void checked('msync', msync(address, size, 4)),
+    unmap: () => void checked('munmap', libc.munmap(address, size)),
+  };
+}
+
+/** Runs `use` on this thread with another user's filesystem identity: without any privilege over files. */
+export function asUser<T>(id: number, use: () => T): T {
+  libc.setfsgid(id);
+  libc.setfsuid(id);
+  try {
+    return use();
+  } finally {
+    libc.setfsuid(0);
+    libc.setfsgid(0);
+  }
+}
+
+/** Runs `use` with a file mode creation mask. */
+export function withUmask<T>(mask: number, use: () => T): T {
+  const before = libc.umask(mask);
+  try {
+    return use();
+  } finally {
+    libc.umask(before);
+  }
+}
