@@ -7,7 +7,7 @@
  *   8 opens            9 writable opens  10 backing id        11 pinned descriptor + 1
  *   12 branches low    13 branches high  14 st_ino low        15 st_ino high
  *
- * For directories 6 counts the subdirectories in the name index, 7 is the record of merged attributes, 8 counts the children that have an inode record (the parent must
+ * For directories 5 counts the threads that are listing it, 6 the subdirectories in the name index, 7 is the record of merged attributes, 8 counts the children that have an inode record (the parent must
  * outlive them), 9 the dentries below it, and 10 is the first of them.
  * The link table finds files with several names by (branch, lower ino): only those with more than one link are in it.
  * All methods expect the table lock unless they say otherwise.
@@ -59,6 +59,7 @@ export const F = {
   maskHigh: 13,
   inoLow: 14,
   inoHigh: 15,
+  listers: 5,
   subdirectories: 6,
   attributes: 7,
   liveChildren: 8,

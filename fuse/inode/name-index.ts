@@ -6,6 +6,7 @@
  *   0 parent slot      1 hash           2 chain of the table, or free list   3 inode slot, or 0
  *   4 name position    5 name length | kind << 8 | flags << 16               6 branches low   7 branches high
  *   8 next name of the same inode       9 next and 10 previous below the parent
+ *   11 record of kept attributes (file-attributes.ts)
  *
  * All methods expect the table lock.
  */
@@ -31,6 +32,7 @@ export const D = {
   alias: 8,
   nextSibling: 9,
   previousSibling: 10,
+  attributes: 11,
 } as const;
 
 /** Flags within word 5: other branches may have the name too, nobody looked. */

@@ -10,6 +10,7 @@
  *   dentries    records of DENTRY_BYTES (name-index.ts)
  *   handles     records of HANDLE_BYTES (handle-table.ts)
  *   directories records of DIRECTORY_BYTES (directory-attributes.ts)
+ *   files       records of FILE_BYTES (file-attributes.ts)
  *   buckets     two hash tables that grow by linear hashing
  *   names       NUL-terminated names in multiples of 16 bytes
  *
@@ -34,12 +35,15 @@ export const INODE_BYTES = 64;
 export const DENTRY_BYTES = 48;
 export const HANDLE_BYTES = 32;
 export const DIRECTORY_BYTES = 192;
+export const FILE_BYTES = 144;
 /** Named maxima: beyond them requests fail with ENOMEM or ENFILE, and nothing is forgotten that the kernel still knows. */
 export const MAX_INODES = 8_000_000;
 export const MAX_DENTRIES = 12_000_000;
 export const MAX_HANDLES = 1_000_000;
 /** Directories beyond these are looked at on every branch each time. */
 export const MAX_DIRECTORIES = 1_000_000;
+/** Files whose attributes are kept although the kernel forgot them. */
+export const MAX_FILE_ATTRIBUTES = 128 * 1024;
 const MAX_BUCKETS = 1 << 23;
 const NAME_BYTES = 600 * MIB;
 
@@ -51,7 +55,8 @@ export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
 export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
 export const HANDLES_AT = DENTRIES_AT + MAX_DENTRIES * DENTRY_BYTES;
 export const DIRECTORIES_AT = HANDLES_AT + MAX_HANDLES * HANDLE_BYTES;
-export const NAME_BUCKETS_AT = DIRECTORIES_AT + MAX_DIRECTORIES * DIRECTORY_BYTES;
+export const FILES_AT = DIRECTORIES_AT + MAX_DIRECTORIES * DIRECTORY_BYTES;
+export const NAME_BUCKETS_AT = FILES_AT + MAX_FILE_ATTRIBUTES * FILE_BYTES;
 export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_END = NAMES_AT + NAME_BYTES;
@@ -90,6 +95,8 @@ export const WORD = {
   directoryBump: 29,
   directoryFree: 30,
   descriptorEpoch: 31,
+  attributeEpoch: 66,
+  attributeHand: 67,
   /** 17 free lists of names, by size in 16 bytes. */
   nameFree: 32,
   branchCount: 64,

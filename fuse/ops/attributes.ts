@@ -23,6 +23,7 @@ import { attrTtl } from './lookup.ts';
 import { openLower } from './lower-file.ts';
 import { statInode } from './merged-attributes.ts';
 import { writeText } from './scratch.ts';
+import { forgetAttributes } from './tree.ts';
 
 export function getattr(context: Context): number {
   return answerAttributes(context, context.slot);
@@ -51,6 +52,7 @@ export function setattr(context: Context): number {
   const valid = context.in32(SETATTR_IN.valid);
   if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) {
     const result = setOn(context, slot, context.branchOf(slot), valid);
+    forgetAttributes(context, slot);
     return result < 0 ? result : answerAttributes(context, slot);
   }
   const low = inodes.get(slot, F.maskLow);

@@ -8,6 +8,7 @@ import { DirectoryCache } from '../branch/directories.ts';
 import { Space } from '../branch/space.ts';
 import { BranchTable } from '../branch/table.ts';
 import { DirectoryAttributes } from '../inode/directory-attributes.ts';
+import { FileAttributes } from '../inode/file-attributes.ts';
 import { HandleTable } from '../inode/handle-table.ts';
 import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
@@ -50,6 +51,7 @@ export class Context {
   readonly names: NameIndex;
   readonly handles: HandleTable;
   readonly attributes: DirectoryAttributes;
+  readonly kept: FileAttributes;
   readonly branchTable: BranchTable;
   /** By index; some are no branches yet: those there are, are in `branchTable.list()`. */
   readonly branches: readonly OpenBranch[];
@@ -119,6 +121,7 @@ export class Context {
     this.names = new NameIndex(state, this.inodes);
     this.handles = new HandleTable(state);
     this.attributes = new DirectoryAttributes(state, this.inodes);
+    this.kept = new FileAttributes(state, this.names);
     this.branchTable = new BranchTable(state);
     this.branches = this.branchTable.entries;
     this.config = config;

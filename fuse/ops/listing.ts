@@ -8,6 +8,7 @@ import { DIRENT, direntBytes } from '../protocol/abi.ts';
 import { DT_DIR, DT_UNKNOWN, ENOMEM, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { evictNames } from './eviction.ts';
 import { inoHigh, kindAt } from './inode-number.ts';
 
 const RAW_BYTES = 64 * 1024;
@@ -76,6 +77,29 @@ class Reader {
 
   read(): number {
     const { inodes, state } = this.#context;
+    this.#count(1);
+    const result = this.#readAll();
+    if (result === 0 && this.#indexing) {
+      state.lock();
+      // A branch added meanwhile was made by a create, which entered its name itself.
+      inodes.setFlag(this.#slot, INODE.complete);
+      state.unlock();
+    }
+    this.#count(-1);
+    evictNames(this.#context);
+    return result;
+  }
+
+  /** While somebody counts here, the directory's names stay in the index. */
+  #count(change: number): void {
+    const { inodes, state } = this.#context;
+    state.lock();
+    inodes.add(this.#slot, F.listers, change);
+    state.unlock();
+  }
+
+  #readAll(): number {
+    const { inodes } = this.#context;
     if (this.#listing !== undefined) this.#dots();
     const low = inodes.get(this.#slot, F.maskLow);
     const high = inodes.get(this.#slot, F.maskHigh);
@@ -83,14 +107,7 @@ class Reader {
       const result = this.#readBranch(branch);
       if (result < 0) return result;
     }
-    if (!this.#flush()) return -ENOMEM;
-    if (this.#indexing) {
-      state.lock();
-      // A branch added meanwhile was made by a create, which entered its name itself.
-      inodes.setFlag(this.#slot, INODE.complete);
-      state.unlock();
-    }
-    return 0;
+    return this.#flush() ? 0 : -ENOMEM;
   }
 
   #readBranch(branch: number): number {
@@ -125,7 +142,7 @@ class Reader {
       if (isDot(u8, name, length) || this.#context.isReserved(this.#slot, name, length)) continue;
       let type = u8[at + RAW.type]!;
       if (type === DT_UNKNOWN) type = this.#kindOf(branch, name);
-      const isFirst = this.#indexing ? this.#index(branch, name, length, type) : this.#isNew(name, length);
+      const isFirst = this.#context.exclusive ? this.#index(branch, name, length, type) : this.#isNew(name, length);
       if (isFirst && this.#listing !== undefined && !this.#emit(branch, at, length, type)) return false;
     }
     return true;
@@ -145,7 +162,7 @@ class Reader {
     let dentry = names.find(this.#slot, name, length, hash);
     if (dentry === 0) dentry = names.insert(this.#slot, name, length, hash, type);
     if (dentry === 0) {
-      // Full: from here on names are told apart here. Names so far were told apart by the index, and are in it.
+      // Full: this name and others that are not in the index are told apart here.
       this.#indexing = false;
       state.unlock();
       return this.#isNew(name, length);

@@ -105,6 +105,7 @@ function enterLink(
     names.set(dentry, D.maskLow, 0);
     names.set(dentry, D.maskHigh, 0);
     names.addBranch(dentry, branch);
+    context.kept.forget(inodes.get(slot, F.dentry));
     names.attach(dentry, slot);
     inodes.clearFlag(slot, INODE.unlinked);
     inodes.linkIntoTable(slot);

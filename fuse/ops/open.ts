@@ -35,7 +35,7 @@ import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { openLower } from './lower-file.ts';
 import { writeText } from './scratch.ts';
-import { closeBacking, forget } from './tree.ts';
+import { closeBacking, forget, keepAttributes } from './tree.ts';
 
 export function open(context: Context): number {
   const { slot, state } = context;
@@ -145,6 +145,7 @@ export function putOpen(context: Context, to: number, slot: number, { writable, 
     return -ENFILE;
   }
   state.lock();
+  context.kept.forget(inodes.get(slot, F.dentry));
   inodes.add(slot, F.opens, 1);
   if (writable) inodes.add(slot, F.writers, 1);
   state.unlock();
@@ -188,13 +189,24 @@ function closeHandle(context: Context, handle: number, slot: number): boolean {
   handles.free(handle);
   if (descriptor >= 0) libc.close(descriptor);
   state.lock();
-  if (writable) inodes.add(slot, F.writers, -1);
+  if (writable) {
+    inodes.add(slot, F.writers, -1);
+    context.kept.forget(inodes.get(slot, F.dentry));
+  }
   const left = inodes.add(slot, F.opens, -1);
   state.unlock();
   if (left > 0) return false;
+  if (writable) keepWritten(context, slot);
   inodes.clearFlag(slot, INODE.proxied);
   if (inodes.get(slot, F.backing) !== 0) keepBacking(context, slot);
   return true;
+}
+
+/** What was written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. */
+function keepWritten(context: Context, slot: number): void {
+  if (!context.exclusive || context.inodes.get(slot, F.dentry) === 0) return;
+  const epoch = context.kept.epoch();
+  if (context.statCopy(slot, context.branchOf(slot), context.stat) === 0) keepAttributes(context, slot, epoch);
 }
 
 /** Puts an idle backing id into the ring, and closes the one whose place it takes. */

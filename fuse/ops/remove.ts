@@ -37,7 +37,6 @@ export interface Target {
  * holds one lookup on the slot, given back with `letGo`.
  */
 export function resolve(context: Context, parent: number, position: number, target: Target): number {
-  const { inodes, names } = context;
   const length = context.lengthAt(position);
   target.parent = parent;
   target.position = position;
@@ -48,40 +47,43 @@ export function resolve(context: Context, parent: number, position: number, targ
   const slot = findChild(context, parent, position, length);
   if (slot <= 0) return slot;
   target.slot = slot;
-  const dentry = takeMask(context, target);
-  if (dentry === 0) return -ENOENT;
-  if (!context.exclusive || (names.isPartial(dentry) && !inodes.has(parent, INODE.complete)))
-    askOthers(context, target);
+  const known = readName(context, target, false);
+  if (known === MISSING) return -ENOENT;
+  if (known === PARTLY || !context.exclusive) askOthers(context, target);
   target.first = firstBranch(target.low, target.high);
   return 0;
 }
 
 /** The common case without a system call: the index knows the inode and every branch that has the name. */
 function resolveKnown(context: Context, target: Target): boolean {
-  const { inodes, names, state } = context;
-  const dentry = takeMask(context, target);
-  if (dentry === 0 || (names.isPartial(dentry) && !inodes.has(target.parent, INODE.complete))) return false;
-  state.lock();
-  const slot = names.get(dentry, D.inode);
-  if (slot !== 0) inodes.add(slot, F.lookups, 1);
-  state.unlock();
-  target.slot = slot;
+  if (readName(context, target, true) !== WHOLLY) {
+    letGo(context, target);
+    target.slot = 0;
+    return false;
+  }
   target.first = firstBranch(target.low, target.high);
-  return slot !== 0;
+  return target.slot !== 0;
 }
 
-/** The dentry of a target, or 0; its branches go into the target. */
-function takeMask(context: Context, target: Target): number {
-  const { names, state, u8 } = context;
+/** What the index knows of a name: nothing, some of its branches, or all. */
+const [MISSING, PARTLY, WHOLLY] = [0, 1, 2];
+
+/** Puts a name's branches into the target and, with `hold`, its inode with one more lookup. */
+function readName(context: Context, target: Target, hold: boolean): number {
+  const { inodes, names, state, u8 } = context;
   const hash = hashNameAt(u8, target.parent, target.position, target.length);
+  let known = MISSING;
   state.lock();
   const dentry = names.find(target.parent, target.position, target.length, hash);
   if (dentry !== 0) {
     target.low = names.get(dentry, D.maskLow);
     target.high = names.get(dentry, D.maskHigh);
+    known = names.isPartial(dentry) && !inodes.has(target.parent, INODE.complete) ? PARTLY : WHOLLY;
+    if (hold) target.slot = names.get(dentry, D.inode);
+    if (hold && target.slot !== 0) inodes.add(target.slot, F.lookups, 1);
   }
   state.unlock();
-  return dentry;
+  return known;
 }
 
 function askOthers(context: Context, target: Target): void {

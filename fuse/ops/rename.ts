@@ -230,6 +230,7 @@ function moveName(context: Context, source: Target, target: Target, on: Mask): v
     const newHash = hashNameAt(u8, target.parent, target.position, target.length);
     if (names.move(dentry, target.parent, target.position, target.length, newHash)) {
       names.setBranches(dentry, on.low, on.high);
+      context.kept.forget(dentry);
     } else {
       // No memory for the name: the next lookup finds it on the branches.
       inodes.clearFlag(target.parent, INODE.complete);
@@ -285,6 +286,7 @@ function exchangeOn(context: Context, branch: number, one: Target, other: Target
 
 function exchangeNames(context: Context, one: Target, other: Target, a: Mask, b: Mask): void {
   context.state.lock();
+  context.kept.forget(0);
   takeName(context, one);
   takeName(context, other);
   // The memory of both names was freed just now: inserting cannot fail.

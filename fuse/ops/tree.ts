@@ -9,6 +9,7 @@ import { DEV_IOC_BACKING_CLOSE, STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { evictNames } from './eviction.ts';
 import { kindAt, numberInode } from './inode-number.ts';
 import { learnDirectory } from './listing.ts';
 import { isLater, statInode } from './merged-attributes.ts';
@@ -26,15 +27,23 @@ export function findChild(context: Context, parent: number, position: number, le
   const slot = dentry === 0 ? 0 : names.get(dentry, D.inode);
   const complete = inodes.has(parent, INODE.complete);
   if (slot !== 0) inodes.add(slot, F.lookups, 1);
+  const isKept = dentry !== 0 && context.kept.recall(dentry, context.stat);
+  const low = names.get(dentry, D.maskLow);
+  const high = names.get(dentry, D.maskHigh);
   state.unlock();
   if (slot !== 0) {
+    if (isKept) return slot;
+    const epoch = context.kept.epoch();
     const result = statKnown(context, slot, parent, position);
-    if (result === 0) return slot;
+    if (result === 0) {
+      keepAttributes(context, slot, epoch);
+      return slot;
+    }
     forget(context, slot, 1);
     if (result !== -ENOENT || context.exclusive) return result === -ENOENT ? 0 : result;
     dropDentry(context, parent, position, length, hash);
   } else if (dentry !== 0) {
-    const result = openDentry(context, { dentry, parent, position, length, hash });
+    const result = openKnown(context, { parent, position, length, hash, low, high, partial: false }, isKept);
     if (result !== 0) return result;
   } else if (complete) return 0;
   return probe(context, parent, position, length, hash);
@@ -48,29 +57,42 @@ function statKnown(context: Context, slot: number, parent: number, position: num
   return context.statName(directory, context.base + position, context.stat);
 }
 
-interface Name {
-  readonly dentry: number;
-  readonly parent: number;
-  readonly position: number;
-  readonly length: number;
-  readonly hash: number;
-}
-
-/** The inode for a dentry that was learned from a listing. Answers its slot, 0 if the name has gone, or a negated errno. */
-function openDentry(context: Context, { dentry, parent, position, length, hash }: Name): number {
-  const { names } = context;
-  const low = names.get(dentry, D.maskLow);
-  const high = names.get(dentry, D.maskHigh);
-  const first = firstBranch(low, high);
-  const directory = context.directories.descriptor(parent, first);
+/**
+ * The inode for a dentry that has none; its attributes are in `stat` already if they were kept. Answers its slot, 0 if the name
+ * has gone, or a negated errno.
+ */
+function openKnown(context: Context, found: Found, isKept: boolean): number {
+  const { parent, position, length, hash, low, high } = found;
+  if (isKept) return adopt(context, found);
+  const directory = context.directories.descriptor(parent, firstBranch(low, high));
   if (directory < 0) return directory;
+  const epoch = context.kept.epoch();
   const result = context.statName(directory, context.base + position, context.stat);
   if (result === -ENOENT && !context.exclusive) {
     dropDentry(context, parent, position, length, hash);
     return 0;
   }
   if (result < 0) return result;
-  return adopt(context, { parent, position, length, hash, low, high, partial: false });
+  const slot = adopt(context, found);
+  if (slot > 0) keepAttributes(context, slot, epoch);
+  return slot;
+}
+
+/** Keeps the attributes in `stat`, read at `epoch`, of a file that nobody has open. */
+export function keepAttributes(context: Context, slot: number, epoch: number): void {
+  const { inodes, state } = context;
+  if (!context.exclusive || inodes.kind(slot) === DT_DIR || context.statLinks !== 1) return;
+  state.lock();
+  const dentry = inodes.get(slot, F.dentry);
+  if (dentry !== 0 && inodes.get(slot, F.opens) === 0) context.kept.remember(dentry, context.stat, epoch);
+  state.unlock();
+}
+
+/** A file's attributes have changed. */
+export function forgetAttributes(context: Context, slot: number): void {
+  context.state.lock();
+  context.kept.forget(context.inodes.kind(slot) === DT_DIR ? 0 : context.inodes.get(slot, F.dentry));
+  context.state.unlock();
 }
 
 /** Asks the branches, in order, that have the parent. */
@@ -169,6 +191,7 @@ export function adopt(context: Context, found: Found): number {
   if (slot !== 0) inodes.add(slot, F.lookups, 1);
   state.unlock();
   if (slot === 0) return -ENOMEM;
+  evictNames(context);
   if (isMerged) statInode(context, slot);
   return slot;
 }
@@ -267,7 +290,7 @@ export function forget(context: Context, slot: number, count: number): void {
   inodes.set(slot, F.lookups, left);
   let backing = 0;
   let pinned = 0;
-  if (left === 0 && isFreeable(context, slot)) {
+  if (left === 0 && isFreeable(context, slot) && !isWorthKeeping(context, slot)) {
     backing = inodes.kind(slot) === DT_DIR ? 0 : inodes.get(slot, F.backing);
     pinned = inodes.get(slot, F.pinned);
     freeInode(context, slot);
@@ -277,14 +300,19 @@ export function forget(context: Context, slot: number, count: number): void {
   if (pinned !== 0) libc.close(pinned - 1);
 }
 
-function isFreeable(context: Context, slot: number): boolean {
+export function isFreeable(context: Context, slot: number): boolean {
   const { inodes } = context;
   // Word 8 counts opens of a file and known children of a directory: neither may lose its inode.
   return slot !== ROOT && inodes.get(slot, F.lookups) === 0 && inodes.get(slot, F.opens) === 0;
 }
 
+/** A directory of which all names are known; eviction.ts bounds how many. */
+function isWorthKeeping({ inodes, exclusive }: Context, slot: number): boolean {
+  return exclusive && inodes.has(slot, INODE.complete) && !inodes.has(slot, INODE.unlinked);
+}
+
 /** Under the table lock. A parent that was kept only for this child goes too. */
-function freeInode(context: Context, slot: number): void {
+export function freeInode(context: Context, slot: number): void {
   const { inodes, names } = context;
   if (inodes.kind(slot) === DT_DIR)
     for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild))
@@ -297,7 +325,8 @@ function freeInode(context: Context, slot: number): void {
   }
   if (inodes.kind(slot) === DT_DIR) context.attributes.release(slot);
   inodes.free(slot);
-  if (parent !== 0 && isFreeable(context, parent) && inodes.get(parent, F.pinned) === 0) freeInode(context, parent);
+  const isOrphan = parent !== 0 && isFreeable(context, parent) && !isWorthKeeping(context, parent);
+  if (isOrphan && inodes.get(parent, F.pinned) === 0) freeInode(context, parent);
 }
 
 export function closeBacking(context: Context, id: number): void {

@@ -12,6 +12,7 @@ import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { writeText } from './scratch.ts';
+import { forgetAttributes } from './tree.ts';
 
 const BRANCH_ATTRIBUTES = ['user.union.branch', 'trusted.union.branch'];
 const ALL_BRANCHES_ATTRIBUTES = ['user.union.branches', 'trusted.union.branches'];
@@ -108,6 +109,7 @@ function onEveryCopy(context: Context, slot: number, change: Change): number {
     if (path < 0) return path;
     const result = change(path, context.atFlags !== AT_EMPTY_PATH, branch === first);
     if (isMerged) context.attributes.forgetAll(slot);
+    else forgetAttributes(context, slot);
     if (result < 0) return result;
   }
   return 0;

@@ -1,0 +1,63 @@
+/**
+ * Attributes of files that nobody has open, kept by name so that a lookup after the kernel forgot a file costs no system call,
+ * and no lower inode has to be read in again. Only where the branches are the union's alone, and for files with one name.
+ * A ring of MAX_FILE_ATTRIBUTES records (FILE_BYTES, 36 words): the oldest makes room.
+ *
+ *   0 the dentry that it belongs to, or 0   1–34 the beginning of struct statx
+ *
+ * A dentry points to its record and the record back: only if both agree is it valid. `epoch` counts whatever makes a record
+ * wrong; attributes that were read while it changed are not kept.
+ */
+import { D, type NameIndex } from './name-index.ts';
+import { FILE_BYTES, FILES_AT, MAX_FILE_ATTRIBUTES, type State, WORD } from './state.ts';
+
+const FIELDS = FILE_BYTES / 4;
+const FIRST = FILES_AT / 4;
+const STAT_WORDS = 34;
+
+export class FileAttributes {
+  readonly #u32: Uint32Array;
+  readonly #i32: Int32Array;
+  readonly #names: NameIndex;
+
+  constructor(state: State, names: NameIndex) {
+    this.#u32 = state.u32;
+    this.#i32 = state.i32;
+    this.#names = names;
+  }
+
+  /** To be read before the attributes are, and given to `remember`. */
+  epoch(): number {
+    return Atomics.load(this.#i32, WORD.attributeEpoch);
+  }
+
+  /** Keeps the struct statx at `stat` for a dentry, if nothing has changed since `epoch`. Under the table lock. */
+  remember(dentry: number, stat: number, epoch: number): void {
+    if (this.epoch() !== epoch) return;
+    const u32 = this.#u32;
+    let record = this.#names.get(dentry, D.attributes);
+    if (record === 0 || u32[FIRST + record * FIELDS] !== dentry) {
+      record = 1 + (u32[WORD.attributeHand]! % (MAX_FILE_ATTRIBUTES - 1));
+      u32[WORD.attributeHand] = record;
+      u32[FIRST + record * FIELDS] = dentry;
+      this.#names.set(dentry, D.attributes, record);
+    }
+    u32.copyWithin(FIRST + record * FIELDS + 1, stat >>> 2, (stat >>> 2) + STAT_WORDS);
+  }
+
+  /** Puts what is kept for a dentry at `stat`. False when nothing is. Under the table lock. */
+  recall(dentry: number, stat: number): boolean {
+    const record = this.#names.get(dentry, D.attributes);
+    if (record === 0) return false;
+    const at = FIRST + record * FIELDS;
+    if (this.#u32[at] !== dentry) return false;
+    this.#u32.copyWithin(stat >>> 2, at + 1, at + 1 + STAT_WORDS);
+    return true;
+  }
+
+  /** A file has changed or is going to. Under the table lock. */
+  forget(dentry: number): void {
+    Atomics.add(this.#i32, WORD.attributeEpoch, 1);
+    if (dentry !== 0) this.#names.set(dentry, D.attributes, 0);
+  }
+}
