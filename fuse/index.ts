@@ -24,19 +24,22 @@ import {
 import { Space, type SpaceRow } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
+import { DirectoryAttributes } from './inode/directory-attributes.ts';
 import { F, InodeTable, ROOT } from './inode/inode-table.ts';
 import { MAX_READERS, State, WORD } from './inode/state.ts';
 import type { OpsLogger } from './ops/context.ts';
 import { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
 import { DT_DIR } from './sys/constants.ts';
 import * as libc from './sys/libc.ts';
+import type { Restriction } from './transport/device.ts';
 import { type Session, startSession } from './transport/session.ts';
 
 export { OWN_DIRECTORY } from './branch/branches.ts';
+export { readIdentity } from './branch/identity.ts';
 export { MAX_BRANCHES } from './inode/state.ts';
 export { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
-export type { BranchMode, BranchOptions, OpsLogger, Session };
+export type { BranchMode, BranchOptions, OpsLogger, Restriction, Session };
 export { UnionFsError };
 
 export interface UnionOptions {
@@ -176,6 +179,7 @@ export class Union {
     this.#state.lock();
     inodes.addBranch(ROOT, index);
     this.#state.unlock();
+    new DirectoryAttributes(this.#state, inodes).forgetAll(ROOT);
     this.#branches.publish();
   }
 

@@ -6,7 +6,7 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { UnionFsError } from '../errors.ts';
 
-interface Identity {
+export interface Identity {
   readonly volumeId: string;
   readonly branchId: string;
   readonly generation: number;
@@ -44,7 +44,8 @@ export function claimBranch(branch: { id: string; path: string; mode: string }, 
   }
 }
 
-function readIdentity(file: string): Identity | undefined {
+/** What a branch's record says; undefined where there is none. Throws UnionFsError that names the file. */
+export function readIdentity(file: string): Identity | undefined {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');

@@ -17,8 +17,9 @@ import * as libc from '../sys/libc.ts';
 const DEVICE = '/dev/fuse';
 export const FILESYSTEM_TYPE = 'fuse.union';
 const MS_RDONLY = 1;
-const MS_NOSUID = 2;
-const MS_NODEV = 4;
+/** Flags of mount(2). */
+const RESTRICTIONS = { nosuid: 2, nodev: 4, noexec: 8 } as const;
+export type Restriction = keyof typeof RESTRICTIONS;
 const MAX_ATTEMPTS = 50;
 
 /** A new descriptor of /dev/fuse, owned by the caller: one connection, once it is mounted. */
@@ -65,14 +66,14 @@ export interface MountOptions {
   /** What /proc/mounts shows as the device. */
   readonly fsname: string;
   readonly readOnly: boolean;
-  /** Device nodes and set-id programs of the branches work through the union: for trusted branches. Default true. */
-  readonly privileged?: boolean;
+  /** What is not to work through the union: without them branches must be trusted. */
+  readonly restrictions?: readonly Restriction[];
 }
 
 /** Mounts the connection. The server must read requests soon: whoever looks at the mountpoint waits for it. */
-export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, privileged = true }: MountOptions): void {
+export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, restrictions = [] }: MountOptions): void {
   const data = `fd=${deviceFd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions`;
-  const flags = (readOnly ? MS_RDONLY : 0) | (privileged ? 0 : MS_NOSUID | MS_NODEV);
+  const flags = restrictions.reduce((all, name) => all | RESTRICTIONS[name], readOnly ? MS_RDONLY : 0);
   const result = libc.withCString(fsname, (source) =>
     libc.withCString(mountpoint, (target) =>
       libc.withCString(FILESYSTEM_TYPE, (type) =>

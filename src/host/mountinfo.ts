@@ -75,6 +75,16 @@ export function mountAt(path: string, mounts: readonly MountInfo[] = readMountIn
   return mounts.findLast((mount) => mount.mountpoint === path);
 }
 
+/** The mount that `path` is on; absolute and free of symbolic links. */
+export function mountOf(path: string, mounts: readonly MountInfo[] = readMountInfo()): MountInfo | undefined {
+  return mounts
+    .filter((mount) => isWithin(path, mount.mountpoint))
+    .reduce<MountInfo | undefined>(
+      (best, mount) => (mount.mountpoint.length >= (best?.mountpoint.length ?? 0) ? mount : best),
+      undefined,
+    );
+}
+
 /** Whether `path` is `directory` or lies below it. Both absolute and normalised. */
 export function isWithin(path: string, directory: string): boolean {
   return directory === '/' || path === directory || path.startsWith(`${directory}/`);

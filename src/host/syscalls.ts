@@ -1,7 +1,7 @@
 /**
- * The few system calls that Node lacks and this folder needs: mounting, and sockets that carry descriptors. The filesystem's
+ * The few system calls that Node lacks and this folder needs: mounting, extended attributes, and sockets that carry descriptors. The filesystem's
  * own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
- * Source: mount(2), umount(2), unix(7), poll(2), eventfd(2); numbers are those of Linux on x86-64 and arm64, which agree here.
+ * Source: mount(2), umount(2), xattr(7), unix(7), poll(2), eventfd(2); numbers are those of Linux on x86-64 and arm64, which agree here.
  */
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
@@ -75,6 +75,8 @@ export const accept4 = direct('accept', 'int accept4(int fd, void *address, void
 export const connect = direct('connect', 'int connect(int fd, void *address, uint length)');
 export const sendmsg = direct('sendmsg', 'long sendmsg(int fd, void *message, int flags)');
 export const recvmsg = direct('recvmsg', 'long recvmsg(int fd, void *message, int flags)');
+export const lgetxattr = direct('lgetxattr', 'long lgetxattr(void *path, str name, void *value, size_t size)');
+export const llistxattr = direct('llistxattr', 'long llistxattr(void *path, void *names, size_t size)');
 export const eventfd = direct('eventfd', 'int eventfd(uint initial, int flags)');
 
 /** Where a buffer's bytes are. Only for buffers that are referenced until the call is over. */

@@ -20,6 +20,22 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'mount a union of directories; needs no cluster',
     load: () => import('./mount.ts'),
   },
+  where: {
+    summary: 'on which branch a file of a mounted union is',
+    load: () => import('./where.ts'),
+  },
+  status: {
+    summary: 'how a mounted union and its branches are doing',
+    load: () => import('./status.ts'),
+  },
+  branch: {
+    summary: 'change the branches of a mounted union',
+    load: () => import('./branch.ts'),
+  },
+  check: {
+    summary: 'look for what is wrong on branches, and repair it',
+    load: () => import('./check.ts'),
+  },
   start: {
     summary: 'a guided tour: cluster, union, pod, all on this machine',
     load: () => import('./start.ts'),

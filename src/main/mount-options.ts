@@ -3,9 +3,11 @@
  * Names and meaning follow mergerfs where it has the same thing, so that a line of fstab can be taken over; sizes with K, M, G, T
  * are therefore powers of 1024 (as is Ki, Mi, …).
  */
+import type { Restriction } from '../../fuse/index.ts';
 import { parseQuantity } from '../base/units.ts';
 import type { BranchMode } from '../protocol/resources.ts';
 import { parseFlags, suggestion, UsageError } from './flags.ts';
+import { acceptForeign, createPolicyOf, isPolicyOption } from './mergerfs-options.ts';
 
 /** A branch as written: `path` may be a glob pattern. */
 export interface BranchPattern {
@@ -16,6 +18,8 @@ export interface BranchPattern {
 
 export interface MountRequest {
   readonly branches: readonly BranchPattern[];
+  /** The branches as they were written. */
+  readonly source: string;
   readonly mountpoint: string;
   readonly foreground: boolean;
   readonly createPolicy: string;
@@ -23,6 +27,7 @@ export interface MountRequest {
   readonly minFreeSpaceBytes: number | undefined;
   readonly fsname: string | undefined;
   readonly readOnly: boolean;
+  readonly restrictions: readonly Restriction[];
   readonly cache: 'exclusive' | 'shared';
 }
 
@@ -40,33 +45,33 @@ Mounts the union of some directories. BRANCH is PATH[=MODE[,MINFREE]]; PATH may 
   -o cache=exclusive       nobody else changes the branches: names and attributes stay cached
   -o cache=shared          others may (default): names and attributes are looked up again soon
   -o fsname=NAME           the source that /proc/mounts shows
-  -o ro                    read only
+  -o ro, nosuid, nodev, noexec    as for any mount
+Options of mergerfs are accepted where they say what is true here; else the message says what to use.
 
 Unmount with umount MOUNTPOINT, or by ending the command with SIGTERM or SIGINT: it waits until nobody uses
-the mount; a second signal detaches it at once.
+the mount; a second signal detaches it at once. From fstab, with bin/mount.fuse.union linked into /sbin:
+  /mnt/disk*  /mnt/all  fuse.union  category.create=mfs,minfreespace=20G  0 0
+See also: union-csi status, branch, where, check
 Example: union-csi mount -o category.create=mfs '/mnt/disk*' /mnt/all
 `;
 
 const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
-const OPTIONS = ['category.create', 'minfreespace', 'cache', 'fsname', 'ro', 'rw'] as const;
-/** What mount(8) and old fstab lines say, that is true anyway or not for us. */
-const ACCEPTED = ['defaults', 'allow_other', 'use_ino', 'nonempty', 'auto', 'noauto', 'nofail', '_netdev'];
-/** mergerfs's own options, and what to do instead. */
-const FOREIGN: Readonly<Record<string, string>> = {
-  moveonenospc: 'leave it out and set minfreespace, so that new files avoid full branches',
-  'cache.files': 'leave it out: file data is cached as on the branch itself',
-  'cache.attr': 'use cache=shared or cache=exclusive',
-  'cache.entry': 'use cache=shared or cache=exclusive',
-  'cache.negative_entry': 'use cache=shared or cache=exclusive',
-  'cache.readdir': 'use cache=shared or cache=exclusive',
-  'cache.statfs': 'leave it out',
-  'category.action': 'leave it out: a file is on one branch, and directories change on all',
-  'category.search': 'leave it out: the first branch in order wins',
-  inodecalc: 'leave it out: inode numbers are persistent',
-  dropcacheonclose: 'leave it out',
-  threads: 'leave it out: there is one reader for each cpu',
-  'read-thread-count': 'leave it out: there is one reader for each cpu',
+const OPTIONS = ['minfreespace', 'cache', 'fsname', 'ro', 'rw'] as const;
+/** mount(8)'s words for what is forbidden on the mount, and for what is not. */
+const RESTRICTIONS: Readonly<Record<string, Restriction>> = {
+  nosuid: 'nosuid',
+  nodev: 'nodev',
+  noexec: 'noexec',
+  suid: 'nosuid',
+  dev: 'nodev',
+  exec: 'noexec',
 };
+/** What mount(8) and old fstab lines say, that is true anyway or not for us. */
+const ACCEPTED = [
+  'defaults allow_other default_permissions use_ino nonempty hard_remove big_writes',
+  'auto noauto nofail _netdev user nouser users group owner',
+  'relatime norelatime atime noatime diratime nodiratime strictatime lazytime nolazytime async',
+].flatMap((line) => line.split(' '));
 
 /** Returns undefined when help was asked for. Throws UsageError. The policy's name is checked where policies are known. */
 export function parseMountArguments(argv: readonly string[]): MountRequest | undefined {
@@ -86,16 +91,20 @@ export function parseMountArguments(argv: readonly string[]): MountRequest | und
   if (extra !== undefined) {
     throw new UsageError(`unexpected argument ${extra}; branches are one argument, separated by colons (quote globs)`);
   }
-  const options = parseOptions((values.option ?? []).flatMap((list) => list.split(',')));
+  const { options, createPolicy, restrictions } = parseOptions(
+    (values.option ?? []).flatMap((list) => list.split(',')),
+  );
   const minFree = options.get('minfreespace');
   return {
     branches: branches.split(':').filter(Boolean).map(parseBranch),
+    source: branches,
     mountpoint,
     foreground: values.foreground ?? false,
-    createPolicy: options.get('category.create') ?? 'pfrd',
+    createPolicy: createPolicy ?? 'pfrd',
     minFreeSpaceBytes: minFree === undefined ? undefined : parseSize(minFree, 'minfreespace'),
     fsname: options.get('fsname'),
     readOnly: options.has('ro'),
+    restrictions,
     cache: parseCache(options.get('cache')),
   };
 }
@@ -120,25 +129,52 @@ export function parseBranch(text: string): BranchPattern {
   };
 }
 
-function parseOptions(items: readonly string[]): ReadonlyMap<string, string> {
+interface Options {
+  readonly options: ReadonlyMap<string, string>;
+  readonly createPolicy: string | undefined;
+  readonly restrictions: readonly Restriction[];
+}
+
+function parseOptions(items: readonly string[]): Options {
   const options = new Map<string, string>();
+  const policies: (readonly [string, string])[] = [];
+  const restrictions = new Set<Restriction>();
   for (const item of items) {
     const equals = item.indexOf('=');
     const name = equals < 0 ? item : item.slice(0, equals);
     const value = equals < 0 ? undefined : item.slice(equals + 1);
-    if (name === '' || ACCEPTED.includes(name) || name.startsWith('x-')) continue;
-    const instead = FOREIGN[name] ?? (name.startsWith('func.') ? 'use category.create' : undefined);
-    if (instead !== undefined) throw new UsageError(`${name} is an option of mergerfs alone; ${instead}`);
-    if (!OPTIONS.some((known) => known === name)) {
-      throw new UsageError(`unknown option ${name}${suggestion(name, OPTIONS) || '; see --help'}`);
+    const restriction = Object.hasOwn(RESTRICTIONS, name) ? RESTRICTIONS[name] : undefined;
+    if (restriction !== undefined) {
+      if (name === restriction) restrictions.add(restriction);
+      else restrictions.delete(restriction);
+    } else if (isPolicyOption(name)) {
+      policies.push([name, required(name, value)]);
+    } else if (!isAccepted(name) && !acceptForeign(name, value)) {
+      setOption(options, name, value);
     }
-    const isFlag = name === 'ro' || name === 'rw';
-    if (isFlag && value !== undefined) throw new UsageError(`option ${name} takes no value`);
-    if (!isFlag && !value) throw new UsageError(`option ${name} needs a value: ${name}=…`);
-    if (isFlag) options.delete(name === 'ro' ? 'rw' : 'ro'); // as in mount(8), the last one counts
-    options.set(name, value ?? '');
   }
-  return options;
+  return { options, createPolicy: createPolicyOf(policies), restrictions: [...restrictions] };
+}
+
+function isAccepted(name: string): boolean {
+  return name === '' || ACCEPTED.includes(name) || /^[xX]-/.test(name) || name === 'comment';
+}
+
+function setOption(options: Map<string, string>, name: string, value: string | undefined): void {
+  if (name === 'remount') throw new UsageError('a union cannot be remounted; unmount it, or use union-csi branch set');
+  if (!OPTIONS.some((known) => known === name)) {
+    const known = [...OPTIONS, 'category.create', ...Object.keys(RESTRICTIONS)];
+    throw new UsageError(`unknown option ${name}${suggestion(name, known) || '; see --help'}`);
+  }
+  const isFlag = name === 'ro' || name === 'rw';
+  if (isFlag && value !== undefined) throw new UsageError(`option ${name} takes no value`);
+  if (isFlag) options.delete(name === 'ro' ? 'rw' : 'ro'); // as in mount(8), the last one counts
+  options.set(name, isFlag ? '' : required(name, value));
+}
+
+function required(name: string, value: string | undefined): string {
+  if (!value) throw new UsageError(`option ${name} needs a value: ${name}=…`);
+  return value;
 }
 
 function parseSize(text: string, what: string): number {

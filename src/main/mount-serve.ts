@@ -8,11 +8,14 @@ import { closeSync } from 'node:fs';
 import { cloneDevice, createPolicyNames, mountDevice, openDevice, openUnion } from '../../fuse/index.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import type { DescriptorServer } from '../host/descriptor-server.ts';
 import { findHolders, formatHolders } from '../host/holders.ts';
+import { removeControlSockets } from '../host/mount-control.ts';
 import { probe, unionAt, unmountOnce } from '../host/mounter.ts';
 import { realMountPath } from '../host/real-path.ts';
 import { errnoCode } from '../host/syscalls.ts';
 import { checkMachine, checkPolicy, resolveBranches, resolveMountpoint } from './mount-checks.ts';
+import { serveMountControl } from './mount-control.ts';
 import type { MountRequest } from './mount-options.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
@@ -32,20 +35,23 @@ export async function serveMount(request: MountRequest): Promise<number> {
     readOnly: request.readOnly,
   });
   const devices = [openDevice()];
+  let control: DescriptorServer | undefined;
   try {
-    const fsname = request.fsname ?? branches.map(({ path }) => path).join(':');
-    mountDevice({ deviceFd: devices[0]!, mountpoint, fsname, readOnly: request.readOnly });
+    const { source, fsname = source, readOnly, restrictions } = request;
+    mountDevice({ deviceFd: devices[0]!, mountpoint, fsname, readOnly, restrictions });
     unmountOnSignals(mountpoint, log);
     try {
       devices.push(...cloneDevice(devices[0]!));
-      const session = await union.serve({ devices, log });
       const device = unionAt(mountpoint)?.device;
+      if (device !== undefined) control = serveMountControl({ union, request, mountpoint, device }, log);
+      const session = await union.serve({ devices, log });
       silent = await tellParent();
       await session.ended;
       if (device === undefined || unionAt(mountpoint)?.device !== device) return 0;
       log.error('the kernel ended the connection; unmounting', { mountpoint });
       return 1;
     } finally {
+      await control?.close();
       // Only when serving failed or the connection was aborted is there still something to unmount, and it is dead.
       if (unionAt(mountpoint) !== undefined) await unmountOnce(mountpoint, { lazy: true });
     }
@@ -70,8 +76,10 @@ async function tellParent(): Promise<boolean> {
 async function removeDeadMount(written: string, log: Logger): Promise<void> {
   const path = realMountPath(written);
   if (path === undefined) return; // no such place: told by the checks that follow
-  while (unionAt(path) !== undefined && (await probe(path, AbortSignal.timeout(10_000))).kind === 'dead') {
+  for (let dead = unionAt(path); dead !== undefined; dead = unionAt(path)) {
+    if ((await probe(path, AbortSignal.timeout(10_000))).kind !== 'dead') return;
     log.warn('removing the mount that a killed server left', { mountpoint: path });
+    removeControlSockets(dead.device);
     await unmountOnce(path, { lazy: true });
   }
 }

@@ -11,19 +11,21 @@ describe('parseMountArguments', () => {
         { path: '/a', mode: 'RW', minFreeSpaceBytes: undefined },
         { path: '/b', mode: 'RW', minFreeSpaceBytes: undefined },
       ],
+      source: '/a:/b',
       mountpoint: '/m',
       foreground: false,
       createPolicy: 'pfrd',
       minFreeSpaceBytes: undefined,
       fsname: undefined,
       readOnly: false,
+      restrictions: [],
       cache: 'shared',
     } satisfies MountRequest);
   });
 
   it('takes a line of fstab over', () => {
     const options =
-      'defaults,allow_other,nofail,x-systemd.automount,category.create=mfs,minfreespace=4G,fsname=pool,ro';
+      'defaults,allow_other,nofail,x-systemd.automount,category.create=mfs,minfreespace=4G,fsname=pool,ro,moveonenospc=false,dropcacheonclose=false';
     expect(parse('-o', options, '/a', '/m')).to.include({
       createPolicy: 'mfs',
       minFreeSpaceBytes: 4 * 1024 ** 3,
@@ -38,6 +40,10 @@ describe('parseMountArguments', () => {
       createPolicy: 'ff',
       foreground: true,
     });
+  });
+
+  it('passes on what is forbidden on the mount, the last word counting', () => {
+    expect(parse('-o', 'nosuid,nodev,noexec,dev', '/a', '/m').restrictions).to.deep.equal(['nosuid', 'noexec']);
   });
 
   it('is undefined for --help, which fits a screen', () => {
@@ -63,7 +69,12 @@ describe('parseMountArguments', () => {
       'minfreespace: "lots" is not a size; write bytes or a number with a unit, such as 10Gi',
     ],
     [['-o', 'cache=excluive', '/a', '/m'], 'unknown cache excluive; did you mean exclusive?'],
-    [['-o', 'func.create=mfs', '/a', '/m'], 'func.create is an option of mergerfs alone; use category.create'],
+    [
+      ['-o', 'moveonenospc=true', '/a', '/m'],
+      'moveonenospc is an option of mergerfs alone; leave it out and set minfreespace, so that new files avoid full branches',
+    ],
+    [['-o', 'remount,ro', '/a', '/m'], 'a union cannot be remounted; unmount it, or use union-csi branch set'],
+    [['-o', 'noexe', '/a', '/m'], 'unknown option noexe; did you mean noexec?'],
     [
       ['-o', 'inodecalc=x', '/a', '/m'],
       'inodecalc is an option of mergerfs alone; leave it out: inode numbers are persistent',

@@ -1,0 +1,94 @@
+/**
+ * `union-csi branch`: changes of a mounted union's branches. The server does them; what can be seen without touching the
+ * mount is checked here first, as for `mount`.
+ */
+import { formatBytes } from '../base/units.ts';
+import { askMountStatus, findUnion, tellMount } from '../host/mount-control.ts';
+import type { MountInfo } from '../host/mountinfo.ts';
+import { isWithin } from '../host/mountinfo.ts';
+import type { MountStatus } from '../protocol/mount-control.ts';
+import { parseFlags, suggestion, UsageError } from './flags.ts';
+import { resolveBranches } from './mount-checks.ts';
+import { parseBranch } from './mount-options.ts';
+
+export const branchHelp = `usage: union-csi branch add MOUNTPOINT PATH[=MODE[,MINFREE]]
+       union-csi branch set MOUNTPOINT PATH=MODE[,MINFREE]
+
+Changes the branches of a mounted union, at once and without interrupting anyone. Needs root. MODE and
+MINFREE are those of union-csi mount.
+  add  one more branch, behind the others. It must be empty: one with files is added by mounting anew
+  set  another mode or reserve; a MINFREE that is left out stays. Files that are open for writing on a
+       branch that becomes RO stay so until they are closed
+
+A branch cannot be removed while the union is mounted: programs may have files of it open. Set it to NC,
+unmount, and mount without it; its files stay on it.
+The next mount does not know of these changes: write them into fstab too.
+Examples: union-csi branch add /mnt/all /mnt/disk5
+          union-csi branch set /mnt/all /mnt/disk1=NC
+`;
+
+const ACTIONS = ['add', 'set', 'remove'] as const;
+
+export async function run(argv: string[]): Promise<number> {
+  const { values, positionals } = parseFlags({
+    args: argv,
+    allowPositionals: true,
+    options: { help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help) {
+    process.stdout.write(branchHelp);
+    return 0;
+  }
+  const [actionText, mountpoint, written, extra] = positionals;
+  if (actionText === undefined) throw new UsageError('say add or set; see --help');
+  const action = ACTIONS.find((known) => known === actionText);
+  if (action === undefined) {
+    throw new UsageError(`unknown action ${actionText}${suggestion(actionText, ACTIONS) || '; say add or set'}`);
+  }
+  if (action === 'remove') {
+    throw new Error('a branch cannot be removed while the union is mounted; set it to NC, see --help');
+  }
+  if (mountpoint === undefined || written === undefined) {
+    throw new UsageError(`mountpoint and branch are missing: union-csi branch ${action} MOUNTPOINT PATH=MODE`);
+  }
+  if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}; see --help`);
+  const mount = findUnion(mountpoint);
+  const { signal } = new AbortController(); // ends with the process
+  const status = await askMountStatus(mount, signal);
+  await (action === 'add' ? add(mount, status, written, signal) : set(mount, status, written, signal));
+  return 0;
+}
+
+async function add(mount: MountInfo, status: MountStatus, written: string, signal: AbortSignal): Promise<void> {
+  const [branch, second] = resolveBranches([parseBranch(written)], undefined);
+  if (branch === undefined || second !== undefined) {
+    throw new UsageError(`${written} matches several directories; add one at a time`);
+  }
+  const { path, mode, minFreeSpaceBytes } = branch;
+  for (const other of [mount.mountpoint, ...status.branches.map((known) => known.path)]) {
+    if (path === other) throw new Error(`${path} is a branch of ${mount.mountpoint} already`);
+    if (isWithin(path, other)) throw new Error(`branch ${path} lies inside ${other}; take another directory`);
+    if (isWithin(other, path)) throw new Error(`${other} lies inside branch ${path}; take another directory`);
+  }
+  await tellMount(mount, { op: 'branch.add', path, mode, minFreeSpaceBytes }, signal);
+  process.stdout.write(`${path} is a branch of ${mount.mountpoint} now: ${mode}, ${reserve(minFreeSpaceBytes)}\n`);
+}
+
+async function set(mount: MountInfo, status: MountStatus, written: string, signal: AbortSignal): Promise<void> {
+  const { path: pattern, mode, minFreeSpaceBytes } = parseBranch(written);
+  if (pattern === written) throw new UsageError(`say what to set: ${pattern}=MODE[,MINFREE]`);
+  const paths = status.branches.map((known) => known.path);
+  const path = paths.find((known) => known === pattern) ?? resolveBranches([parseBranch(written)], 0)[0]?.path;
+  const branch = status.branches.find((known) => known.path === path);
+  if (branch === undefined) {
+    throw new Error(`${pattern} is no branch of ${mount.mountpoint}${suggestion(pattern, paths)}`);
+  }
+  const change = { path: branch.path, mode, ...(minFreeSpaceBytes !== undefined && { minFreeSpaceBytes }) };
+  await tellMount(mount, { op: 'branch.set', ...change }, signal);
+  const kept = minFreeSpaceBytes ?? branch.minFreeSpaceBytes;
+  process.stdout.write(`branch ${branch.path} of ${mount.mountpoint}: ${mode}, ${reserve(kept)}\n`);
+}
+
+function reserve(bytes: number): string {
+  return bytes === 0 ? 'no reserve' : `${formatBytes(bytes)} reserved`;
+}

@@ -1,0 +1,79 @@
+/** What the server of `union-csi mount` answers on its control socket. It never touches the mount itself. */
+import type { Union } from '../../fuse/index.ts';
+import { assertNever } from '../base/assert.ts';
+import { UnionError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { DescriptorServer } from '../host/descriptor-server.ts';
+import { prepareControlSocket } from '../host/mount-control.ts';
+import { isWithin } from '../host/mountinfo.ts';
+import { type MountControlRequest, type MountStatus, parseMountControlRequest } from '../protocol/mount-control.ts';
+import type { MountRequest } from './mount-options.ts';
+
+export interface ControlledMount {
+  readonly union: Union;
+  readonly request: Pick<MountRequest, 'createPolicy' | 'cache' | 'readOnly'>;
+  readonly mountpoint: string;
+  /** `major:minor` of the mount. */
+  readonly device: string;
+}
+
+/** Listens until it is closed. A machine without a writable /run has the mount all the same: undefined. */
+export function serveMountControl(mount: ControlledMount, log: Logger): DescriptorServer | undefined {
+  try {
+    return new DescriptorServer({
+      path: prepareControlSocket(mount.device),
+      handle: async ({ message }) => {
+        const request = parseMountControlRequest(message);
+        if (!request.ok) throw new UnionError('INVALID_ARGUMENT', request.error);
+        return { ok: true, ...answer(mount, request.value) };
+      },
+      log,
+    });
+  } catch (error) {
+    log.warn('no control socket: union-csi status and branch will not reach this mount', { error });
+    return undefined;
+  }
+}
+
+function answer({ union, request, mountpoint }: ControlledMount, asked: MountControlRequest): object {
+  switch (asked.op) {
+    case 'status':
+      return status(union, request, mountpoint);
+    case 'branch.set': {
+      const { path, mode, minFreeSpaceBytes } = asked;
+      const branch = union.status().branches.find((known) => known.path === path);
+      if (branch === undefined) throw new UnionError('NOT_FOUND', `${path} is no branch of ${mountpoint}`);
+      union.setBranch(branch.id, {
+        mode: mode ?? branch.mode,
+        minFreeSpaceBytes: minFreeSpaceBytes ?? branch.minFreeSpaceBytes,
+      });
+      return {};
+    }
+    case 'branch.add':
+      if (isWithin(asked.path, mountpoint)) {
+        throw new UnionError('INVALID_ARGUMENT', `${asked.path} lies inside the union; it would wait for itself`);
+      }
+      union.addBranch({ id: asked.path, ...asked });
+      return {};
+    default:
+      return assertNever(asked);
+  }
+}
+
+function status(union: Union, request: ControlledMount['request'], mountpoint: string): MountStatus {
+  const { branches, inodes, openHandles, names, indexBytes, requests } = union.status();
+  return {
+    mountpoint,
+    pid: process.pid,
+    uptimeSeconds: process.uptime(),
+    createPolicy: request.createPolicy,
+    cache: request.cache,
+    readOnly: request.readOnly,
+    branches,
+    operations: requests,
+    knownInodes: inodes,
+    openHandles,
+    indexedNames: names,
+    indexBytes,
+  };
+}

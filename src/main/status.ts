@@ -1,0 +1,110 @@
+/** `union-csi status`: what the server of a mounted union says of itself and its branches. */
+
+import { systemClock } from '../base/clock.ts';
+import { formatBytes } from '../base/units.ts';
+import { askMountStatus, findUnion } from '../host/mount-control.ts';
+import type { MountedBranch, MountStatus } from '../protocol/mount-control.ts';
+import { parseFlags, UsageError } from './flags.ts';
+
+export const statusHelp = `usage: union-csi status [--json] MOUNTPOINT
+
+Tells how a union that union-csi mount made is doing. Needs root.
+  --json  the same as one JSON object; sizes in bytes
+
+For each branch: mode, health, size of its filesystem, what is used and available of it, its reserve (no new
+files when less is available) and the inodes in use. Health is
+  ok         files can be made, read and written as the mode allows
+  full       less is available than the reserve
+  read-only  its filesystem is mounted, or was remounted, read only
+  failing    its filesystem does not answer; files of this branch have errors
+
+Operations are requests of the kernel, not calls of programs: most calls are answered from its caches, and
+the data of open files goes past the server. They are counted for half a second to tell how many there are
+per second.
+`;
+
+export interface StatusReport extends MountStatus {
+  readonly operationsPerSecond: number;
+}
+
+const SAMPLE_MS = 500;
+
+export async function run(argv: string[]): Promise<number> {
+  const { values, positionals } = parseFlags({
+    args: argv,
+    allowPositionals: true,
+    options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  });
+  if (values.help) {
+    process.stdout.write(statusHelp);
+    return 0;
+  }
+  const [mountpoint, extra] = positionals;
+  if (mountpoint === undefined) throw new UsageError('the mountpoint is missing: union-csi status MOUNTPOINT');
+  if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}; see --help`);
+  const mount = findUnion(mountpoint);
+  const { signal } = new AbortController(); // ends with the process
+  const first = await askMountStatus(mount, signal);
+  await systemClock.sleep(SAMPLE_MS, signal);
+  const report = withRate(first, await askMountStatus(mount, signal));
+  process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : formatStatus(report));
+  return 0;
+}
+
+/** The second of two samples, with what happened between them as a rate. */
+export function withRate(first: MountStatus, second: MountStatus): StatusReport {
+  const seconds = second.uptimeSeconds - first.uptimeSeconds;
+  const rate = seconds > 0 ? (second.operations - first.operations) / seconds : 0;
+  return { ...second, operationsPerSecond: Math.round(rate) };
+}
+
+export function formatStatus(report: StatusReport): string {
+  const { mountpoint, pid, uptimeSeconds, createPolicy, cache, readOnly, branches } = report;
+  const rules = [`category.create=${createPolicy}`, `cache=${cache}`, ...(readOnly ? ['ro'] : [])];
+  const header = ['branch', 'mode', 'health', 'size', 'used', 'available', 'reserve', 'inodes'];
+  const count = (amount: number) => amount.toLocaleString('en-US');
+  return [
+    `${mountpoint}: served by process ${pid} for ${formatDuration(uptimeSeconds)}, ${rules.join(',')}`,
+    '',
+    ...formatTable([header, ...branches.map(branchRow)]),
+    '',
+    `operations     ${count(report.operations)}, ${count(report.operationsPerSecond)} per second now`,
+    `open handles   ${count(report.openHandles)}`,
+    `known inodes   ${count(report.knownInodes)}`,
+    `indexed names  ${count(report.indexedNames)}, ${formatBytes(report.indexBytes)} with all tables`,
+    '',
+  ].join('\n');
+}
+
+function branchRow(branch: MountedBranch): readonly string[] {
+  const sizes = [branch.totalBytes, branch.usedBytes, branch.availableBytes, branch.minFreeSpaceBytes];
+  return [branch.path, branch.mode, branch.health, ...sizes.map(formatBytes), branch.files.toLocaleString('en-US')];
+}
+
+/** Columns two spaces apart, the first three at the left, numbers at the right. */
+function formatTable(rows: readonly (readonly string[])[]): readonly string[] {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const pad = (cell: string, column: number) =>
+    column < 3 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!);
+  return rows.map((row) => row.map(pad).join('  ').trimEnd());
+}
+
+/** The two largest units: 3 d 4 h, 12 min 5 s. */
+export function formatDuration(seconds: number): string {
+  const units = [
+    [86_400, 'd'],
+    [3_600, 'h'],
+    [60, 'min'],
+    [1, 's'],
+  ] as const;
+  let rest = Math.floor(seconds);
+  const parts: string[] = [];
+  for (const [size, name] of units) {
+    const amount = Math.floor(rest / size);
+    rest -= amount * size;
+    if (amount > 0 || (parts.length === 0 && size === 1)) parts.push(`${amount} ${name}`);
+    else if (parts.length > 0) break;
+    if (parts.length === 2) break;
+  }
+  return parts.join(' ');
+}

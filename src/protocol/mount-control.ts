@@ -1,0 +1,127 @@
+/**
+ * What commands ask the server of `union-csi mount` on its control socket (host/mount-control.ts), JSON lines as in
+ * server-control.ts. Both sides parse; neither trusts the other's version.
+ */
+import { err, ok, type Result } from '../base/result.ts';
+import type { BranchMode } from './resources.ts';
+
+export type MountControlRequest =
+  | { readonly op: 'status' }
+  /** Changes a branch; what is left out stays. */
+  | {
+      readonly op: 'branch.set';
+      readonly path: string;
+      readonly mode?: BranchMode;
+      readonly minFreeSpaceBytes?: number;
+    }
+  | {
+      readonly op: 'branch.add';
+      readonly path: string;
+      readonly mode: BranchMode;
+      readonly minFreeSpaceBytes: number;
+    };
+
+const HEALTHS = ['ok', 'full', 'read-only', 'failing'] as const;
+
+export interface MountedBranch {
+  readonly path: string;
+  readonly mode: BranchMode;
+  readonly minFreeSpaceBytes: number;
+  /** `full`: less is available than its reserve; `read-only`: its filesystem; `failing`: it does not answer. */
+  readonly health: (typeof HEALTHS)[number];
+  readonly totalBytes: number;
+  readonly usedBytes: number;
+  readonly availableBytes: number;
+  /** Inodes in use on its filesystem. */
+  readonly files: number;
+}
+
+export interface MountStatus {
+  readonly mountpoint: string;
+  readonly pid: number;
+  readonly uptimeSeconds: number;
+  readonly createPolicy: string;
+  readonly cache: 'exclusive' | 'shared';
+  readonly readOnly: boolean;
+  readonly branches: readonly MountedBranch[];
+  /** Requests of the kernel since the start. */
+  readonly operations: number;
+  /** Files that the kernel knows now, and of those open handles. */
+  readonly knownInodes: number;
+  readonly openHandles: number;
+  readonly indexedNames: number;
+  readonly indexBytes: number;
+}
+
+const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
+
+/** The error is a message for the peer. */
+export function parseMountControlRequest(value: unknown): Result<MountControlRequest, string> {
+  if (!isRecord(value)) return err('a request must be a JSON object');
+  const { op, path, minFreeSpaceBytes } = value;
+  if (op === 'status') return ok({ op });
+  if (op !== 'branch.set' && op !== 'branch.add') {
+    return err(`unknown op ${JSON.stringify(op)}; known are status, branch.set, branch.add`);
+  }
+  const mode = MODES.find((known) => known === value.mode);
+  if (typeof path !== 'string') return err(`path of ${op} must be a string`);
+  if (mode === undefined && (op === 'branch.add' || value.mode !== undefined)) {
+    return err(`mode of ${op} must be one of ${MODES.join(', ')}`);
+  }
+  if (!isAmount(minFreeSpaceBytes)) {
+    if (op === 'branch.add' || minFreeSpaceBytes !== undefined) {
+      return err(`minFreeSpaceBytes of ${op} must be a number of bytes`);
+    }
+  }
+  if (op === 'branch.add') return ok({ op, path, mode: mode!, minFreeSpaceBytes: Number(minFreeSpaceBytes) });
+  return ok({
+    op,
+    path,
+    ...(mode !== undefined && { mode }),
+    ...(isAmount(minFreeSpaceBytes) && { minFreeSpaceBytes }),
+  });
+}
+
+/** Undefined when it is no status that this version can read. */
+export function parseMountStatus(value: unknown): MountStatus | undefined {
+  if (!isRecord(value)) return undefined;
+  const { mountpoint, createPolicy, cache, readOnly, branches } = value;
+  const { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes } = value;
+  const numbers = { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes };
+  if (typeof mountpoint !== 'string' || typeof createPolicy !== 'string' || typeof readOnly !== 'boolean') {
+    return undefined;
+  }
+  if ((cache !== 'exclusive' && cache !== 'shared') || !Array.isArray(branches) || !areAmounts(numbers)) {
+    return undefined;
+  }
+  return { mountpoint, createPolicy, cache, readOnly, branches: branches.filter(isMountedBranch), ...numbers };
+}
+
+function isMountedBranch(value: unknown): value is MountedBranch {
+  if (!isRecord(value)) return false;
+  const { path, mode, health, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files } = value;
+  return (
+    typeof path === 'string' &&
+    MODES.some((known) => known === mode) &&
+    HEALTHS.some((known) => known === health) &&
+    areAmounts({ minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files })
+  );
+}
+
+function areAmounts<K extends string>(values: Readonly<Record<K, unknown>>): values is Readonly<Record<K, number>> {
+  return Object.values(values).every(isAmount);
+}
+
+function isAmount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+}
+
+interface Fields {
+  readonly [name: string]: unknown;
+}
+
+function isRecord(
+  value: unknown,
+): value is Fields & Readonly<Record<keyof MountStatus | keyof MountedBranch | 'op', unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
