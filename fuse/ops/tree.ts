@@ -104,6 +104,7 @@ function probe(context: Context, parent: number, position: number, length: numbe
   let high = 0;
   let failure = 0;
   let isDirectory = false;
+  const epoch = context.kept.epoch();
   for (
     let branch = firstBranch(parentLow, parentHigh);
     branch >= 0;
@@ -125,7 +126,9 @@ function probe(context: Context, parent: number, position: number, length: numbe
   }
   // A branch that fails may have the name: only if another has it too is the answer certain enough.
   if (low === 0 && high === 0) return failure !== 0 ? failure : missed(context, parent);
-  return adopt(context, { parent, position, length, hash, low, high, partial: !isDirectory });
+  const slot = adopt(context, { parent, position, length, hash, low, high, partial: !isDirectory });
+  if (slot > 0) keepAttributes(context, slot, epoch);
+  return slot;
 }
 
 /** After the second name that a directory does not have, its listing is cheaper than asking again. */

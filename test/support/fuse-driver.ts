@@ -1,0 +1,97 @@
+/** The filesystem's operations driven without a mount: requests are written into a context's buffer, replies read from it. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openBranches } from '../../fuse/branch/branches.ts';
+import { BranchTable } from '../../fuse/branch/table.ts';
+import { F, InodeTable, ROOT } from '../../fuse/inode/inode-table.ts';
+import { State } from '../../fuse/inode/state.ts';
+import { Context } from '../../fuse/ops/context.ts';
+import { operations } from '../../fuse/ops/dispatch.ts';
+import { IN, OP } from '../../fuse/protocol/abi.ts';
+import { DT_DIR } from '../../fuse/sys/constants.ts';
+import { close } from '../../fuse/sys/libc.ts';
+
+export interface Reply {
+  /** Negated errno, or the length of the body. */
+  readonly result: number;
+  word(offset: number): number;
+}
+
+export class FuseDriver {
+  readonly context: Context;
+  readonly paths: readonly string[];
+  readonly #folder: string;
+  readonly #table = operations();
+
+  constructor(branches: number, cache: 'exclusive' | 'shared' = 'exclusive') {
+    this.#folder = mkdtempSync(join(tmpdir(), 'union-driver-'));
+    this.paths = Array.from({ length: branches }, (_, index) => join(this.#folder, `b${index}`));
+    for (const path of this.paths) mkdirSync(path);
+    const options = this.paths.map((path, index) => ({
+      id: `b${index}`,
+      path,
+      mode: 'RW' as const,
+      minFreeSpaceBytes: 0,
+    }));
+    const state = State.create(0);
+    const table = new BranchTable(state);
+    const inodes = new InodeTable(state);
+    inodes.allocate(DT_DIR);
+    inodes.set(ROOT, F.lookups, 1);
+    inodes.set(ROOT, F.inoLow, 1);
+    for (const branch of openBranches(options, undefined)) {
+      inodes.addBranch(ROOT, table.prepare(branch));
+      table.publish();
+    }
+    const config = { createPolicy: 'ff', passthrough: false, cache, readOnly: false } as const;
+    const fail = (event: string) => {
+      throw new Error(event);
+    };
+    this.context = new Context({ state, thread: 0, device: -1, config, log: { error: fail, warn: () => {} } });
+  }
+
+  /** Performs one operation; `body` is words and texts, each text with its NUL. */
+  ask(opcode: number, node: number, body: readonly (number | string)[]): Reply {
+    const { u8, u32, request } = this.context;
+    u32.fill(0, request >>> 2, (request >>> 2) + 64);
+    u32[(request + IN.opcode) >>> 2] = opcode;
+    u32[(request + IN.node) >>> 2] = node;
+    u32[(request + IN.uid) >>> 2] = process.getuid?.() ?? 0;
+    u32[(request + IN.gid) >>> 2] = process.getgid?.() ?? 0;
+    let at = this.context.body;
+    for (const part of body) {
+      if (typeof part === 'number') {
+        u32[at >>> 2] = part;
+        at += 4;
+      } else {
+        const bytes = Buffer.from(`${part}\0`);
+        u8.set(bytes, at);
+        at += bytes.length;
+      }
+    }
+    const result = this.#table[opcode]!(this.context);
+    return { result, word: (offset) => u32[(this.context.out + offset) >>> 2]! };
+  }
+
+  /** Node id of a name, 0 when there is none. The kernel counts a lookup. */
+  lookup(parent: number, name: string): number {
+    const reply = this.ask(OP.LOOKUP, parent, [name]);
+    if (reply.result < 0) throw new Error(`lookup ${name}: ${reply.result}`);
+    return reply.word(0);
+  }
+
+  forget(node: number, lookups = 1): void {
+    this.ask(OP.FORGET, node, [lookups, 0]);
+  }
+
+  mkdir(parent: number, name: string): number {
+    return this.ask(OP.MKDIR, parent, [0o755, 0, name]).word(0);
+  }
+
+  close(): void {
+    for (const { root } of this.context.branchTable.list()) close(root);
+    close(this.context.state.fd);
+    rmSync(this.#folder, { recursive: true });
+  }
+}

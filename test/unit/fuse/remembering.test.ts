@@ -1,0 +1,127 @@
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { WORD } from '../../../fuse/inode/state.ts';
+import { evictNames } from '../../../fuse/ops/eviction.ts';
+import { OP } from '../../../fuse/protocol/abi.ts';
+import { FuseDriver } from '../../support/fuse-driver.ts';
+
+const ROOT = 1;
+const MODE = 40 + 60;
+
+describe('what the union remembers', () => {
+  let driver: FuseDriver;
+
+  beforeEach(() => {
+    driver = new FuseDriver(2);
+  });
+
+  afterEach(() => driver.close());
+
+  const writeLower = (branch: number, name: string, content = '') =>
+    writeFileSync(join(driver.paths[branch]!, name), content);
+  const names = () => driver.context.u32[WORD.dentryCount]!;
+  const inodes = () => driver.context.u32[WORD.inodeCount]!;
+
+  it('keeps the attributes of a file that the kernel forgot, without a look at the branch', () => {
+    writeLower(1, 'file', 'content');
+    const node = driver.lookup(ROOT, 'file');
+    driver.lookup(ROOT, 'missing');
+    driver.lookup(ROOT, 'missing'); // the second makes the directory complete
+    driver.forget(node);
+    renameSync(join(driver.paths[1]!, 'file'), join(driver.paths[1]!, 'taken'));
+    expect(driver.lookup(ROOT, 'file')).to.be.greaterThan(0);
+  });
+
+  it('looks again after a change of mode, before and after the kernel forgot the file', () => {
+    writeLower(0, 'file');
+    const node = driver.lookup(ROOT, 'file');
+    expect(driver.ask(OP.SETATTR, node, setMode(0o600)).result).to.be.greaterThan(0);
+    expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(MODE) & 0o777).to.equal(0o600);
+    driver.forget(node, 2);
+    expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(MODE) & 0o777).to.equal(0o600);
+  });
+
+  it('knows the size of what was written once the file is closed', () => {
+    const SIZE = 40 + 8;
+    const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, 'file']);
+    const node = made.word(0);
+    const handle = made.word(128);
+    expect(driver.ask(OP.WRITE, node, [handle, 0, 0, 0, 5, 0, 0, 0, 0, 0, 'hello']).word(0)).to.equal(5);
+    expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(SIZE)).to.equal(5);
+    driver.ask(OP.WRITE, node, [handle, 0, 5, 0, 5, 0, 0, 0, 0, 0, 'world']);
+    driver.ask(OP.RELEASE, node, [handle, 0]);
+    expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(SIZE)).to.equal(10);
+  });
+
+  it('counts the links of a file whose other name was looked up before', () => {
+    const NLINK = 40 + 64;
+    writeLower(0, 'one');
+    const node = driver.lookup(ROOT, 'one');
+    expect(driver.ask(OP.LINK, ROOT, [node, 0, 'two']).word(NLINK)).to.equal(2);
+    expect(driver.ask(OP.LOOKUP, ROOT, ['one']).word(NLINK)).to.equal(2);
+    driver.ask(OP.UNLINK, ROOT, ['two']);
+    expect(driver.ask(OP.LOOKUP, ROOT, ['one']).word(NLINK)).to.equal(1);
+  });
+
+  it('keeps a directory and its names after the kernel forgot them', () => {
+    const directory = driver.mkdir(ROOT, 'd');
+    for (let index = 0; index < 10; index++) driver.ask(OP.MKNOD, directory, [0o100644, 0, 0, 0, `f${index}`]);
+    for (let index = 0; index < 10; index++) driver.forget(driver.lookup(directory, `f${index}`), 2);
+    driver.forget(directory);
+    const known = names();
+    const again = driver.lookup(ROOT, 'd');
+    expect(again).to.equal(directory);
+    writeLower(0, 'd/behind-our-back');
+    expect(driver.lookup(again, 'behind-our-back')).to.equal(0);
+    expect(names()).to.equal(known);
+  });
+
+  it('takes idle names out when there are too many, and finds the files again', () => {
+    for (let index = 0; index < 20; index++) {
+      const directory = driver.mkdir(ROOT, `d${index}`);
+      for (let file = 0; file < 20; file++) {
+        const made = driver.ask(OP.MKNOD, directory, [0o100644, 0, 0, 0, `f${file}`]);
+        driver.forget(made.word(0));
+      }
+      driver.forget(directory);
+    }
+    expect(names() - inodes()).to.be.greaterThan(300);
+    for (let round = 0; round < 100; round++) evictNames(driver.context, 10);
+    expect(names() - inodes()).to.be.at.most(10);
+    const directory = driver.lookup(ROOT, 'd7');
+    expect(driver.lookup(directory, 'f13')).to.be.greaterThan(0);
+    expect(driver.lookup(directory, 'f99')).to.equal(0);
+  });
+
+  it('never takes out a name whose file the kernel knows', () => {
+    const directory = driver.mkdir(ROOT, 'd');
+    const file = driver.ask(OP.MKNOD, directory, [0o100644, 0, 0, 0, 'held']).word(0);
+    for (let index = 0; index < 50; index++)
+      driver.forget(driver.ask(OP.MKNOD, directory, [0o100644, 0, 0, 0, `idle${index}`]).word(0));
+    for (let round = 0; round < 20; round++) evictNames(driver.context, 0);
+    expect(driver.ask(OP.GETATTR, file, [0, 0]).result).to.be.greaterThan(0);
+    expect(driver.lookup(directory, 'held')).to.equal(file);
+    expect(driver.lookup(directory, 'idle7')).to.be.greaterThan(0);
+  });
+
+  it('does not conclude anything from its memory where others write too', () => {
+    driver.close();
+    driver = new FuseDriver(2, 'shared');
+    mkdirSync(join(driver.paths[0]!, 'd'));
+    const directory = driver.lookup(ROOT, 'd');
+    expect(driver.lookup(directory, 'late')).to.equal(0);
+    expect(driver.lookup(directory, 'late')).to.equal(0);
+    writeLower(0, 'd/late');
+    expect(existsSync(join(driver.paths[0]!, 'd/late'))).to.equal(true);
+    expect(driver.lookup(directory, 'late')).to.be.greaterThan(0);
+  });
+});
+
+/** fuse_setattr_in that sets the mode. */
+function setMode(mode: number): number[] {
+  const words = new Array<number>(22).fill(0);
+  words[0] = 1;
+  words[17] = mode;
+  return words;
+}
