@@ -8,6 +8,7 @@ import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { openLower } from './lower-file.ts';
+import { clearPrivileges } from './open.ts';
 
 /** A write request's data follows fuse_write_in. */
 const WRITE_DATA = 40;
@@ -72,6 +73,7 @@ export function fsync(context: Context): number {
 export function fallocate(context: Context): number {
   const descriptor = descriptorOf(context, context.in32(0));
   if (descriptor < 0) return descriptor;
+  clearPrivileges(context, context.slot);
   return done(context, libc.fallocate(descriptor, context.in32(24), context.inSigned64(8), context.inSigned64(16)));
 }
 
@@ -93,6 +95,7 @@ export function copyFileRange(context: Context): number {
   const opened = context.temporary;
   const target = descriptorOf(context, context.in32(24));
   if (target >= 0) {
+    clearPrivileges(context, context.handles.slot(context.in32(24)));
     u32.copyWithin(argument >>> 2, (context.body + 8) >>> 2, (context.body + 16) >>> 2);
     u32.copyWithin((argument >>> 2) + 2, (context.body + 32) >>> 2, (context.body + 40) >>> 2);
   }

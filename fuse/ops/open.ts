@@ -60,6 +60,8 @@ function openInode(context: Context, slot: number, flags: number, openFlags: num
   const proxied =
     inodes.has(slot, INODE.proxied) ||
     (writable && inodes.get(slot, F.opens) === 0 && needsPrivilegeClearing(context, slot, branch));
+  // Other handles go past the server and this one must too: its writes will not be told, so they are foreseen.
+  if (writable && !proxied && inodes.get(slot, F.opens) !== 0) clearPrivileges(context, slot);
   if (!proxied) {
     const backing = backingOf(context, slot, branch, writable);
     if (backing > 0) return answerOpen(context, slot, { writable, descriptor: -1, backing });
@@ -78,6 +80,13 @@ function truncateOnOpen(context: Context, slot: number, branch: number): number 
   const result = libc.ftruncate(descriptor, 0);
   libc.close(descriptor);
   return result;
+}
+
+/** Before data changes in a way that the kernel does not ask us to clear set-id bits and capabilities for. */
+export function clearPrivileges(context: Context, slot: number): void {
+  if (context.uid === 0 || !needsPrivilegeClearing(context, slot, context.branchOf(slot))) return;
+  killPrivileges(context, slot);
+  invalidateAttributes(context, slot);
 }
 
 function needsPrivilegeClearing(context: Context, slot: number, branch: number): boolean {

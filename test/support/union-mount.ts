@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { makeLoopBranches, mountpointsBelow } from './loop-branches.ts';
 
 const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
+const proxiedProgram = fileURLToPath(new URL('serve-union.ts', import.meta.url));
 const startDeadlineMs = 15_000;
 const endDeadlineMs = 15_000;
 
@@ -36,12 +37,18 @@ export interface MountOptions {
   readonly mountpoint: string;
   /** Items of `-o`. Branches of tests are the union's own, so `cache=exclusive` is added unless a cache is named. */
   readonly options?: readonly string[];
+  /** File data through the server, as where the kernel or a branch cannot pass it by. Takes no `options`. */
+  readonly proxied?: boolean;
 }
 
-export async function mountUnion({ branches, mountpoint, options = [] }: MountOptions): Promise<UnionMount> {
+export async function mountUnion({ branches, mountpoint, options = [], proxied }: MountOptions): Promise<UnionMount> {
   const cache = options.some((option) => option.startsWith('cache=')) ? [] : ['cache=exclusive'];
   const args = ['mount', '-f', '-o', [...options, ...cache].join(','), branches.join(':'), mountpoint];
-  const server = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const server = proxied
+    ? spawn(process.execPath, [proxiedProgram, proxiedOptions(branches, mountpoint)], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+    : spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [server.stdout, server.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -63,6 +70,16 @@ export async function mountUnion({ branches, mountpoint, options = [] }: MountOp
       return closed;
     },
   };
+}
+
+function proxiedOptions(branches: readonly string[], mountpoint: string): string {
+  return JSON.stringify({
+    mountpoint,
+    branches: branches.map((path, index) => ({ id: `b${index}`, path, mode: 'RW', minFreeSpaceBytes: 1 << 20 })),
+    policies: { create: 'ff', action: 'ff', search: 'ff' },
+    passthrough: false,
+    cache: 'exclusive',
+  });
 }
 
 async function unmount(server: ChildProcess, mountpoint: string, output: () => string): Promise<void> {
@@ -106,18 +123,24 @@ export interface TestUnionOptions {
   /** One branch of each size. */
   readonly sizesBytes: readonly number[];
   readonly options?: readonly string[];
+  readonly proxied?: boolean;
   /** What to do to the branches before they are mounted as one. */
   readonly prepare?: (branches: readonly string[]) => void;
 }
 
 /** Loop branches and the union over them, as one thing to close. */
-export async function makeUnion({ sizesBytes, options = [], prepare }: TestUnionOptions): Promise<TestUnion> {
+export async function makeUnion({
+  sizesBytes,
+  options = [],
+  proxied = false,
+  prepare,
+}: TestUnionOptions): Promise<TestUnion> {
   const { folder, paths, close } = makeLoopBranches(sizesBytes);
   try {
     prepare?.(paths);
     const mountpoint = join(folder, 'union');
     mkdirSync(mountpoint);
-    const union = await mountUnion({ branches: paths, mountpoint, options });
+    const union = await mountUnion({ branches: paths, mountpoint, options, proxied });
     return { ...union, branches: paths, folder, close: () => union.close().finally(close) };
   } catch (error) {
     close();
