@@ -12,6 +12,7 @@ import { createInformer, type Informer } from '../kubernetes/informer.ts';
 import {
   EVENT,
   type Kind,
+  NODE,
   PERSISTENT_VOLUME,
   PERSISTENT_VOLUME_CLAIM,
   POD,
@@ -23,6 +24,7 @@ import { createRepository, type Repository, type Selection, type WriteFailure } 
 import type {
   CoreEvent,
   KubeObject,
+  Node,
   PersistentVolume,
   PersistentVolumeClaim,
   Pod,
@@ -44,6 +46,7 @@ export interface ClusterView {
   /** Pods: all of them live, and only servers watched. */
   readonly pods: Watched<Pod>;
   readonly storageClasses: Repository<StorageClass>;
+  readonly nodes: Repository<Node>;
   readonly events: Repository<CoreEvent>;
 }
 
@@ -66,6 +69,7 @@ export function createClusterView(client: KubeClient, log: Logger): ClusterView 
     persistentVolumes: watched(PERSISTENT_VOLUME),
     pods: watched(POD, { labelSelector: LABEL_VOLUME }),
     storageClasses: createRepository(client, STORAGE_CLASS),
+    nodes: createRepository(client, NODE),
     events: createRepository(client, EVENT),
   };
 }

@@ -1,5 +1,5 @@
 /** Reads what planUnionVolume needs to know, live where acting on an old state would do harm. */
-import type { CoreEvent, PersistentVolume, PersistentVolumeClaim, Pod } from '../protocol/objects.ts';
+import type { CoreEvent, Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../protocol/objects.ts';
 import { type BranchSpec, LABEL_VOLUME, type UnionVolume } from '../protocol/resources.ts';
 import { findCondition } from '../union/conditions.ts';
 import { branchNamespace } from '../union/ids.ts';
@@ -16,11 +16,12 @@ export async function observeVolume(
   if (!volume) return undefined;
   const namespace = branchNamespace(volume.spec);
   const adopts = volume.spec.branches.some(({ origin }) => origin === 'adopted');
-  const [claims, pods, storageClasses, attachments] = await Promise.all([
+  const [claims, pods, storageClasses, attachments, selectedNode] = await Promise.all([
     readClaims(view, volume, signal),
     adopts ? view.pods.live.list({ namespace }, signal) : ([] as Pod[]),
     view.storageClasses.list({}, signal),
     volume.metadata.deletionTimestamp ? view.attachments.live.list({}, signal) : [],
+    readSelectedNode(view, volume, signal),
   ]);
   const warnings = await readWarnings(view, { volume, claims }, signal);
   const branches = await Promise.all(
@@ -37,9 +38,21 @@ export async function observeVolume(
     branches: new Map(branches),
     pods,
     storageClasses,
+    unclaimed: view.persistentVolumes.informer.list().filter(({ spec }) => spec?.claimRef === undefined),
+    selectedNode,
     attachedNodes: attachments.filter(({ spec }) => spec.volume === name).map(({ spec }) => spec.node),
     now: new Date(clock.now()).toISOString(),
   };
+}
+
+/** Needed only until every branch has its claim. */
+async function readSelectedNode(
+  view: ClusterView,
+  { spec, status }: UnionVolume,
+  signal: AbortSignal,
+): Promise<Node | undefined> {
+  const name = spec.selectedNode;
+  return name === undefined || status?.phase === 'Ready' ? undefined : await view.nodes.get({ name }, signal);
 }
 
 type Claims = ReadonlyMap<string, PersistentVolumeClaim | undefined>;

@@ -16,6 +16,7 @@ import { adoptionObstacle } from './adoption.ts';
 import { claimCapacity } from './branches.ts';
 import { isOurClaim, lostItsNode, lowerClaim } from './lower-claims.ts';
 import type { ObservedVolume, VolumeAction } from './plan-volume.ts';
+import { lostItsVolume, namesItsVolume } from './static-volumes.ts';
 
 /** A claim as it was seen; resourceVersion and uid make acting on it a compare-and-swap. */
 export interface ClaimRef {
@@ -48,22 +49,28 @@ export function claimRef({ metadata }: PersistentVolumeClaim): ClaimRef {
   };
 }
 
-export function observeBranch(observed: ObservedVolume, branch: BranchSpec): BranchOutcome {
-  return branch.origin === 'created' ? observeCreated(observed, branch) : observeAdopted(observed, branch);
+/** `chosen` is the volume to claim, where the class leaves that to us (static-volumes.ts). */
+export function observeBranch(observed: ObservedVolume, branch: BranchSpec, chosen: string | undefined): BranchOutcome {
+  return branch.origin === 'created' ? observeCreated(observed, branch, chosen) : observeAdopted(observed, branch);
 }
 
-function observeCreated(observed: ObservedVolume, branch: BranchSpec): BranchOutcome {
+function observeCreated(observed: ObservedVolume, branch: BranchSpec, chosen: string | undefined): BranchOutcome {
   const { volume, storageClasses } = observed;
-  const { claim, warning } = observed.branches.get(branch.id) ?? {};
+  const { claim, warning, volumes = [] } = observed.branches.get(branch.id) ?? {};
   const storageClass = storageClasses.find(({ metadata }) => metadata.name === branch.storageClassName);
   const known = recordOf(observed, branch);
   const title = titleOf(branch);
   if (!claim) {
     if (known?.persistentVolume !== undefined) return unbound(known, branch, 'Lost', lostMessage(title));
+    if (chosen === undefined && namesItsVolume(storageClass)) {
+      const size = formatQuantity(BigInt(branch.sizeBytes ?? 0));
+      const message = `storage class "${branch.storageClassName}" has no free volume of ${size} on node "${volume.spec.selectedNode}"`;
+      return { ...unbound(known, branch, 'Pending', message), outOfSpace: true };
+    }
     const action = {
       kind: 'create-claim',
       branchId: branch.id,
-      claim: lowerClaim(volume, branch, storageClass),
+      claim: lowerClaim(volume, branch, storageClass, chosen),
     } as const;
     return { ...unbound(known, branch, 'Pending', warning ?? `${title} is being made`), action };
   }
@@ -79,6 +86,11 @@ function observeCreated(observed: ObservedVolume, branch: BranchSpec): BranchOut
     const where = `storage class "${branch.storageClassName}" has no space for it on node "${volume.spec.selectedNode}"`;
     const outcome = unbound(known, branch, 'Pending', warning === undefined ? where : `${where}: ${warning}`);
     return { ...outcome, outOfSpace: true };
+  }
+  if (namesItsVolume(storageClass) && lostItsVolume(claim, volumes)) {
+    const message = `volume "${claim.spec?.volumeName}" is gone or another's, and the next one is claimed`;
+    const action = { kind: 'delete-claim', branchId: branch.id, claim: claimRef(claim) } as const;
+    return { ...unbound(known, branch, 'Pending', message), action };
   }
   const driver = storageClass?.provisioner ?? `storage class "${branch.storageClassName}", which is gone`;
   return unbound(known, branch, 'Pending', warning ?? `${title} waits for ${driver}`);

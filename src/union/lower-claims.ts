@@ -22,6 +22,7 @@ export function lowerClaim(
   volume: UnionVolume,
   branch: BranchSpec,
   storageClass: StorageClass | undefined,
+  volumeName?: string,
 ): PersistentVolumeClaim {
   const { spec, metadata } = volume;
   const node = waitsForNode(storageClass) ? spec.selectedNode : undefined;
@@ -53,6 +54,7 @@ export function lowerClaim(
       accessModes: [lowerAccessMode(spec.accessModes)],
       ...(branch.storageClassName === undefined ? {} : { storageClassName: branch.storageClassName }),
       volumeMode: 'Filesystem',
+      ...(volumeName === undefined ? {} : { volumeName }),
       resources: { requests: { storage: formatQuantity(BigInt(branch.sizeBytes ?? 0)) } },
     },
   };

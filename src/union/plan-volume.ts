@@ -7,7 +7,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { assertNever } from '../base/assert.ts';
 import { formatQuantity } from '../base/units.ts';
-import type { PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
 import {
   ANNOTATION_ADOPTED_BY,
   type BranchSpec,
@@ -20,6 +20,7 @@ import { type BranchOutcome, type ClaimRef, claimRef, observeBranch } from './br
 import { sum } from './capacity.ts';
 import { type ConditionFacts, condition, eventOf, findCondition, type PlannedEvent } from './conditions.ts';
 import { isOurClaim } from './lower-claims.ts';
+import { chooseVolumes } from './static-volumes.ts';
 import { intersectTopology } from './topology.ts';
 
 /** What was read about one branch, live. */
@@ -38,6 +39,9 @@ export interface ObservedVolume {
   /** Pods of the branches' namespace; needed where claims are adopted. */
   readonly pods: readonly Pod[];
   readonly storageClasses: readonly StorageClass[];
+  /** Volumes of classes without a provisioner that nobody has claimed, and the node that was chosen for the union. */
+  readonly unclaimed: readonly PersistentVolume[];
+  readonly selectedNode: Node | undefined;
   /** Nodes for which a UnionAttachment exists. */
   readonly attachedNodes: readonly string[];
   /** RFC 3339. */
@@ -77,7 +81,8 @@ export function planUnionVolume(observed: ObservedVolume): readonly VolumeAction
 
 function planUpkeep(observed: ObservedVolume): readonly VolumeAction[] {
   const { volume } = observed;
-  const outcomes = volume.spec.branches.map((branch) => observeBranch(observed, branch));
+  const chosen = chooseVolumes(observed);
+  const outcomes = volume.spec.branches.map((branch) => observeBranch(observed, branch, chosen.get(branch.id)));
   // A union that cannot be takes no space.
   const refused = outcomes.some(({ status }) => status.phase === 'Refused');
   const actions = outcomes

@@ -69,6 +69,12 @@ function termsOf({ metadata, spec }: PersistentVolume): Result<readonly Term[], 
   return ok(spec?.nodeAffinity?.required ? terms : [new Map()]);
 }
 
+/** Whether a node with these labels can reach the volume. */
+export function isReachable(volume: PersistentVolume, labels: Topology): boolean {
+  const terms = termsOf(volume);
+  return terms.ok && terms.value.some((term) => [...term].every(([key, values]) => values.has(labels[key] ?? '')));
+}
+
 /** Both at once, or undefined when no node can match both. */
 function meet(left: Term, right: Term): Term | undefined {
   const both = new Map(left);

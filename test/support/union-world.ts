@@ -83,6 +83,8 @@ export class UnionWorld {
       branches: new Map(branches),
       pods: [...this.pods.values()],
       storageClasses: this.storageClasses,
+      unclaimed: [...this.volumes.values()].filter(({ spec }) => spec?.claimRef === undefined),
+      selectedNode: { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-1', labels: { [HOSTNAME]: 'node-1' } } },
       attachedNodes: [...this.attachments.keys()],
       now: NOW,
     });
