@@ -32,12 +32,13 @@ import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
 import { createLogger } from './logging.ts';
+import { ownImage } from './own-image.ts';
 
 const HELP = `usage: union-csi controller --csi-endpoint unix:///PATH [FLAGS]
 
   --csi-endpoint SOCKET    where to serve CSI
   --kubeconfig FILE        how to reach the cluster; without it, the service account of the pod it runs in
-  --server-image IMAGE     of server pods, default union-csi:${packageJson.version}
+  --server-image IMAGE     of server pods; default is the image of the pod it runs in, or union-csi:${packageJson.version}
   --metrics-port PORT      serve /healthz, /readyz and /metrics
   --[no-]leader-election   reconcile in one replica only; default with a service account, not with --kubeconfig
 `;
@@ -49,7 +50,7 @@ export async function run(argv: string[]): Promise<number> {
     options: {
       'csi-endpoint': { type: 'string' },
       kubeconfig: { type: 'string' },
-      'server-image': { type: 'string', default: `union-csi:${packageJson.version}` },
+      'server-image': { type: 'string' },
       'metrics-port': { type: 'string' },
       'leader-election': { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
@@ -62,7 +63,7 @@ export async function run(argv: string[]): Promise<number> {
   const options: ServiceOptions = {
     endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
     metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
-    serverImage: values['server-image'],
+    serverImage: values['server-image'] ?? (values.kubeconfig && `union-csi:${packageJson.version}`),
     elect: values['leader-election'] ?? values.kubeconfig === undefined,
     log: createLogger('controller'),
   };
@@ -84,7 +85,8 @@ export async function run(argv: string[]): Promise<number> {
 interface ServiceOptions {
   readonly endpoint: string;
   readonly metricsPort: number | undefined;
-  readonly serverImage: string;
+  /** Without one, that of the pod we run in. */
+  readonly serverImage: string | undefined;
   readonly elect: boolean;
   readonly log: Logger;
 }
@@ -129,8 +131,11 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
 }
 
 async function reconcile(client: KubeClient, options: ServiceOptions, signal: AbortSignal): Promise<number> {
-  const { log, serverImage, elect } = options;
-  const lead = (term: AbortSignal) => runControllers({ client, log, server: { image: serverImage } }, term);
+  const { log, elect } = options;
+  const lead = async (term: AbortSignal) => {
+    const image = options.serverImage ?? (await ownImage(createRepository(client, POD), hostname(), term));
+    await runControllers({ client, log, server: { image } }, term);
+  };
   const election = {
     leases: createRepository(client, LEASE),
     namespace: DRIVER_NAMESPACE,
