@@ -16,7 +16,6 @@ import {
   type BranchMode,
   type BranchOptions,
   closeBranches,
-  type OpenBranch,
   OWN_DIRECTORY,
   openBranch,
   openBranches,
@@ -24,12 +23,11 @@ import {
 import { Space, type SpaceRow } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
-import { DirectoryAttributes } from './inode/directory-attributes.ts';
-import { F, InodeTable, ROOT } from './inode/inode-table.ts';
+import { InodeTable } from './inode/inode-table.ts';
+import { appendBranch, makeRoot } from './inode/root.ts';
 import { MAX_READERS, State, WORD } from './inode/state.ts';
 import type { OpsLogger } from './ops/context.ts';
 import { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
-import { DT_DIR } from './sys/constants.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
 import { type Session, startSession } from './transport/session.ts';
@@ -109,7 +107,7 @@ export class Union {
     this.#scratch = this.#state.threadArea(MAIN_THREAD).scratch;
     this.#space = new Space(this.#state, this.#branches, this.#scratch);
     makeRoot(this.#state);
-    for (const branch of opened) this.#append(branch);
+    for (const branch of opened) appendBranch(this.#state, this.#branches, branch);
   }
 
   /**
@@ -169,18 +167,7 @@ export class Union {
         'ENOTEMPTY',
         `branch ${options.path} holds ${file}; only an empty directory can be added while mounted: unmount, and mount with it`,
       );
-    this.#append(openBranch(options, known, this.#options.volumeId));
-  }
-
-  /** The root is on a branch before the policies hear of it: they may choose it at once. */
-  #append(branch: OpenBranch): void {
-    const index = this.#branches.prepare(branch);
-    const inodes = new InodeTable(this.#state);
-    this.#state.lock();
-    inodes.addBranch(ROOT, index);
-    this.#state.unlock();
-    new DirectoryAttributes(this.#state, inodes).forgetAll(ROOT);
-    this.#branches.publish();
+    appendBranch(this.#state, this.#branches, openBranch(options, known, this.#options.volumeId));
   }
 
   /** Closes the branches. After the session has ended. */
@@ -197,12 +184,4 @@ function healthOf(row: SpaceRow): BranchState['health'] {
   if (!row.answers) return 'failing';
   if (row.readOnlyFilesystem) return 'read-only';
   return row.availableBytes < row.minFreeSpaceBytes ? 'full' : 'ok';
-}
-
-/** The root is on every branch and never forgotten. */
-function makeRoot(state: State): void {
-  const inodes = new InodeTable(state);
-  inodes.allocate(DT_DIR);
-  inodes.set(ROOT, F.lookups, 1);
-  inodes.set(ROOT, F.inoLow, 1);
 }

@@ -1,0 +1,26 @@
+/** The root directory: on every branch, and never forgotten. */
+import type { OpenBranch } from '../branch/branches.ts';
+import type { BranchTable } from '../branch/table.ts';
+import { DT_DIR } from '../sys/constants.ts';
+import { DirectoryAttributes } from './directory-attributes.ts';
+import { F, InodeTable, ROOT } from './inode-table.ts';
+import type { State } from './state.ts';
+
+/** The first inode of new state memory, on no branch yet. */
+export function makeRoot(state: State): void {
+  const inodes = new InodeTable(state);
+  inodes.allocate(DT_DIR);
+  inodes.set(ROOT, F.lookups, 1);
+  inodes.set(ROOT, F.inoLow, 1);
+}
+
+/** One more branch, behind the others. The root is on it before the policies hear of it: they may choose it at once. */
+export function appendBranch(state: State, table: BranchTable, branch: OpenBranch): void {
+  const index = table.prepare(branch);
+  const inodes = new InodeTable(state);
+  state.lock();
+  inodes.addBranch(ROOT, index);
+  state.unlock();
+  new DirectoryAttributes(state, inodes).forgetAll(ROOT);
+  table.publish();
+}
