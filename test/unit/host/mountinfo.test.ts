@@ -5,6 +5,7 @@ import {
   isWithin,
   type MountInfo,
   mountAt,
+  mountOf,
   parseMountInfo,
   readMountInfo,
   unescapePath,
@@ -17,6 +18,21 @@ const sample = `22 28 0:21 / /proc rw,nosuid,nodev,noexec,relatime shared:12 - p
 this line is damaged
 42 28 8:1 / /srv/plain rw - ext4 /dev/sda1 rw
 `;
+
+describe('mountOf', () => {
+  const mounts = parseMountInfo(
+    ['/ ext4', '/srv ext4', '/srv/plain fuse.union', '/srv/plain ext4', '/srv/pl xfs']
+      .map((text, index) => `${index} 0 0:${index} / ${text.replace(' ', ' rw - ')} none rw`)
+      .join('\n'),
+  );
+
+  it('is the nearest above, of several at one place the topmost', () => {
+    expect(mountOf('/srv/plain/a/b', mounts)).to.include({ mountpoint: '/srv/plain', fsType: 'ext4' });
+    expect(mountOf('/srv/plain', mounts)).to.include({ mountpoint: '/srv/plain' });
+    expect(mountOf('/srv/plainer', mounts)).to.include({ mountpoint: '/srv' });
+    expect(mountOf('/other', mounts)).to.include({ mountpoint: '/' });
+  });
+});
 
 describe('parseMountInfo', () => {
   it('reads every field, with any number of optional ones', () => {
