@@ -1,0 +1,137 @@
+/**
+ * A log batch: one 4 KiB header with up to 250 records, then the payload of its WRITE records.
+ * Batches are the unit of group commit and travel to backups byte for byte, so equal hashes mean equal logs. A batch is
+ * known by its LSN and by the hash of the one before it, never by where it lies. Byte layout: README.md, "Log batch".
+ */
+import { hash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import { assert } from '../base/assert.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { BLOCK_SIZE, type Epoch, type Lsn, type Point, toEpoch, toLsn } from './units.ts';
+
+const MAGIC = 0x4c415742; // "BWAL"
+const RECORDS_OFFSET = 96;
+const RECORD_SIZE = 16;
+
+export const MAX_BATCH_RECORDS = (BLOCK_SIZE - RECORDS_OFFSET) / RECORD_SIZE;
+export const MAX_PAYLOAD_BLOCKS = 256;
+
+/** One change of the volume. `data` holds whole blocks; ZERO and TRIM both read as zeros afterwards. */
+export type LogRecord =
+  | { readonly kind: 'write'; readonly lba: number; readonly data: Uint8Array }
+  | { readonly kind: 'zero' | 'trim'; readonly lba: number; readonly blocks: number }
+  | { readonly kind: 'epoch' };
+
+export interface BatchHeader {
+  readonly volume: string;
+  readonly epoch: Epoch;
+  readonly firstLsn: Lsn;
+  readonly previousHash: string;
+  readonly count: number;
+  readonly payloadBlocks: number;
+}
+
+export interface Batch extends BatchHeader {
+  readonly records: readonly LogRecord[];
+  readonly end: Point;
+  /** Header and payload; the records' data are views into it. */
+  readonly bytes: Uint8Array;
+}
+
+const TYPES = ['write', 'zero', 'trim', 'epoch'] as const;
+
+export function encodeBatch(
+  identity: { readonly volume: string; readonly epoch: Epoch; readonly previous: Point },
+  records: readonly LogRecord[],
+): Batch {
+  const payloadBlocks = records.reduce((sum, record) => sum + payloadOf(record), 0);
+  assert(records.length > 0 && records.length <= MAX_BATCH_RECORDS, `a batch of ${records.length} records`);
+  const bytes = Buffer.alloc((1 + payloadBlocks) * BLOCK_SIZE);
+  let offset = BLOCK_SIZE;
+  records.forEach((record, index) => {
+    const at = RECORDS_OFFSET + index * RECORD_SIZE;
+    bytes.writeUInt32LE(TYPES.indexOf(record.kind), at);
+    if (record.kind === 'epoch') return;
+    bytes.writeUInt32LE(record.lba, at + 4);
+    bytes.writeUInt32LE(blocksOf(record), at + 8);
+    if (record.kind !== 'write') return;
+    bytes.set(record.data, offset);
+    offset += record.data.length;
+  });
+  bytes.writeUInt32LE(MAGIC, 0);
+  bytes.writeUInt32LE(crc32(bytes.subarray(BLOCK_SIZE)), 8);
+  bytes.writeUInt32LE(records.length, 12);
+  bytes.writeUInt32LE(payloadBlocks, 16);
+  bytes.write(identity.volume, 24, 16, 'hex');
+  bytes.writeBigUInt64LE(identity.epoch, 40);
+  bytes.writeBigUInt64LE(identity.previous.lsn + 1n, 48);
+  bytes.write(identity.previous.hash, 56, 16, 'hex');
+  bytes.writeUInt32LE(crc32(bytes.subarray(8, BLOCK_SIZE)), 4);
+  const decoded = decodeBatch(bytes);
+  assert(decoded.ok, 'a batch that does not decode');
+  return decoded.value;
+}
+
+export function payloadOf(record: LogRecord): number {
+  return record.kind === 'write' ? record.data.length / BLOCK_SIZE : 0;
+}
+
+export function blocksOf(record: LogRecord): number {
+  if (record.kind === 'epoch') return 0;
+  return record.kind === 'write' ? payloadOf(record) : record.blocks;
+}
+
+/** Reads a header alone. Its payload has to be checked before the batch counts. */
+export function decodeHeader(bytes: Uint8Array): Result<BatchHeader, 'damaged'> {
+  const block = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (block.length < BLOCK_SIZE || block.readUInt32LE(0) !== MAGIC) return err('damaged');
+  if (block.readUInt32LE(4) !== crc32(block.subarray(8, BLOCK_SIZE))) return err('damaged');
+  const count = block.readUInt32LE(12);
+  const payloadBlocks = block.readUInt32LE(16);
+  if (count === 0 || count > MAX_BATCH_RECORDS || payloadBlocks > MAX_PAYLOAD_BLOCKS) return err('damaged');
+  return ok({
+    volume: block.toString('hex', 24, 40),
+    epoch: toEpoch(block.readBigUInt64LE(40)),
+    firstLsn: toLsn(block.readBigUInt64LE(48)),
+    previousHash: block.toString('hex', 56, 72),
+    count,
+    payloadBlocks,
+  });
+}
+
+/** Checks header and payload. `bytes` must begin with the header and may be longer than the batch. */
+export function decodeBatch(bytes: Uint8Array): Result<Batch, 'damaged'> {
+  const header = decodeHeader(bytes);
+  if (!header.ok) return header;
+  const { count, payloadBlocks, firstLsn, epoch } = header.value;
+  const length = (1 + payloadBlocks) * BLOCK_SIZE;
+  if (bytes.length < length) return err('damaged');
+  const block = Buffer.from(bytes.buffer, bytes.byteOffset, length);
+  if (block.readUInt32LE(8) !== crc32(block.subarray(BLOCK_SIZE))) return err('damaged');
+  const records: LogRecord[] = [];
+  let offset = BLOCK_SIZE;
+  for (let index = 0; index < count; index++) {
+    const record = decodeRecord(block, { at: RECORDS_OFFSET + index * RECORD_SIZE, payload: offset });
+    if (record === undefined) return err('damaged');
+    offset += payloadOf(record) * BLOCK_SIZE;
+    records.push(record);
+  }
+  if (offset !== length) return err('damaged');
+  const end: Point = {
+    lsn: toLsn(firstLsn + BigInt(count) - 1n),
+    hash: hash('sha256', block.subarray(0, BLOCK_SIZE), 'hex').slice(0, 32),
+    epoch,
+  };
+  return ok({ ...header.value, records, end, bytes: block });
+}
+
+function decodeRecord(block: Buffer, offsets: { at: number; payload: number }): LogRecord | undefined {
+  const kind = TYPES[block.readUInt32LE(offsets.at)];
+  const lba = block.readUInt32LE(offsets.at + 4);
+  const blocks = block.readUInt32LE(offsets.at + 8);
+  if (kind === undefined) return undefined;
+  if (kind === 'epoch') return { kind };
+  if (kind !== 'write') return { kind, lba, blocks };
+  const end = offsets.payload + blocks * BLOCK_SIZE;
+  return end > block.length ? undefined : { kind, lba, data: block.subarray(offsets.payload, end) };
+}

@@ -1,0 +1,133 @@
+/**
+ * The volume's content up to the checkpoint: a sparse data area and the table that vouches for each block of it.
+ * Nothing leaves here unchecked. Changes are redone from the log after a crash, so neither area needs an order of writes.
+ * All pages of the table that were ever written are kept in memory: 16 bytes a block.
+ */
+import { crc32 } from 'node:zlib';
+import type { BlockVersion } from './overlay.ts';
+import type { DiskOperation } from './ports.ts';
+import {
+  blankPage,
+  damagedPage,
+  decodePage,
+  ENTRIES_PER_PAGE,
+  encodePage,
+  getEntry,
+  setEntry,
+  type TableEntry,
+  type TablePage,
+  ZERO_CRC,
+} from './table-page.ts';
+import { perform, readAll, type Task } from './tasks.ts';
+import { BLOCK_SIZE, type Lsn, toLsn } from './units.ts';
+
+const BLANK: TableEntry = { crc: ZERO_CRC, lsn: toLsn(0) };
+
+export class Extents {
+  readonly #volume: string;
+  readonly #pageCount: number;
+  readonly #pages = new Map<number, TablePage>();
+  readonly #dirty = new Set<number>();
+
+  constructor(volume: string, blocks: number) {
+    this.#volume = volume;
+    this.#pageCount = tablePages(blocks);
+  }
+
+  /** Reads the table; false when it cannot be read. */
+  *load(): Task<boolean> {
+    const [bytes] = yield* readAll([
+      { kind: 'read', area: 'table', offset: 0, length: this.#pageCount * 2 * BLOCK_SIZE },
+    ]);
+    if (bytes === undefined) return false;
+    for (let index = 0; index < this.#pageCount; index++) {
+      const page = this.#newestSlot(bytes, index);
+      if (page !== undefined) this.#pages.set(index, page);
+    }
+    return true;
+  }
+
+  #newestSlot(bytes: Uint8Array, index: number): TablePage | undefined {
+    const slots = [0, 1].map((slot) => {
+      const start = (index * 2 + slot) * BLOCK_SIZE;
+      return decodePage(bytes.subarray(start, start + BLOCK_SIZE), { index, volume: this.#volume });
+    });
+    const pages = slots.filter((slot) => typeof slot === 'object');
+    if (pages.length > 0) return pages.reduce((a, b) => (b.sequence > a.sequence ? b : a));
+    // A single damaged slot may be the first write of the page, torn: its blocks are in the log, others were never written.
+    return slots.includes('empty') ? undefined : damagedPage(index);
+  }
+
+  entry(lba: number): TableEntry {
+    const page = this.#pages.get(Math.floor(lba / ENTRIES_PER_PAGE));
+    return page ? getEntry(page, lba % ENTRIES_PER_PAGE) : BLANK;
+  }
+
+  /** Whether `data` is what the block should hold. */
+  isIntact(lba: number, data: Uint8Array): boolean {
+    return this.entry(lba).crc === crc32(data);
+  }
+
+  /** Writes the changes and their entries; durable when it returns. */
+  *apply(changes: ReadonlyMap<number, BlockVersion>): Task {
+    yield* this.put(changes);
+    yield* this.flush();
+  }
+
+  /** Writes the changes' data; their entries stay in memory until `flush`. */
+  *put(changes: ReadonlyMap<number, BlockVersion>): Task {
+    for (const [lba, version] of changes) this.#setEntry(lba, version);
+    yield* perform(dataOperations(changes));
+  }
+
+  /** Forgets content: zeros from `lba` on. */
+  *clear(lba: number, blocks: number, lsn: Lsn): Task {
+    const first = Math.floor(lba / ENTRIES_PER_PAGE);
+    const last = Math.floor((lba + blocks - 1) / ENTRIES_PER_PAGE);
+    for (const index of this.#pages.keys()) {
+      if (index < first || index > last) continue;
+      const start = Math.max(lba, index * ENTRIES_PER_PAGE);
+      const end = Math.min(lba + blocks, (index + 1) * ENTRIES_PER_PAGE);
+      for (let block = start; block < end; block++) this.#setEntry(block, { lsn, data: undefined });
+    }
+    yield* perform([{ kind: 'discard', area: 'data', offset: lba * BLOCK_SIZE, length: blocks * BLOCK_SIZE }]);
+  }
+
+  *flush(): Task {
+    const writes = [...this.#dirty].map((index): DiskOperation => {
+      const page = this.#pages.get(index)!;
+      page.sequence++;
+      const slot = Number(page.sequence % 2n);
+      const data = encodePage(page, this.#volume);
+      return { kind: 'write', area: 'table', offset: (index * 2 + slot) * BLOCK_SIZE, data };
+    });
+    this.#dirty.clear();
+    yield* perform(writes);
+    yield* perform([
+      { kind: 'sync', area: 'data' },
+      { kind: 'sync', area: 'table' },
+    ]);
+  }
+
+  #setEntry(lba: number, version: BlockVersion): void {
+    const index = Math.floor(lba / ENTRIES_PER_PAGE);
+    const page = this.#pages.get(index) ?? blankPage(index);
+    this.#pages.set(index, page);
+    this.#dirty.add(index);
+    const crc = version.data ? crc32(version.data) : ZERO_CRC;
+    setEntry(page, lba % ENTRIES_PER_PAGE, { crc, lsn: version.lsn });
+  }
+}
+
+export function tablePages(blocks: number): number {
+  return Math.ceil(blocks / ENTRIES_PER_PAGE);
+}
+
+function dataOperations(changes: ReadonlyMap<number, BlockVersion>): readonly DiskOperation[] {
+  return [...changes].map(([lba, { data }]): DiskOperation => {
+    const offset = lba * BLOCK_SIZE;
+    return data
+      ? { kind: 'write', area: 'data', offset, data }
+      : { kind: 'discard', area: 'data', offset, length: BLOCK_SIZE };
+  });
+}

@@ -1,0 +1,232 @@
+/**
+ * The other members as the primary sees them: what each has on its disk, until when it lends its lease, what was sent to it;
+ * who has to leave the in-sync set and who may join it.
+ * A member counts as in sync from before its joining is proposed until after its leaving is decided.
+ */
+import type { Context } from './context.ts';
+import type { Message, PeerStatus } from './messages.ts';
+import { rebuildPeer } from './rebuild-source.ts';
+import { BEAT_MS, EVICT_MS, LEASE_MS } from './timing.ts';
+import { type Epoch, isAhead, type Point, type ReplicaId, samePoint } from './units.ts';
+import { withMember, withoutMember } from './volume-config.ts';
+
+/** Batches on their way to one peer. */
+const MAX_WINDOW = 16;
+
+export interface Peer {
+  readonly id: ReplicaId;
+  status: PeerStatus | undefined;
+  heardAt: number;
+  leaseUntil: number;
+  /** When it last got further, or had nothing to do. */
+  movedAt: number;
+  /** The end of what was sent, a boundary of this log; undefined while there is nothing in common. */
+  sent: Point | undefined;
+  sentAt: number;
+  inFlight: number;
+  rebuilding: boolean;
+}
+
+export class Peers {
+  readonly #context: Context;
+  readonly #epoch: Epoch;
+  readonly #peers = new Map<ReplicaId, Peer>();
+  #beatAt = Number.NEGATIVE_INFINITY;
+  #session = 0;
+  #greeting = false;
+  #ended = false;
+
+  constructor(context: Context, epoch: Epoch) {
+    this.#context = context;
+    this.#epoch = epoch;
+    const now = context.now();
+    for (const id of context.membership.config?.members ?? []) {
+      if (id === context.id) continue;
+      this.#peers.set(id, {
+        id,
+        status: undefined,
+        heardAt: now,
+        leaseUntil: Number.NEGATIVE_INFINITY,
+        movedAt: now,
+        sent: undefined,
+        sentAt: now,
+        inFlight: 0,
+        rebuilding: false,
+      });
+    }
+  }
+
+  /** From now on members are told of this epoch: the primary itself has promised it. */
+  greet(): void {
+    this.#greeting = true;
+  }
+
+  end(): void {
+    this.#ended = true;
+  }
+
+  get #inSync(): readonly Peer[] {
+    return this.#context.membership.inSync.flatMap((id) => this.#peers.get(id) ?? []);
+  }
+
+  heard(from: ReplicaId, message: Extract<Message, { kind: 'status' }>): void {
+    const peer = this.#peers.get(from);
+    if (peer === undefined) return;
+    const now = this.#context.now();
+    const { status, beat } = message;
+    const progressed = peer.status === undefined || status.durable.lsn > peer.status.durable.lsn;
+    peer.status = status;
+    peer.heardAt = now;
+    if (beat !== undefined && status.usable) peer.leaseUntil = Math.max(peer.leaseUntil, beat + LEASE_MS);
+    if (progressed || this.isCaughtUp(peer)) peer.movedAt = now;
+    if (progressed) {
+      peer.sentAt = now;
+      peer.inFlight = Math.max(0, peer.inFlight - 1);
+    }
+    if (peer.sent === undefined) peer.sent = this.#common(status);
+    this.stream();
+  }
+
+  /** Where the peer's log can go on; undefined when only a rebuild helps. */
+  #common(status: PeerStatus): Point | undefined {
+    const { log } = this.#context.store;
+    if (!status.usable && status.rebuild === undefined) return undefined;
+    return [status.durable, status.committed].find((point) => log.has(point));
+  }
+
+  /** Whether the peer has all that this replica's log has. */
+  isCaughtUp(peer: Peer): boolean {
+    return peer.status !== undefined && samePoint(peer.status.durable, this.#context.store.log.last);
+  }
+
+  advance(): void {
+    const now = this.#context.now();
+    if (this.#greeting && now - this.#beatAt >= BEAT_MS) this.#beat(now);
+    if (!this.#greeting) return;
+    this.#evictOne(now);
+    this.#admitOne();
+    for (const peer of this.#peers.values()) this.#considerRebuild(peer);
+  }
+
+  #beat(now: number): void {
+    this.#beatAt = now;
+    const { store } = this.#context;
+    const { committed } = store;
+    for (const peer of this.#peers.values()) {
+      this.#send(peer, { kind: 'hello', epoch: this.#epoch, beat: now, committed, last: store.log.last });
+      // Nothing has come of what was sent: begin again at what the peer has.
+      if (peer.status && now - peer.sentAt > BEAT_MS && !this.isCaughtUp(peer)) {
+        peer.sent = this.#common(peer.status);
+        peer.inFlight = 0;
+      }
+    }
+    this.stream();
+  }
+
+  #send(peer: Peer, message: Message): void {
+    this.#context.send(peer.id, message);
+  }
+
+  /** Sends what peers lack, as far as their windows allow. */
+  stream(): void {
+    const { store } = this.#context;
+    for (const peer of this.#peers.values()) {
+      while (peer.sent !== undefined && peer.inFlight < MAX_WINDOW) {
+        const batch = store.log.after(peer.sent);
+        if (batch === undefined) break;
+        const { bytes } = batch;
+        this.#send(peer, { kind: 'append', epoch: this.#epoch, committed: store.committed, bytes });
+        peer.sent = batch.end;
+        peer.sentAt = this.#context.now();
+        peer.inFlight++;
+      }
+    }
+  }
+
+  hasLease(): boolean {
+    const now = this.#context.now();
+    return this.#inSync.every((peer) => now < peer.leaseUntil);
+  }
+
+  allInSyncAnswered(): boolean {
+    return this.#inSync.every((peer) => peer.status?.usable);
+  }
+
+  inSyncCount(): number {
+    return this.#context.membership.config?.inSync.length ?? 0;
+  }
+
+  /** What every member that may be in sync has; undefined while one of them has nothing in common with this log. */
+  inSyncPoints(): readonly Point[] | undefined {
+    const { store } = this.#context;
+    const points = [store.durable];
+    for (const peer of this.#inSync) {
+      const point = peer.status?.usable ? peer.status.durable : undefined;
+      if (point === undefined || !store.log.has(point)) return undefined;
+      points.push(point);
+    }
+    return points;
+  }
+
+  /** The usable in-sync peer with the longest log. */
+  furthest(): { readonly id: ReplicaId; readonly point: Point } | undefined {
+    const { config } = this.#context.membership;
+    return this.#inSync
+      .filter((peer) => peer.status?.usable && config?.inSync.includes(peer.id))
+      .map((peer) => ({ id: peer.id, point: peer.status!.durable }))
+      .reduce<{ id: ReplicaId; point: Point } | undefined>(
+        (best, candidate) => (best === undefined || isAhead(candidate.point, best.point) ? candidate : best),
+        undefined,
+      );
+  }
+
+  #evictOne(now: number): void {
+    const { membership } = this.#context;
+    if (membership.config === undefined || membership.proposal !== undefined) return;
+    const hopeless = this.#inSync.find((peer) => {
+      const { status } = peer;
+      const silent = now - Math.max(peer.heardAt, peer.leaseUntil - LEASE_MS) > EVICT_MS;
+      const stuck = !this.isCaughtUp(peer) && now - peer.movedAt > EVICT_MS;
+      return (
+        silent || stuck || (status !== undefined && this.#common(status) === undefined) || status?.usable === false
+      );
+    });
+    if (hopeless) membership.propose(withoutMember(membership.config, hopeless.id), now);
+  }
+
+  #admitOne(): void {
+    const { membership, store } = this.#context;
+    const { config, proposal } = membership;
+    if (config === undefined || proposal !== undefined) return;
+    const now = this.#context.now();
+    for (const peer of this.#peers.values()) {
+      const { status } = peer;
+      if (config.inSync.includes(peer.id) || peer.rebuilding || !status?.usable || now >= peer.leaseUntil) continue;
+      if (status.durable.lsn < store.committed.lsn || !store.log.has(status.durable)) continue;
+      peer.movedAt = now;
+      membership.propose(withMember(config, peer.id), now);
+      return;
+    }
+  }
+
+  #considerRebuild(peer: Peer): void {
+    const { membership, start, store } = this.#context;
+    if (peer.rebuilding || peer.status === undefined || membership.inSync.includes(peer.id)) return;
+    if (peer.status.usable && this.#common(peer.status) !== undefined) return;
+    peer.rebuilding = true;
+    const session = ++this.#session;
+    const send = (message: Message) => this.#send(peer, message);
+    const hasEnded = () => this.#ended;
+    start(
+      rebuildPeer({
+        context: this.#context,
+        epoch: this.#epoch,
+        session,
+        start: store.committed,
+        peer,
+        send,
+        hasEnded,
+      }),
+    );
+  }
+}

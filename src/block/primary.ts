@@ -1,0 +1,218 @@
+/**
+ * A replica that leads in one epoch: it makes the in-sync set agree on one log, then serves clients.
+ * Invariants: I3, nothing is answered without a lease of every member that may be in sync; I1, a flush is answered when all of
+ * them have on their disks what it covers. Plain writes are answered from memory: a disk with a volatile cache.
+ */
+import { encodeBatch, type LogRecord, MAX_BATCH_RECORDS, MAX_PAYLOAD_BLOCKS, payloadOf } from './batch.ts';
+import type { Context } from './context.ts';
+import type { Message } from './messages.ts';
+import { Peers } from './peers.ts';
+import type { ClientRequest } from './ports.ts';
+import { type Task, until } from './tasks.ts';
+import { ABDICATE_MS } from './timing.ts';
+import { BLOCK_SIZE, type Epoch, isAhead, type Lsn, type ReplicaId, toLsn } from './units.ts';
+import { withPrimary } from './volume-config.ts';
+
+/** Records that wait to be logged; more clients have to wait. */
+const MAX_PENDING_RECORDS = 1024;
+/** Blocks of one ZERO or TRIM record. */
+const MAX_RECORD_BLOCKS = 4096;
+
+interface Pending {
+  readonly record: LogRecord;
+  readonly lsn: Lsn;
+}
+
+export class Primary {
+  readonly epoch: Epoch;
+  readonly #context: Context;
+  readonly #peers: Peers;
+  readonly #maxPayloadBlocks: number;
+  #pending: Pending[] = [];
+  #lastLsn: Lsn;
+  #logging = false;
+  #serving = false;
+  #ended = false;
+  #leasedAt: number;
+
+  constructor(context: Context, epoch: Epoch) {
+    this.epoch = epoch;
+    this.#context = context;
+    this.#peers = new Peers(context, epoch);
+    this.#lastLsn = context.store.log.last.lsn;
+    this.#leasedAt = context.now();
+    // Four batches fit the ring, so that a checkpoint of half of it always makes room for the next.
+    const quarter = Math.floor(context.store.identity.geometry.ringBlocks / 4) - 1;
+    this.#maxPayloadBlocks = Math.min(MAX_PAYLOAD_BLOCKS, quarter);
+    context.start(this.#establish());
+  }
+
+  get isServing(): boolean {
+    return this.#serving && !this.#ended;
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
+  /** Stops for good. Clients are told `moved`; what was not logged yet is forgotten. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#peers.end();
+    this.#pending = [];
+    this.#context.store.overlay.dropAfter(this.#context.store.log.last.lsn);
+  }
+
+  receive(from: ReplicaId, message: Message): void {
+    if (message.kind === 'status' && message.epoch === this.epoch) this.#peers.heard(from, message);
+    else if (message.kind === 'hello' || message.kind === 'append') {
+      this.#context.send(from, { kind: 'nack', epoch: this.epoch });
+    }
+  }
+
+  advance(): void {
+    const { store, decisions } = this.#context;
+    const now = this.#context.now();
+    this.#peers.advance();
+    const points = this.#peers.inSyncPoints();
+    const committed = points && decisions.committed(points);
+    if (committed) store.commit(committed);
+    if (this.#peers.hasLease()) this.#leasedAt = now;
+    else if (now - this.#leasedAt > ABDICATE_MS) this.end();
+    if (!this.#logging && this.#pending.length > 0) this.#context.start(this.#logPending());
+  }
+
+  *#establish(): Task {
+    const { store } = this.#context;
+    yield* until(() => store.isQuiet);
+    if (this.#ended) return;
+    this.#lastLsn = store.log.last.lsn;
+    yield* store.saveSuperblock({ promised: this.epoch });
+    if (store.promised > this.epoch) this.end();
+    this.#peers.greet();
+    yield* until(() => this.#ended || this.#peers.allInSyncAnswered());
+    if (this.#ended) return;
+    if (this.#yieldToBetterLog()) return;
+    const lsn = this.#enqueue({ kind: 'epoch' });
+    yield* until(() => this.#ended || store.committed.lsn >= lsn);
+    this.#serving = true;
+  }
+
+  /** The in-sync member that has got furthest leads: a log that lost its end on one disk is still whole on another. */
+  #yieldToBetterLog(): boolean {
+    const { store, membership, id } = this.#context;
+    const best = this.#peers.furthest();
+    if (best === undefined || !isAhead(best.point, store.durable)) return false;
+    if (membership.config?.primary !== id || membership.proposal !== undefined) return false;
+    membership.propose(withPrimary(membership.config, best.id), this.#context.now());
+    this.end();
+    return true;
+  }
+
+  request(request: number, body: ClientRequest): void {
+    const { blocks } = this.#context.store.identity.geometry;
+    const length = body.kind === 'flush' ? 0 : body.kind === 'write' ? body.data.length / BLOCK_SIZE : body.blocks;
+    const start = body.kind === 'flush' ? 0 : body.lba;
+    if (start + length > blocks || !Number.isInteger(length)) {
+      this.#context.answer(request, { ok: false, error: 'out-of-range' });
+    } else if (body.kind === 'read') this.#context.start(this.#read(request, body.lba, body.blocks));
+    else if (body.kind === 'flush') this.#context.start(this.#acknowledge(request, this.#lastLsn));
+    else this.#context.start(this.#change(request, body));
+  }
+
+  *#read(request: number, lba: number, blocks: number): Task {
+    const data = yield* this.#context.store.read(lba, blocks);
+    if (data === undefined) {
+      if (!this.#ended && !this.#stepAside()) this.#context.answer(request, { ok: false, error: 'damaged' });
+      else this.#context.answer(request, { ok: false, error: 'moved' });
+      return;
+    }
+    yield* until(() => this.#ended || this.#peers.hasLease());
+    this.#finish(request, data);
+  }
+
+  /** Hands the volume to a member whose disk may be whole, if there is one. */
+  #stepAside(): boolean {
+    const { store, membership, id } = this.#context;
+    const { config, proposal } = membership;
+    const other = this.#peers.furthest();
+    if (config?.primary !== id || other === undefined) return false;
+    if (proposal !== undefined) return false;
+    membership.propose(withPrimary(config, other.id, [id]), this.#context.now());
+    store.condemn();
+    this.end();
+    return true;
+  }
+
+  *#change(request: number, body: Exclude<ClientRequest, { kind: 'read' | 'flush' }>): Task {
+    let last = this.#lastLsn;
+    for (const record of split(body, this.#maxPayloadBlocks)) {
+      yield* until(() => this.#ended || this.#pending.length < MAX_PENDING_RECORDS);
+      if (this.#ended) break;
+      last = this.#enqueue(record);
+    }
+    yield* this.#acknowledge(request, body.fua ? last : toLsn(0));
+  }
+
+  /** Answers once everything up to `target` is durable in the whole in-sync set. */
+  *#acknowledge(request: number, target: Lsn): Task {
+    const { store, decisions, minInSync } = this.#context;
+    yield* until(() => {
+      if (this.#ended) return true;
+      const enough = target === 0n || this.#peers.inSyncCount() >= minInSync;
+      return this.#peers.hasLease() && enough && decisions.isFlushed(target, store.committed);
+    });
+    this.#finish(request, undefined);
+  }
+
+  #finish(request: number, data: Uint8Array | undefined): void {
+    if (this.#ended) this.#context.answer(request, { ok: false, error: 'moved' });
+    else this.#context.answer(request, { ok: true, epoch: this.epoch, data });
+  }
+
+  #enqueue(record: LogRecord): Lsn {
+    this.#lastLsn = toLsn(this.#lastLsn + 1n);
+    this.#pending.push({ record, lsn: this.#lastLsn });
+    this.#context.store.overlay.add(record, this.#lastLsn);
+    return this.#lastLsn;
+  }
+
+  /** Group commit: while one batch is on its way to the disk, the next one gathers. */
+  *#logPending(): Task {
+    const { store } = this.#context;
+    this.#logging = true;
+    let count = 0;
+    let payload = 0;
+    for (const { record } of this.#pending) {
+      if (count === MAX_BATCH_RECORDS || payload + payloadOf(record) > this.#maxPayloadBlocks) break;
+      payload += payloadOf(record);
+      count++;
+    }
+    yield* until(() => this.#ended || store.canAppend(1 + payload));
+    if (this.#ended) return;
+    const records = this.#pending.splice(0, count).map(({ record }) => record);
+    const { volume } = store.identity;
+    const batch = encodeBatch({ volume, epoch: this.epoch, previous: store.log.last }, records);
+    this.#context.start(store.append(batch));
+    this.#peers.stream();
+    yield* until(() => store.isQuiet);
+    this.#logging = false;
+  }
+}
+
+function split(body: Exclude<ClientRequest, { kind: 'read' | 'flush' }>, maxPayload: number): readonly LogRecord[] {
+  const records: LogRecord[] = [];
+  if (body.kind === 'write') {
+    for (let offset = 0; offset < body.data.length; offset += maxPayload * BLOCK_SIZE) {
+      const data = body.data.subarray(offset, offset + maxPayload * BLOCK_SIZE);
+      records.push({ kind: 'write', lba: body.lba + offset / BLOCK_SIZE, data });
+    }
+    return records;
+  }
+  for (let start = 0; start < body.blocks; start += MAX_RECORD_BLOCKS) {
+    const blocks = Math.min(MAX_RECORD_BLOCKS, body.blocks - start);
+    records.push({ kind: body.kind, lba: body.lba + start, blocks });
+  }
+  return records;
+}

@@ -1,0 +1,93 @@
+/**
+ * The sending side of a rebuild (rebuild-target.ts has the other): RESET, then the whole volume as it is committed, one message
+ * at a time, then SEAL once the log lane has caught up with what was read. Only *committed* content goes into the base:
+ * anything else might be truncated by a later primary, and the target's extents could not take it back.
+ */
+import type { Context } from './context.ts';
+import type { Message } from './messages.ts';
+import type { Peer } from './peers.ts';
+import { type Task, until } from './tasks.ts';
+import { BEAT_MS, EVICT_MS } from './timing.ts';
+import { BLOCK_SIZE, type Epoch, type Point } from './units.ts';
+
+const CHUNK_BLOCKS = 64;
+const ZEROS = Buffer.alloc(BLOCK_SIZE);
+
+interface Rebuild {
+  readonly context: Context;
+  readonly epoch: Epoch;
+  readonly session: number;
+  readonly start: Point;
+  readonly peer: Peer;
+  readonly send: (message: Message) => void;
+  readonly hasEnded: () => boolean;
+}
+
+export function* rebuildPeer(rebuild: Rebuild): Task {
+  const { peer } = rebuild;
+  yield* run(rebuild);
+  peer.sent = undefined;
+  peer.rebuilding = false;
+}
+
+function* run(rebuild: Rebuild): Task {
+  const { context, epoch, session, start, peer } = rebuild;
+  const { store } = context;
+  const progress = () => (peer.status?.rebuild?.session === session ? peer.status.rebuild.received : undefined);
+  const started = yield* repeat(rebuild, { kind: 'reset', epoch, session, start }, () => progress() !== undefined);
+  if (!started) return;
+  peer.sent = start;
+  peer.inFlight = 0;
+  const { blocks } = store.identity.geometry;
+  let index = 0;
+  for (let chunk = 0; chunk < blocks; chunk += CHUNK_BLOCKS) {
+    const content = yield* store.read(chunk, Math.min(CHUNK_BLOCKS, blocks - chunk), 'committed');
+    if (content === undefined || rebuild.hasEnded()) return;
+    for (const run of runs(content)) {
+      const count = index + 1;
+      const message: Message = { kind: 'base', epoch, session, index, lba: chunk + run.start, ...run.content };
+      if (!(yield* repeat(rebuild, message, () => progress() === count))) return;
+      index = count;
+    }
+  }
+  const { lsn } = store.committed;
+  const deadline = context.now() + EVICT_MS;
+  const caughtUp = () => peer.status !== undefined && peer.status.durable.lsn >= lsn;
+  yield* until(() => rebuild.hasEnded() || caughtUp() || context.now() > deadline);
+  if (caughtUp())
+    yield* repeat(rebuild, { kind: 'seal', epoch, session, count: index }, () => peer.status?.usable === true);
+}
+
+/** Sends until it has had its effect; false when that takes too long. */
+function* repeat(rebuild: Rebuild, message: Message, done: () => boolean): Task<boolean> {
+  const { context, send, hasEnded } = rebuild;
+  const deadline = context.now() + EVICT_MS;
+  while (!done()) {
+    if (hasEnded() || context.now() > deadline) return false;
+    send(message);
+    const again = context.now() + BEAT_MS;
+    yield* until(() => hasEnded() || done() || context.now() >= again);
+  }
+  return !hasEnded();
+}
+
+interface Run {
+  readonly start: number;
+  readonly content: { readonly blocks: number; readonly data: Uint8Array | undefined };
+}
+
+/** Cuts content into stretches of zeros, which travel as a number, and of data. */
+function runs(content: Uint8Array): readonly Run[] {
+  const blocks = content.length / BLOCK_SIZE;
+  const isZero = (block: number) => ZEROS.equals(content.subarray(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE));
+  const result: Run[] = [];
+  for (let start = 0; start < blocks; ) {
+    const zero = isZero(start);
+    let end = start + 1;
+    while (end < blocks && isZero(end) === zero) end++;
+    const data = zero ? undefined : content.subarray(start * BLOCK_SIZE, end * BLOCK_SIZE);
+    result.push({ start, content: { blocks: end - start, data } });
+    start = end;
+  }
+  return result;
+}

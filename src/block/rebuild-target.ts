@@ -1,0 +1,102 @@
+/**
+ * The receiving side of a rebuild, in two lanes: the base (the volume's content as the primary reads it, zeros included) and
+ * the log from `start` on. The log wins per block: what it has touched is not taken from the base. Neither lane counts before
+ * SEAL; until then the superblock says that this replica is incomplete, and a crash begins anew.
+ */
+import { assertNever } from '../base/assert.ts';
+import { type Batch, blocksOf } from './batch.ts';
+import type { Message, PeerStatus } from './messages.ts';
+import type { BlockVersion } from './overlay.ts';
+import type { Store } from './store.ts';
+import type { Task } from './tasks.ts';
+import { BLOCK_SIZE, type Epoch, type Lsn } from './units.ts';
+
+type Base = Extract<Message, { kind: 'base' }>;
+
+interface Session {
+  readonly epoch: Epoch;
+  readonly number: number;
+  readonly startLsn: Lsn;
+  received: number;
+  /** Blocks that the log has touched since the session began. */
+  readonly logged: Set<number>;
+}
+
+export class RebuildTarget {
+  readonly #store: Store;
+  #session: Session | undefined;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  progress(epoch: Epoch): PeerStatus['rebuild'] {
+    const session = this.#session;
+    return session?.epoch === epoch ? { session: session.number, received: session.received } : undefined;
+  }
+
+  noteLogged(batch: Batch): void {
+    if (!this.#session) return;
+    for (const record of batch.records) {
+      if (record.kind === 'epoch') continue;
+      for (let index = 0; index < blocksOf(record); index++) this.#session.logged.add(record.lba + index);
+    }
+  }
+
+  *receive(message: Message): Task {
+    switch (message.kind) {
+      case 'reset':
+        if (this.progress(message.epoch)?.session === message.session) return;
+        this.#session = undefined;
+        yield* this.#store.reset(message.start);
+        this.#session = {
+          epoch: message.epoch,
+          number: message.session,
+          startLsn: message.start.lsn,
+          received: 0,
+          logged: new Set(),
+        };
+        return;
+      case 'base':
+        if (this.progress(message.epoch)?.session === message.session) yield* this.#base(message, this.#session!);
+        return;
+      case 'seal':
+        if (this.progress(message.epoch)?.session !== message.session) return;
+        if (this.#session!.received !== message.count) return;
+        yield* this.#store.complete();
+        this.#session = undefined;
+        return;
+      case 'hello':
+      case 'append':
+      case 'status':
+      case 'nack':
+        return;
+      default:
+        assertNever(message);
+    }
+  }
+
+  *#base(message: Base, session: Session): Task {
+    if (message.index !== session.received) return;
+    const { extents } = this.#store;
+    const { lba, blocks, data } = message;
+    const lsn = session.startLsn;
+    for (let start = 0; start < blocks; ) {
+      let end = start;
+      while (end < blocks && !session.logged.has(lba + end)) end++;
+      if (end > start && data === undefined) yield* extents.clear(lba + start, end - start, lsn);
+      else if (end > start) yield* extents.put(versions(message, { start, end, lsn }));
+      start = end + 1;
+    }
+    session.received++;
+  }
+}
+
+function versions(message: Base, range: { start: number; end: number; lsn: Lsn }): ReadonlyMap<number, BlockVersion> {
+  const changes = new Map<number, BlockVersion>();
+  for (let index = range.start; index < range.end; index++) {
+    const data = message.data?.subarray(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
+    changes.set(message.lba + index, { lsn: range.lsn, data });
+  }
+  return changes;
+}

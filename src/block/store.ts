@@ -1,0 +1,275 @@
+/**
+ * One replica's disk: superblocks, log, extents, and the tasks that change them.
+ * Invariants (README.md, I2, I5, I10): checkpoint ≤ committed ≤ durable; a batch is written only when the one before it is
+ * durable; every task may be cut off at any operation and is made good by `open`.
+ */
+import { assert } from '../base/assert.ts';
+import type { Batch } from './batch.ts';
+import type { Decisions } from './decisions.ts';
+import { Extents } from './extents.ts';
+import { Log, ringWrites } from './log.ts';
+import { type BlockVersion, Overlay } from './overlay.ts';
+import type { DiskOperation } from './ports.ts';
+import { chooseSuperblock, type Identity, scanLog } from './recovery.ts';
+import { encodeSuperblock, type Superblock } from './superblock.ts';
+import { perform, readAll, type Task, until } from './tasks.ts';
+import { BLOCK_SIZE, ORIGIN, type Point, samePoint, toEpoch } from './units.ts';
+
+/** A checkpoint begins when so much waits for it: half the ring, or this many blocks in memory. */
+const MAX_OVERLAY_BLOCKS = 65_536;
+
+export type Opening = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+export class Store {
+  readonly identity: Identity;
+  readonly overlay = new Overlay();
+  readonly #decisions: Decisions;
+  #superblock: Superblock;
+  #log: Log;
+  #extents: Extents;
+  /** The log prefix that is on this disk. */
+  #durable: Point = ORIGIN;
+  /** The log prefix known to be on every disk of the in-sync set. */
+  #committed: Point = ORIGIN;
+  /** False: neither log nor extents mean anything; a rebuild is needed. */
+  #usable = false;
+  #savingSuperblock = false;
+  #changingLog = false;
+  #applying = false;
+
+  constructor(identity: Identity, decisions: Decisions) {
+    this.identity = identity;
+    this.#decisions = decisions;
+    this.#superblock = newSuperblock(identity, { complete: false });
+    this.#log = new Log(identity.geometry.ringBlocks, ORIGIN, 0);
+    this.#extents = new Extents(identity.volume, identity.geometry.blocks);
+  }
+
+  get log(): Log {
+    return this.#log;
+  }
+  get extents(): Extents {
+    return this.#extents;
+  }
+  get durable(): Point {
+    return this.#durable;
+  }
+  get committed(): Point {
+    return this.#committed;
+  }
+  get promised() {
+    return this.#superblock.promised;
+  }
+  get usable(): boolean {
+    return this.#usable;
+  }
+  get wantsCheckpoint(): boolean {
+    const full = this.#log.usedBlocks * 2 > this.#log.ringBlocks || this.overlay.size > MAX_OVERLAY_BLOCKS;
+    return full && !this.#applying && this.#checkpointTarget().lsn > this.#log.base.lsn;
+  }
+
+  /** Makes sense of the disk. Writes nothing to a disk that is not ours. */
+  *open(): Task<Opening> {
+    const { identity } = this;
+    const [bytes] = yield* readAll([{ kind: 'read', area: 'superblock', offset: 0, length: 2 * BLOCK_SIZE }]);
+    const choice = chooseSuperblock(bytes, identity);
+    if (!choice.ok) return { ok: false, reason: choice.error };
+    if (choice.value !== undefined) this.#superblock = choice.value;
+    const { checkpoint, tail, complete } = this.#superblock;
+    this.#log = new Log(identity.geometry.ringBlocks, checkpoint, tail);
+    this.#durable = checkpoint;
+    this.#committed = checkpoint;
+    if (complete && !((yield* this.#extents.load()) && (yield* this.#replay()))) {
+      // Not taken for damage: a read that fails today may succeed tomorrow, and what is there must stay as it is.
+      return { ok: false, reason: 'table or log cannot be read; check the disk and start the replica again' };
+    }
+    yield* this.saveSuperblock({});
+    return { ok: true };
+  }
+
+  /** False when the log cannot be read. Leaves the replica unusable when the log is damaged. */
+  *#replay(): Task<boolean> {
+    const { ringBlocks } = this.#log;
+    const [ring] = yield* readAll([{ kind: 'read', area: 'log', offset: 0, length: ringBlocks * BLOCK_SIZE }]);
+    if (ring === undefined) return false;
+    const { checkpoint: base, tail } = this.#superblock;
+    const scan = scanLog(ring, { volume: this.identity.volume, base, tail });
+    if (scan.damaged) return true;
+    for (const { batch } of scan.batches) this.#log.place(batch);
+    for (const { batch } of this.#decisions.replayOrder(scan.batches)) this.addToOverlay(batch);
+    // Written again before it counts: after a failed sync the page cache may show what never reached the disk.
+    yield* perform(scan.batches.flatMap(({ batch, position }) => [...ringWrites(position, batch.bytes, ringBlocks)]));
+    yield* perform([{ kind: 'sync', area: 'log' }]);
+    this.#durable = this.#log.last;
+    this.#usable = true;
+    return true;
+  }
+
+  addToOverlay(batch: Batch): void {
+    batch.records.forEach((record, index) => {
+      this.overlay.add(record, (batch.firstLsn + BigInt(index)) as Point['lsn']);
+    });
+  }
+
+  *saveSuperblock(change: Partial<Pick<Superblock, 'promised' | 'checkpoint' | 'tail' | 'complete'>>): Task {
+    yield* until(() => !this.#savingSuperblock);
+    this.#savingSuperblock = true;
+    const current = this.#superblock;
+    const next = { ...current, ...change, sequence: current.sequence + 1n };
+    // A promise is never taken back, in whatever order those who wait here come.
+    if (next.promised < current.promised) next.promised = current.promised;
+    yield* perform(superblockWrites(next).slice(0, 1));
+    yield* perform([{ kind: 'sync', area: 'superblock' }]);
+    yield* perform(superblockWrites(next).slice(1));
+    yield* perform([{ kind: 'sync', area: 'superblock' }]);
+    this.#superblock = next;
+    this.#savingSuperblock = false;
+  }
+
+  /** Whether `append` may be called now, for a batch of so many ring blocks. */
+  canAppend(ringBlocks: number): boolean {
+    return !this.#changingLog && this.#log.usedBlocks + ringBlocks <= this.#log.ringBlocks;
+  }
+
+  /** Appends a batch that follows the log; durable when it returns. */
+  *append(batch: Batch): Task {
+    assert(!this.#changingLog, 'two changes of the log at once');
+    this.#changingLog = true;
+    const { position } = this.#log.place(batch);
+    yield* perform(ringWrites(position, batch.bytes, this.#log.ringBlocks));
+    yield* perform([{ kind: 'sync', area: 'log' }]);
+    this.#durable = batch.end;
+    this.#changingLog = false;
+  }
+
+  /** Takes back what follows `point`, newest first, so that at any moment what is left is a prefix. */
+  *truncate(point: Point): Task {
+    yield* until(() => !this.#changingLog);
+    this.#changingLog = true;
+    assert(point.lsn >= this.#committed.lsn, 'a committed record must not be truncated');
+    while (!samePoint(this.#log.last, point)) {
+      const { position } = this.#log.pop();
+      this.#durable = this.#log.last;
+      yield* perform(ringWrites(position, Buffer.alloc(BLOCK_SIZE), this.#log.ringBlocks));
+      yield* perform([{ kind: 'sync', area: 'log' }]);
+    }
+    this.overlay.dropAfter(point.lsn);
+    this.#changingLog = false;
+  }
+
+  commit(point: Point): void {
+    if (point.lsn > this.#committed.lsn) this.#committed = point;
+  }
+
+  #checkpointTarget(): Point {
+    return this.#decisions.checkpointTarget({ committed: this.#committed, last: this.#durable });
+  }
+
+  /** Whether nothing is changing the log. */
+  get isQuiet(): boolean {
+    return !this.#changingLog;
+  }
+
+  /** Moves the committed prefix from the log to the extents and frees its room in the ring. */
+  *checkpoint(): Task {
+    const target = this.#checkpointTarget();
+    if (this.#applying || target.lsn <= this.#log.base.lsn) return;
+    this.#applying = true;
+    yield* this.#extents.apply(this.overlay.upTo(target.lsn));
+    yield* this.saveSuperblock({ checkpoint: target, tail: this.#log.positionAfter(target) });
+    this.#log.trim(target);
+    this.overlay.dropUpTo(target.lsn);
+    this.#applying = false;
+  }
+
+  /** Begins a rebuild: empties the log, which will go on after `point`. Extents keep what they hold; the base covers all. */
+  *reset(point: Point): Task {
+    this.#usable = false;
+    yield* until(() => !this.#applying && !this.#changingLog);
+    this.#applying = true;
+    this.#changingLog = true;
+    yield* this.saveSuperblock({ complete: false });
+    const { ringBlocks } = this.#log;
+    yield* perform([{ kind: 'discard', area: 'log', offset: 0, length: ringBlocks * BLOCK_SIZE }]);
+    yield* perform([{ kind: 'sync', area: 'log' }]);
+    yield* this.saveSuperblock({ checkpoint: point, tail: 0 });
+    this.#log = new Log(ringBlocks, point, 0);
+    this.#extents = new Extents(this.identity.volume, this.identity.geometry.blocks);
+    yield* this.#extents.load();
+    this.overlay.clear();
+    this.#durable = point;
+    this.#committed = point;
+    this.#applying = false;
+    this.#changingLog = false;
+  }
+
+  /** Ends a rebuild: base and log are here and durable. */
+  *complete(): Task {
+    yield* until(() => !this.#applying);
+    this.#applying = true;
+    yield* this.#extents.flush();
+    yield* this.saveSuperblock({ complete: true });
+    this.#applying = false;
+    this.#usable = true;
+  }
+
+  /** Gives up on what is here; only a rebuild helps. */
+  condemn(): void {
+    this.#usable = false;
+  }
+
+  /** The blocks' newest content, or only what is committed; undefined when some of it is damaged. */
+  *read(lba: number, blocks: number, which: 'newest' | 'committed' = 'newest'): Task<Uint8Array | undefined> {
+    const result = Buffer.alloc(blocks * BLOCK_SIZE);
+    let missing = Array.from({ length: blocks }, (_, index) => lba + index);
+    for (;;) {
+      missing = missing.filter((block) => !this.#copyFromOverlay(block, { result, lba, which }));
+      if (missing.length === 0) return result;
+      const before = missing.map((block) => this.#extents.entry(block).lsn);
+      const found = yield* readAll(missing.map(dataRead));
+      const again: number[] = [];
+      for (const [index, block] of missing.entries()) {
+        const data = found[index];
+        const overtaken = this.#version(block, which) !== undefined || this.#extents.entry(block).lsn !== before[index];
+        if (overtaken) again.push(block);
+        else if (data === undefined || !this.#extents.isIntact(block, data)) return undefined;
+        else result.set(data, (block - lba) * BLOCK_SIZE);
+      }
+      missing = again;
+    }
+  }
+
+  #version(block: number, which: 'newest' | 'committed'): BlockVersion | undefined {
+    return this.overlay.newest(block, which === 'committed' ? this.#committed.lsn : undefined);
+  }
+
+  #copyFromOverlay(
+    block: number,
+    into: { readonly result: Buffer; readonly lba: number; readonly which: 'newest' | 'committed' },
+  ): boolean {
+    const version = this.#version(block, into.which);
+    if (version === undefined) return false;
+    const start = (block - into.lba) * BLOCK_SIZE;
+    if (version.data) into.result.set(version.data, start);
+    else into.result.fill(0, start, start + BLOCK_SIZE);
+    return true;
+  }
+}
+
+function dataRead(lba: number): Extract<DiskOperation, { kind: 'read' }> {
+  return { kind: 'read', area: 'data', offset: lba * BLOCK_SIZE, length: BLOCK_SIZE };
+}
+
+function superblockWrites(superblock: Superblock): readonly DiskOperation[] {
+  const data = encodeSuperblock(superblock);
+  return [0, 1].map((slot): DiskOperation => ({ kind: 'write', area: 'superblock', offset: slot * BLOCK_SIZE, data }));
+}
+
+function newSuperblock(identity: Identity, state: { readonly complete: boolean }): Superblock {
+  return { ...identity, sequence: 0n, promised: toEpoch(0), checkpoint: ORIGIN, tail: 0, complete: state.complete };
+}
+
+/** What makes blank areas a replica of a new, empty volume. Never for a replica that has been one before. */
+export function formatReplica(identity: Identity): readonly DiskOperation[] {
+  return [...superblockWrites(newSuperblock(identity, { complete: true })), { kind: 'sync', area: 'superblock' }];
+}

@@ -1,0 +1,39 @@
+/**
+ * Who holds a volume: the part of the BlockVolume resource that changes only by compare-and-swap.
+ * `version` counts the changes (the adapter maps it to the resourceVersion). All successors of a configuration are made here.
+ */
+import type { Epoch, ReplicaId } from './units.ts';
+import { toEpoch } from './units.ts';
+
+export interface VolumeConfig {
+  readonly version: number;
+  readonly epoch: Epoch;
+  readonly primary: ReplicaId;
+  /** Hold every committed record; includes the primary. */
+  readonly inSync: readonly ReplicaId[];
+  /** Everyone who may hold the volume. */
+  readonly members: readonly ReplicaId[];
+}
+
+/** A new epoch under `primary`; who is in `without` leaves the in-sync set. */
+export function withPrimary(
+  config: VolumeConfig,
+  primary: ReplicaId,
+  without: readonly ReplicaId[] = [],
+): VolumeConfig {
+  return {
+    ...config,
+    version: config.version + 1,
+    epoch: toEpoch(config.epoch + 1n),
+    primary,
+    inSync: config.inSync.filter((id) => !without.includes(id)),
+  };
+}
+
+export function withoutMember(config: VolumeConfig, id: ReplicaId): VolumeConfig {
+  return { ...config, version: config.version + 1, inSync: config.inSync.filter((member) => member !== id) };
+}
+
+export function withMember(config: VolumeConfig, id: ReplicaId): VolumeConfig {
+  return { ...config, version: config.version + 1, inSync: [...config.inSync, id] };
+}

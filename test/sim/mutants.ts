@@ -1,0 +1,63 @@
+/**
+ * Eight engines that are wrong, one way each; all were found in a public engine of this kind. The simulator has to catch every
+ * one of them: by a wrong decision in place of the right one, or by a disk or network that does what the wrong code would.
+ * The engine itself knows nothing of them.
+ */
+import { type Decisions, decisions } from '../../src/block/decisions.ts';
+import type { Message } from '../../src/block/messages.ts';
+import type { DiskOperation, DiskOutcome } from '../../src/block/ports.ts';
+import { decodeSuperblock, encodeSuperblock } from '../../src/block/superblock.ts';
+import { ORIGIN, toEpoch } from '../../src/block/units.ts';
+
+export interface Mutant {
+  readonly decisions?: Decisions;
+  /** What the disk is asked for instead. */
+  readonly disk?: (node: number, operation: DiskOperation) => DiskOperation;
+  /** What the engine is told instead. */
+  readonly outcome?: (operation: DiskOperation, outcome: DiskOutcome) => DiskOutcome;
+  /** Undefined: the message is not sent at all. */
+  readonly message?: (message: Message) => Message | undefined;
+}
+
+const SUCCESS: DiskOutcome = { ok: true, data: undefined };
+
+/** Fresh mutants for one world; some of them remember. */
+export const mutants: Readonly<Record<string, () => Mutant>> = {
+  // Ring head and tail are saved on clean close only.
+  A: () => ({
+    disk: (_node, operation) =>
+      changeSuperblock(operation, (superblock) => ({ ...superblock, checkpoint: ORIGIN, tail: 0 })),
+  }),
+  // Recovery replays in physical order.
+  B: () => ({
+    decisions: { ...decisions, replayOrder: (batches) => [...batches].sort((a, b) => a.position - b.position) },
+  }),
+  // Checkpoint = highest LSN, not the committed prefix.
+  C: () => ({ decisions: { ...decisions, checkpointTarget: ({ last }) => last } }),
+  // The barrier's achieved LSN is thrown away.
+  D: () => ({ decisions: { ...decisions, isFlushed: () => true } }),
+  // The replica's fsync fails, the error is dropped.
+  F: () => ({ outcome: (operation, outcome) => (operation.kind === 'sync' ? SUCCESS : outcome) }),
+  // The replica's apply hits ENOSPC, the error is logged and the loop goes on.
+  G: () => ({ outcome: (_operation, outcome) => (!outcome.ok && outcome.error === 'ENOSPC' ? SUCCESS : outcome) }),
+  // The fence is in memory only.
+  H: () => ({
+    disk: (_node, operation) => changeSuperblock(operation, (superblock) => ({ ...superblock, promised: toEpoch(0) })),
+  }),
+  // A rebuild skips blocks of zeros and does not clear the target.
+  I: () => ({ message: skipZeros }),
+};
+
+function changeSuperblock(
+  operation: DiskOperation,
+  change: (superblock: Parameters<typeof encodeSuperblock>[0]) => Parameters<typeof encodeSuperblock>[0],
+): DiskOperation {
+  if (operation.kind !== 'write' || operation.area !== 'superblock') return operation;
+  const decoded = decodeSuperblock(operation.data);
+  return decoded.ok ? { ...operation, data: encodeSuperblock(change(decoded.value)) } : operation;
+}
+
+/** The range becomes an empty one at the same place in the sequence, as if it had held nothing to send. */
+function skipZeros(message: Message): Message {
+  return message.kind === 'base' && message.data === undefined ? { ...message, blocks: 0 } : message;
+}

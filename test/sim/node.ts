@@ -1,0 +1,205 @@
+/**
+ * A machine of the simulated world: a disk, a clock, and at most one running replica. It carries out the replica's effects and
+ * turns what comes of them into events; it can crash at any effect, pause, and start again.
+ */
+import type { Decisions } from '../../src/block/decisions.ts';
+import type { Message } from '../../src/block/messages.ts';
+import type { ClientAnswer, Effect, ReplicaEvent } from '../../src/block/ports.ts';
+import type { Identity } from '../../src/block/recovery.ts';
+import { Replica, type ReplicaState } from '../../src/block/replica.ts';
+import { formatReplica } from '../../src/block/store.ts';
+import type { VolumeConfig } from '../../src/block/volume-config.ts';
+import type { Mutant } from './mutants.ts';
+import { Violation } from './oracle.ts';
+import type { CrashKind, Fault } from './plan.ts';
+import type { Queue } from './queue.ts';
+import type { Random } from './random.ts';
+import { VirtualDisk } from './virtual-disk.ts';
+
+const TICK_MS = 40;
+
+type WithoutNow<T> = T extends { readonly now: number } ? Omit<T, 'now'> : never;
+export type Input = WithoutNow<ReplicaEvent>;
+
+export interface Surroundings {
+  readonly queue: Queue;
+  readonly random: Random;
+  readonly mutant: Mutant | undefined;
+  send(from: number, to: number, message: Message): void;
+  answered(node: number, request: number, answer: ClientAnswer): void;
+  config(node: number, proposal: VolumeConfig | undefined): void;
+  down(node: number): void;
+  count(what: string): void;
+}
+
+export interface NodeOptions {
+  readonly index: number;
+  readonly identity: Identity;
+  readonly minInSync: number;
+  readonly clockRate: number;
+  readonly crashes: readonly Extract<Fault, { kind: 'crash' }>[];
+}
+
+export class SimNode {
+  readonly index: number;
+  readonly id: string;
+  readonly options: NodeOptions;
+  disk: VirtualDisk;
+  /** Its disk has lied: what it holds cannot be relied on. */
+  intact = true;
+  slowUntil = 0;
+  #replica: Replica | undefined;
+  #life = 0;
+  #effects = 0;
+  #pausedUntil = 0;
+  #stopReason: string | undefined;
+  readonly #around: Surroundings;
+
+  constructor(options: NodeOptions, around: Surroundings) {
+    this.options = options;
+    this.index = options.index;
+    this.id = nodeName(options.index);
+    this.#around = around;
+    this.disk = new VirtualDisk(around.random);
+    for (const operation of formatReplica(options.identity)) this.disk.force(operation);
+  }
+
+  get isUp(): boolean {
+    return this.#replica !== undefined;
+  }
+
+  get state(): ReplicaState | 'down' {
+    return this.#replica?.state ?? 'down';
+  }
+
+  get stopReason(): string | undefined {
+    return this.#stopReason;
+  }
+
+  get #clock(): number {
+    return this.#around.queue.now * this.options.clockRate;
+  }
+
+  start(): void {
+    if (this.#replica) return;
+    const { mutant } = this.#around;
+    const { identity, minInSync } = this.options;
+    const life = ++this.#life;
+    const decisions: { decisions?: Decisions } = mutant?.decisions ? { decisions: mutant.decisions } : {};
+    this.#replica = new Replica({ id: this.id, identity, minInSync, ...decisions });
+    this.#stopReason = undefined;
+    this.input({ kind: 'start' });
+    const tick = () => {
+      if (this.#life !== life) return;
+      this.input({ kind: 'tick' });
+      this.#around.queue.after(TICK_MS, tick);
+    };
+    this.#around.queue.after(this.#around.random.integer(1, TICK_MS), tick);
+  }
+
+  pause(forMs: number): void {
+    this.#pausedUntil = Math.max(this.#pausedUntil, this.#around.queue.now + forMs);
+  }
+
+  resume(): void {
+    this.#pausedUntil = 0;
+  }
+
+  crash(how: CrashKind): void {
+    if (!this.#replica) return;
+    this.#replica = undefined;
+    this.#life++;
+    if (how === 'power') this.disk.losePower();
+    else this.disk.kill();
+    this.#around.count(`crash-${how}`);
+    this.#around.down(this.index);
+  }
+
+  input(event: Input): void {
+    const { queue } = this.#around;
+    if (queue.now < this.#pausedUntil) {
+      const life = this.#life;
+      queue.after(this.#pausedUntil - queue.now, () => this.#life === life && this.input(event));
+      return;
+    }
+    if (!this.#replica) return;
+    let effects: readonly Effect[];
+    try {
+      effects = this.#replica.step({ ...event, now: this.#clock } as ReplicaEvent);
+    } catch (error) {
+      // A broken invariant stops a replica. It must not break on a disk that never lied.
+      if (this.intact) throw new Violation(`${this.id}: ${error instanceof Error ? error.stack : error}`);
+      this.#around.count('assertion-after-lie');
+      this.crash('kill');
+      return;
+    }
+    const life = this.#life;
+    for (const effect of effects) {
+      if (this.#life !== life) return;
+      this.#carryOut(effect);
+    }
+  }
+
+  #carryOut(effect: Effect): void {
+    const number = this.#effects++;
+    const crash = this.options.crashes.find((fault) => fault.effect === number);
+    if (crash?.before) {
+      this.crash(crash.how);
+      return;
+    }
+    this.#perform(effect);
+    if (crash) this.crash(crash.how);
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.kind) {
+      case 'disk':
+        this.#operate(effect);
+        return;
+      case 'send':
+        this.#around.send(this.index, nodeIndex(effect.to), effect.message);
+        return;
+      case 'answer':
+        this.#around.answered(this.index, effect.request, effect.answer);
+        return;
+      case 'refresh':
+        this.#around.config(this.index, undefined);
+        return;
+      case 'propose':
+        this.#around.config(this.index, effect.config);
+        return;
+      case 'stop':
+        this.#around.count('stop');
+        this.crash('kill');
+        this.#stopReason = effect.reason;
+        return;
+    }
+  }
+
+  #operate(effect: Extract<Effect, { kind: 'disk' }>): void {
+    const { queue, random, mutant } = this.#around;
+    const operation = mutant?.disk ? mutant.disk(this.index, effect.operation) : effect.operation;
+    const { disk } = this;
+    const life = this.#life;
+    disk.begin(operation);
+    const slow = queue.now < this.slowUntil ? 40 : 1;
+    const delay = (operation.kind === 'sync' ? 1 + random.next() * 4 : random.next()) * slow;
+    queue.after(delay, () => {
+      if (this.#life !== life) return;
+      const outcome = disk.finish(operation);
+      this.input({
+        kind: 'disk',
+        id: effect.id,
+        outcome: mutant?.outcome ? mutant.outcome(operation, outcome) : outcome,
+      });
+    });
+  }
+}
+
+export function nodeName(index: number): string {
+  return `node-${index}`;
+}
+
+export function nodeIndex(name: string): number {
+  return Number(name.slice('node-'.length));
+}

@@ -1,0 +1,123 @@
+/**
+ * What a seed means: the size of the world, its workload, and the list of faults. Everything that goes wrong is an entry of
+ * that list, so a failing history shrinks by leaving entries out; what is left is replayed by their numbers.
+ */
+import type { Area } from '../../src/block/ports.ts';
+import { type Random, random } from './random.ts';
+import type { DiskError, Lie } from './virtual-disk.ts';
+
+export type Fault =
+  /** Before or after the n-th effect of a replica, the whole world's when `node` is -1. */
+  | {
+      readonly kind: 'crash';
+      readonly node: number;
+      readonly effect: number;
+      readonly before: boolean;
+      readonly how: CrashKind;
+    }
+  | { readonly kind: 'blackout'; readonly at: number }
+  | { readonly kind: 'disk-error'; readonly node: number; readonly at: number; readonly error: DiskError }
+  | { readonly kind: 'slow-disk'; readonly node: number; readonly at: number; readonly forMs: number }
+  | {
+      readonly kind: 'lie';
+      readonly node: number;
+      readonly at: number;
+      readonly lie: Lie | 'flip' | 'wipe';
+      readonly area: Area;
+    }
+  | { readonly kind: 'swap'; readonly at: number }
+  | { readonly kind: 'cut'; readonly from: number; readonly to: number; readonly at: number; readonly forMs: number }
+  | { readonly kind: 'isolate-api'; readonly node: number; readonly at: number; readonly forMs: number }
+  | { readonly kind: 'api-unsure'; readonly at: number; readonly forMs: number }
+  | { readonly kind: 'pause'; readonly node: number; readonly at: number; readonly forMs: number }
+  | {
+      readonly kind: 'noise';
+      readonly at: number;
+      readonly forMs: number;
+      readonly drop: number;
+      readonly double: number;
+    };
+
+export type CrashKind = 'power' | 'kill';
+
+export interface Plan {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly minInSync: number;
+  readonly blocks: number;
+  readonly ringBlocks: number;
+  /** Blocks that the client works on. */
+  readonly hot: readonly number[];
+  readonly operations: number;
+  readonly depth: number;
+  /** How much faster or slower each replica's clock runs. */
+  readonly clockRates: readonly number[];
+  readonly faults: readonly Fault[];
+}
+
+const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
+const FAULT_SPAN_MS = 6000;
+const FAULT_EFFECTS = 600;
+
+export function makePlan(seed: number): Plan {
+  const dice = random(seed, 'plan');
+  const replicas = dice.pick([1, 1, 2, 2, 2, 3, 3]);
+  const ringBlocks = dice.pick([16, 17, 24, 33, 64]);
+  const blocks = dice.pick([40, 300, 520]);
+  const hot = Array.from({ length: dice.integer(4, 10) }, () => {
+    // Around the border of two table pages when there is one.
+    return blocks > 256 && dice.chance(0.5) ? dice.integer(250, 258) : dice.integer(0, blocks - 1);
+  });
+  return {
+    seed,
+    replicas,
+    minInSync: replicas > 1 && dice.chance(0.2) ? 2 : 1,
+    blocks,
+    ringBlocks,
+    hot: [...new Set(hot)],
+    operations: dice.integer(20, 120),
+    depth: dice.integer(1, 6),
+    clockRates: Array.from({ length: replicas }, () => 1 + (dice.next() - 0.5) * 0.1),
+    faults: makeFaults(dice, replicas),
+  };
+}
+
+function makeFaults(dice: Random, replicas: number): readonly Fault[] {
+  const node = () => dice.integer(0, replicas - 1);
+  const at = () => dice.integer(0, FAULT_SPAN_MS);
+  const forMs = () => dice.integer(50, 4000);
+  const faults: Fault[] = [];
+  const add = (most: number, make: () => Fault) => {
+    for (let count = dice.integer(0, most); count > 0; count--) faults.push(make());
+  };
+  add(5, () => ({
+    kind: 'crash',
+    node: node(),
+    effect: dice.integer(0, FAULT_EFFECTS),
+    before: dice.chance(0.5),
+    how: dice.pick(['power', 'power', 'kill']),
+  }));
+  if (dice.chance(0.3)) faults.push({ kind: 'blackout', at: at() });
+  if (dice.chance(0.4)) {
+    const error = dice.pick<DiskError>(['eio-write', 'enospc', 'eio-sync', 'eio-sync', 'eio-read']);
+    faults.push({ kind: 'disk-error', node: node(), at: at(), error });
+  }
+  if (dice.chance(0.2)) faults.push({ kind: 'slow-disk', node: node(), at: at(), forMs: forMs() });
+  if (dice.chance(0.25)) {
+    const lie = dice.pick(['drop', 'misdirect', 'flip', 'flip', 'wipe'] as const);
+    faults.push({ kind: 'lie', node: node(), at: at(), lie, area: dice.pick(AREAS) });
+  }
+  if (replicas === 1) return faults;
+  if (dice.chance(0.03)) faults.push({ kind: 'swap', at: at() });
+  add(3, () => {
+    const from = node();
+    return { kind: 'cut', from, to: (from + dice.integer(1, replicas - 1)) % replicas, at: at(), forMs: forMs() };
+  });
+  if (dice.chance(0.3)) faults.push({ kind: 'isolate-api', node: node(), at: at(), forMs: forMs() });
+  if (dice.chance(0.3)) faults.push({ kind: 'api-unsure', at: at(), forMs: forMs() });
+  if (dice.chance(0.4)) faults.push({ kind: 'pause', node: node(), at: at(), forMs: forMs() });
+  if (dice.chance(0.4)) {
+    faults.push({ kind: 'noise', at: at(), forMs: forMs(), drop: dice.next() * 0.3, double: dice.next() * 0.3 });
+  }
+  return faults;
+}
