@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Builds the images that the test cluster runs, as OCI archives in TOOLS/images, without any image registry:
+#   build.sh TOOLS       TOOLS is what cluster/build.sh made.
+# The one under test comes from the project's Dockerfile; what that starts FROM is made here, of Debian packages and the
+# project's own Node. The rest are single programs. Needs root, buildah, mmdebstrap, npm and busybox-static.
+set -euo pipefail
+tools=$(realpath "${1:?usage: build.sh TOOLS}")
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+images=$tools/images
+version=$(node -p "require('$project/package.json').version")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$images"
+
+# A storage of its own: nothing is left in the machine's.
+store() { command buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
+
+# export_image CONTAINER NAME
+export_image() {
+  store commit --quiet --rm "$1" "$2" >/dev/null
+  save "$2"
+}
+
+save() { # NAME
+  local file=${1//[\/:]/_}.tar
+  store push --quiet "$1" "oci-archive:$work/$file:$1"
+  mv "$work/$file" "$images/$file"
+  echo "image $1"
+}
+
+# program_image NAME FILE…: files in /bin, the first of them is what runs.
+program_image() {
+  local name=$1 container
+  shift
+  [[ ! -e $images/${name//[\/:]/_}.tar ]] || return 0
+  container=$(store from scratch)
+  store add --quiet "$container" "$@" /bin/ >/dev/null
+  store config --entrypoint "[\"/bin/$(basename "$1")\"]" "$container"
+  export_image "$container" "$name"
+}
+
+busybox_image() { # NAME COMMAND
+  local container
+  [[ ! -e $images/${1//[\/:]/_}.tar ]] || return 0
+  container=$(store from scratch)
+  mkdir -p "$work/busybox/bin" "$work/busybox/tmp"
+  cp /bin/busybox "$work/busybox/bin/"
+  /bin/busybox --list | grep -vx busybox | while read -r applet; do ln -sfn busybox "$work/busybox/bin/$applet"; done
+  store add --quiet "$container" "$work/busybox" / >/dev/null
+  store config --env PATH=/bin --cmd "$2" "$container"
+  export_image "$container" "$1"
+}
+
+# What the Dockerfile calls node:24-slim.
+node_image() {
+  local root=$tools/debian-bookworm.tar container
+  [[ -e $root ]] || { mmdebstrap --quiet --variant=minbase bookworm "$work/debian.tar" && mv "$work/debian.tar" "$root"; }
+  mkdir -p "$work/node/bin" "$work/node/lib/node_modules"
+  cp "$project/node_modules/node/bin/node" "$work/node/bin/"
+  (cd "$work" && npm pack --silent npm@11 >/dev/null && tar -xzf npm-11*.tgz && mv package node/lib/node_modules/npm)
+  ln -s ../lib/node_modules/npm/bin/npm-cli.js "$work/node/bin/npm"
+  container=$(store from scratch)
+  store add --quiet "$container" "$root" / >/dev/null
+  store add --quiet "$container" "$work/node" /usr/local >/dev/null
+  store config --env PATH=/usr/local/bin:/usr/bin:/bin "$container"
+  store commit --quiet --rm "$container" docker.io/library/node:24-slim >/dev/null
+}
+
+# How this machine reaches the npm registry is how the build does.
+npm_settings() {
+  local key value
+  for key in registry proxy https-proxy cafile; do
+    value=$(npm config get "$key" 2>/dev/null)
+    [[ $value == null || -z $value ]] || echo "$key=$value"
+  done
+}
+
+union_image() {
+  local ca
+  npm_settings >"$work/npmrc"
+  ca=$(npm config get cafile 2>/dev/null)
+  local -a volumes=(--volume "$work/npmrc:/root/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):/root/.npm")
+  [[ $ca == null || -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
+  store bud --quiet --isolation chroot --pull=never --network=host "${volumes[@]}" \
+    --tag "docker.io/library/union-csi:$version" "$project" >/dev/null
+  save "docker.io/library/union-csi:$version"
+}
+
+node_image
+union_image
+busybox_image localhost/pause:1 'sleep 2147483647'
+busybox_image localhost/busybox:1 sh
+for sidecar in provisioner:v6.3.0 attacher:v4.13.0 resizer:v2.3.0; do
+  program_image "registry.k8s.io/sig-storage/csi-$sidecar" "$tools/bin/csi-${sidecar%:*}"
+done

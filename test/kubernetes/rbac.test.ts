@@ -1,0 +1,84 @@
+/**
+ * The rights that deploy/ gives are those that are used: the API server's own record of all that the tests before made us
+ * ask for, against the rules. To be run last; a rule that nothing used is to be tested, or to go.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { KubeObject } from '../../src/protocol/objects.ts';
+import { list } from './support/kubectl.ts';
+import { clusterDir } from './support/nodes.ts';
+
+interface Asked {
+  readonly user: { readonly username: string };
+  readonly userAgent: string;
+  readonly verb: string;
+  readonly objectRef?: {
+    readonly apiGroup?: string;
+    readonly resource: string;
+    readonly subresource?: string;
+    readonly namespace?: string;
+    readonly name?: string;
+  };
+  readonly responseStatus?: { readonly code: number };
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+interface Role extends KubeObject {
+  readonly rules: readonly {
+    readonly apiGroups: readonly string[];
+    readonly resources: readonly string[];
+    readonly verbs: readonly string[];
+  }[];
+}
+
+/** Asked for by admission as it checks owner references, not by a request of its own: run.sh switches that on. */
+const CHECKED_BY_ADMISSION = ['unionvolumes/finalizers', 'unionattachments/finalizers'];
+
+/** Role, and by whom it is used. */
+const ROLES: readonly (readonly [string, string])[] = [
+  ['clusterrole/union-csi-controller', 'union-csi'],
+  ['clusterrole/union-csi-node', 'union-csi'],
+  ['role/union-csi-controller', 'union-csi'],
+  ['clusterrole/union-csi-provisioner', 'csi-provisioner'],
+  ['clusterrole/union-csi-attacher', 'csi-attacher'],
+  ['clusterrole/union-csi-resizer', 'csi-resizer'],
+];
+
+describe('the rights of the driver', () => {
+  let asked: readonly Asked[];
+
+  before(() => {
+    const lines = readFileSync(join(clusterDir(), 'logs/audit.log'), 'utf8').split('\n');
+    asked = lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Asked);
+  });
+
+  it('suffice', () => {
+    const refused = asked.filter(({ annotations }) => annotations?.['authorization.k8s.io/decision'] === 'forbid');
+    expect([
+      ...new Set(refused.map((event) => `${event.userAgent}: ${event.verb} ${resourceOf(event)}`)),
+    ]).to.deep.equal([]);
+  });
+
+  for (const [role, agent] of ROLES) {
+    it(`are all used: ${role}`, async () => {
+      const [kind, name] = role.split('/') as [string, string];
+      const [found] = await list<Role>(kind, name, '--namespace', 'union-csi');
+      const ours = asked.filter(({ userAgent }) => userAgent.split('/')[0] === agent);
+      const used = new Set(ours.map((event) => `${event.verb} ${resourceOf(event)}`));
+      const granted = found!.rules.flatMap(({ apiGroups, resources, verbs }) =>
+        apiGroups.flatMap((group) =>
+          resources
+            .filter((resource) => !CHECKED_BY_ADMISSION.includes(resource))
+            .flatMap((resource) => verbs.map((verb) => `${verb} ${group === '' ? 'core' : group}/${resource}`)),
+        ),
+      );
+      expect(granted.filter((right) => !used.has(right))).to.deep.equal([]);
+    });
+  }
+});
+
+function resourceOf({ objectRef }: Asked): string {
+  const { apiGroup, resource = '', subresource } = objectRef ?? {};
+  return `${apiGroup ?? 'core'}/${resource}${subresource === undefined ? '' : `/${subresource}`}`;
+}

@@ -1,0 +1,44 @@
+/**
+ * `npm run test:kubernetes [FILE…]`: the tests of this folder against a real Kubernetes of three nodes on this machine.
+ * Builds what is missing (programs, images), brings the cluster up (cluster/run.sh) and runs mocha inside of it.
+ * UNION_CSI_TOOLS is where built programs and images are kept, KEEP_LOGS a directory for the cluster's logs.
+ */
+import { spawnSync } from 'node:child_process';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { program, root as rootUser } from '../support/skip.ts';
+
+const NODES = 3;
+const PROGRAMS = ['buildah', 'busybox', 'go', 'ip', 'mmdebstrap', 'nft', 'nsenter', 'openssl', 'runc', 'unshare'];
+
+const here = import.meta.dirname;
+const project = fileURLToPath(new URL('../..', import.meta.url));
+const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
+const tools = process.env.UNION_CSI_TOOLS ?? join(cache, 'union-csi-tools/kubernetes');
+
+const missing = [rootUser, ...PROGRAMS.map(program)].flatMap((need) => need() ?? []);
+if (missing.length > 0) {
+  process.stderr.write(
+    `the tests on a real Kubernetes cannot run here: ${missing.join(', ')}; see ${here}/README.md\n`,
+  );
+  process.exit(1);
+}
+
+const given = process.argv.slice(2);
+/** In this order: the last one looks at what the others made the driver ask for. */
+const all = ['life', 'adoption', 'upkeep', 'many', 'sanity', 'rbac'].map((name) => `test/kubernetes/${name}.test.ts`);
+const files = given.length > 0 ? given : all;
+const mocha = [process.execPath, join(project, 'node_modules/mocha/bin/mocha.js')];
+const flags = ['--require', join(here, 'support/deploy.ts'), '--timeout', '240000', '--reporter', 'spec'];
+
+step('programs', [join(here, 'cluster/build.sh'), tools]);
+step('images', [join(here, 'images/build.sh'), tools]);
+step('tests', [join(here, 'cluster/run.sh'), tools, String(NODES), 'env', '-C', project, ...mocha, ...flags, ...files]);
+
+function step(name: string, [command = '', ...args]: readonly string[]): void {
+  process.stdout.write(`\n${name}\n`);
+  const env = { ...process.env, IMAGES: join(tools, 'images'), NODE_OPTIONS: '--disable-warning=ExperimentalWarning' };
+  const { status } = spawnSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env });
+  if (status !== 0) process.exit(status ?? 1);
+}

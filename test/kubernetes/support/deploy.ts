@@ -1,0 +1,28 @@
+/** Before the first test: lower drivers, and deploy/base as it is. After the last: everything we made is gone again. */
+import { join } from 'node:path';
+import { gone, kubectl } from './kubectl.ts';
+import { setUpLowers, tearDownLowers } from './lowers.ts';
+
+const base = join(import.meta.dirname, '../../../deploy/base');
+
+export const mochaHooks = {
+  async beforeAll(this: Mocha.Context): Promise<void> {
+    this.timeout(300_000);
+    // Twice: nothing that exists keeps the API server from checking all of it, the namespace included.
+    await kubectl('apply', '--kustomize', base);
+    await kubectl('apply', '--kustomize', base, '--dry-run=server');
+    await setUpLowers();
+    await kubectl('--namespace', 'union-csi', 'rollout', 'status', '--timeout=240s', 'deployment/union-csi-controller');
+    await kubectl('--namespace', 'union-csi', 'rollout', 'status', '--timeout=240s', 'daemonset/union-csi-node');
+  },
+  async afterAll(this: Mocha.Context): Promise<void> {
+    this.timeout(120_000);
+    try {
+      await gone(60_000, 'unionvolumes');
+      await gone(10_000, 'unionattachments');
+      await gone(60_000, 'pods', '--all-namespaces', '--selector', 'app.kubernetes.io/name=union-csi-server');
+    } finally {
+      tearDownLowers();
+    }
+  },
+};

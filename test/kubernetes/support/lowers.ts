@@ -1,0 +1,126 @@
+/**
+ * Lower volumes that others make, by class. `local-path`: a third party's dynamic provisioner, volumes of one node.
+ * `shared`: the same, volumes that every node reaches. `disks`: static local volumes, which are ext4 on loop devices, so
+ * that they have real sizes and fill up.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { apply, kubectl } from './kubectl.ts';
+import { clusterDir, NODES, type NodeName, nodeDir, onNode } from './nodes.ts';
+
+const DISKS_PER_NODE = 4;
+export const DISK_SIZE = '192Mi';
+
+const CLASSES = `
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: disks}
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: local-path}
+provisioner: rancher.io/local-path
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: shared}
+provisioner: rancher.io/local-path
+volumeBindingMode: Immediate
+`;
+
+export async function setUpLowers(): Promise<void> {
+  await apply(CLASSES);
+  await Promise.all([startLocalPath(), ...NODES.map(makeDisks)]);
+  await freshDisks();
+}
+
+/** The loop devices go with the node's mounts: nobody needs to detach them. */
+async function makeDisks(node: NodeName): Promise<void> {
+  const script = `
+    mkdir -p ${nodeDir(node)}/disks
+    for n in $(seq ${DISKS_PER_NODE}); do
+      image=${nodeDir(node)}/disks/$n
+      truncate -s ${DISK_SIZE.replace('i', '')} $image
+      mkfs.ext4 -q -m 0 $image
+      mkdir -p /mnt/disk-$n
+      mount -o loop $image /mnt/disk-$n
+    done`;
+  await onNode(node, script);
+}
+
+/** Every static volume empty and free again. Nothing may use them. */
+export async function freshDisks(): Promise<void> {
+  await kubectl('delete', 'persistentvolume', '--selector', 'disk=static', '--wait', '--timeout=60s');
+  await Promise.all(
+    NODES.map((node) => onNode(node, 'for d in /mnt/disk-*; do find $d -mindepth 1 -delete; done').catch(() => '')),
+  );
+  await apply({ apiVersion: 'v1', kind: 'List', items: NODES.flatMap(diskVolumes) });
+}
+
+function diskVolumes(node: NodeName): readonly object[] {
+  const matchExpressions = [{ key: 'kubernetes.io/hostname', operator: 'In', values: [node] }];
+  return Array.from({ length: DISKS_PER_NODE }, (_, index) => ({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name: `disk-${index + 1}-${node}`, labels: { disk: 'static' } },
+    spec: {
+      capacity: { storage: DISK_SIZE },
+      accessModes: ['ReadWriteOnce'],
+      persistentVolumeReclaimPolicy: 'Retain',
+      storageClassName: 'disks',
+      local: { path: `/mnt/disk-${index + 1}` },
+      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions }] } },
+    },
+  }));
+}
+
+const NAMESPACE = 'local-path';
+let localPath: ChildProcess | undefined;
+
+async function startLocalPath(): Promise<void> {
+  const directory = join(clusterDir(), 'local-path');
+  mkdirSync(directory);
+  const nodePathMap = NODES.map((node) => ({ node, paths: [join(nodeDir(node), 'local-path')] }));
+  const shared = { sharedFileSystemPath: join(clusterDir(), 'shared') };
+  const config = JSON.stringify({ storageClassConfigs: { 'local-path': { nodePathMap }, shared } });
+  const helper = `
+apiVersion: v1
+kind: Pod
+metadata: {name: helper}
+spec:
+  tolerations: [{operator: Exists}]
+  containers: [{name: helper, image: 'localhost/busybox:1', imagePullPolicy: Never}]
+`;
+  writeFileSync(join(directory, 'config.json'), config);
+  writeFileSync(join(directory, 'helper.yaml'), helper);
+  const data = {
+    'config.json': config,
+    'helperPod.yaml': helper,
+    setup: '#!/bin/sh\nset -eu\nmkdir -m 0777 -p "$VOL_DIR"\n',
+    teardown: '#!/bin/sh\nset -eu\nrm -rf "$VOL_DIR"\n',
+  };
+  await apply(
+    { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } },
+    { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'local-path-config', namespace: NAMESPACE }, data },
+  );
+  const log = openSync(join(clusterDir(), 'logs/local-path.log'), 'w');
+  const flags = [
+    '--kubeconfig',
+    process.env.KUBECONFIG ?? '',
+    '--namespace',
+    NAMESPACE,
+    '--service-account-name',
+    'default',
+  ];
+  const files = ['--config', join(directory, 'config.json'), '--helper-pod-file', join(directory, 'helper.yaml')];
+  const args = ['start', ...flags, ...files, '--helper-image', 'localhost/busybox:1'];
+  localPath = spawn('local-path-provisioner', args, { stdio: ['ignore', log, log] });
+}
+
+export function tearDownLowers(): void {
+  localPath?.kill('SIGKILL');
+}

@@ -1,0 +1,91 @@
+/** Manifests of what users run: claims, and pods that write and check. */
+import type { Pod } from '../../../src/protocol/objects.ts';
+import { eventually } from '../../support/eventually.ts';
+import { get, kubectl } from './kubectl.ts';
+import type { NodeName } from './nodes.ts';
+
+export interface UnionClassOptions {
+  readonly name: string;
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+export function unionClass({ name, parameters }: UnionClassOptions): object {
+  return {
+    apiVersion: 'storage.k8s.io/v1',
+    kind: 'StorageClass',
+    metadata: { name },
+    provisioner: 'union.csi.dev',
+    volumeBindingMode: 'WaitForFirstConsumer',
+    parameters,
+  };
+}
+
+export interface ClaimOptions {
+  readonly name: string;
+  readonly storageClassName: string;
+  readonly size: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+export function claim({ name, storageClassName, size, annotations = {} }: ClaimOptions): object {
+  const spec = { storageClassName, accessModes: ['ReadWriteOnce'], resources: { requests: { storage: size } } };
+  return { apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name, annotations }, spec };
+}
+
+export interface PodOptions {
+  readonly name: string;
+  readonly claim: string;
+  /** Run by sh in /data, the volume. */
+  readonly script: string;
+  readonly node?: NodeName;
+}
+
+export function pod({ name, claim: claimName, script, node }: PodOptions): object {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, labels: { app: name } },
+    spec: {
+      restartPolicy: 'Never',
+      terminationGracePeriodSeconds: 1,
+      ...(node && { nodeSelector: { 'kubernetes.io/hostname': node } }),
+      containers: [
+        {
+          name: 'main',
+          image: 'localhost/busybox:1',
+          workingDir: '/data',
+          command: ['sh', '-euc', script],
+          volumeMounts: [{ name: 'data', mountPath: '/data' }],
+        },
+      ],
+      volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],
+    },
+  };
+}
+
+/** Waits until the pod has ended well; what it printed. */
+export async function ended(name: string, limitMs = 120_000): Promise<string> {
+  const phase = await phaseOf(name, (value) => value === 'Succeeded' || value === 'Failed', limitMs);
+  const log = await kubectl('logs', name);
+  if (phase !== 'Succeeded') throw new Error(`pod ${name} ended with ${phase}: ${log}`);
+  return log;
+}
+
+export async function running(name: string, limitMs = 120_000): Promise<void> {
+  const phase = await phaseOf(name, (value) => value !== undefined && value !== 'Pending', limitMs);
+  if (phase !== 'Running') throw new Error(`pod ${name} is ${phase}: ${await kubectl('logs', name)}`);
+}
+
+async function phaseOf(name: string, wanted: (phase: string | undefined) => boolean, limitMs: number) {
+  const look = async () => {
+    const phase = (await get<Pod>('pod', name))?.status?.phase;
+    return wanted(phase) ? phase : undefined;
+  };
+  return await eventually(`the end of waiting for pod ${name}`, look, limitMs).catch(async (error: Error) => {
+    throw new Error(`${error.message}\n${await kubectl('describe', 'pod', name)}\n${await kubectl('get', 'pvc')}`);
+  });
+}
+
+export async function deleted(...args: readonly string[]): Promise<void> {
+  await kubectl('delete', ...args, '--wait', '--timeout=120s', '--ignore-not-found');
+}

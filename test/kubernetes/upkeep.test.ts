@@ -1,0 +1,123 @@
+/** What administrators do to a cluster while a union is written to: the application must not notice. */
+import { expect } from 'chai';
+import type { Pod } from '../../src/protocol/objects.ts';
+import type { UnionAttachment } from '../../src/protocol/resources.ts';
+import { eventually } from '../support/eventually.ts';
+import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
+import { type NodeName, onNode } from './support/nodes.ts';
+import { claim, deleted, ended, pod, running, unionClass } from './support/workloads.ts';
+
+/** Writes, renames, reads back and compares, until the file `stop` is there. A failed operation ends it with an error. */
+const CHECKED_LOAD = `
+  n=0
+  while [ ! -e stop ]; do
+    n=$((n + 1)); name=f$((n % 40))
+    head -c $((n % 7 * 5000)) /dev/zero > $name.new; echo "content $n" >> $name.new
+    mv $name.new $name
+    [ "$(tail -n 1 $name)" = "content $n" ]
+    rm -f f$(((n + 20) % 40))
+  done
+  echo "$n rounds"`;
+
+describe('a union under load', () => {
+  before(async () => {
+    const parameters = { lowerStorageClassName: 'shared', branches: '3', createPolicy: 'rand' };
+    await apply(unionClass({ name: 'shared-union', parameters }));
+    await apply(claim({ name: 'load', storageClassName: 'shared-union', size: '300Mi' }));
+    await apply(pod({ name: 'load', claim: 'load', script: CHECKED_LOAD, node: 'node-1' }));
+    await running('load');
+  });
+
+  const stillRuns = async () => expect((await get<Pod>('pod', 'load'))?.status?.phase).to.equal('Running');
+
+  it('goes on while the node plugin is updated', async () => {
+    await kubectl('--namespace', 'union-csi', 'rollout', 'restart', 'daemonset/union-csi-node');
+    await kubectl('--namespace', 'union-csi', 'rollout', 'status', '--timeout=180s', 'daemonset/union-csi-node');
+    await stillRuns();
+  });
+
+  it('goes on while the controller is updated', async () => {
+    await kubectl('--namespace', 'union-csi', 'rollout', 'restart', 'deployment/union-csi-controller');
+    await kubectl('--namespace', 'union-csi', 'rollout', 'status', '--timeout=180s', 'deployment/union-csi-controller');
+    await stillRuns();
+  });
+
+  it('goes on while kubelet is restarted', async () => {
+    const before = await onNode('node-1', 'pgrep -x kubelet');
+    await onNode('node-1', 'kill -9 $(pgrep -x kubelet)');
+    await eventually('a new kubelet', async () => (await onNode('node-1', 'pgrep -x kubelet || true')) !== before);
+    const ready = () => kubectl('wait', '--for=condition=Ready', 'node/node-1', '--timeout=60s');
+    await ready();
+    await stillRuns();
+  });
+
+  it('goes on when somebody deletes its server pod, which then waits for it', async () => {
+    const [server] = await list<Pod>('pods', '--namespace', 'union-csi', '--selector', 'union.csi.dev/volume');
+    await kubectl('--namespace', 'union-csi', 'delete', 'pod', server!.metadata.name, '--wait=false');
+    await eventually('a server that is asked to end', async () => {
+      const asked = await get<Pod>('pod', '--namespace', 'union-csi', server!.metadata.name);
+      return asked?.metadata.deletionTimestamp !== undefined;
+    });
+    await stillRuns();
+    const log = await kubectl('--namespace', 'union-csi', 'logs', server!.metadata.name);
+    expect(log).to.contain('still mounted; ending after the unmount');
+  });
+
+  it('has not failed once', async () => {
+    await kubectl('exec', 'load', '--', 'touch', 'stop');
+    const rounds = Number.parseInt(await ended('load'), 10);
+    expect(rounds).to.be.greaterThan(100);
+  });
+
+  it('works on another node afterwards', async () => {
+    await deleted('pod', 'load');
+    await gone(60_000, 'volumeattachments');
+    await apply(pod({ name: 'load', claim: 'load', script: 'ls stop; rm stop; ls | wc -l', node: 'node-2' }));
+    expect(await ended('load')).to.match(/^stop\n\d+\n$/);
+    await deleted('pod', 'load');
+  });
+});
+
+describe('a node that is drained', () => {
+  it('lets go of its union, and another node takes it', async () => {
+    const { spec } = pod({ name: 'app', claim: 'load', script: 'echo $HOSTNAME >> hosts; exec sleep 10000' }) as Pod;
+    await apply({
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'app' },
+      spec: {
+        replicas: 1,
+        strategy: { type: 'Recreate' },
+        selector: { matchLabels: { app: 'app' } },
+        template: { metadata: { labels: { app: 'app' } }, spec: { ...spec, restartPolicy: 'Always' } },
+      },
+    });
+    await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
+    const nodeOf = async () => {
+      const pods = await list<Pod>('pods', '--selector', 'app=app');
+      return pods.find(({ metadata }) => !metadata.deletionTimestamp)?.spec?.nodeName as NodeName;
+    };
+    const first = await nodeOf();
+    await kubectl('drain', first, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=150s');
+    await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
+    expect(await nodeOf()).not.to.equal(first);
+    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('2 hosts');
+    const attachments = await list<UnionAttachment>('unionattachments');
+    expect(attachments.map(({ spec: { node } }) => node)).to.deep.equal([await nodeOf()]);
+    await kubectl('uncordon', first);
+  });
+
+  it('and a server that is killed breaks only its mount, until the pod is started again', async () => {
+    const [attachment] = await list<UnionAttachment>('unionattachments');
+    const node = attachment!.spec.node as NodeName;
+    await onNode(node, "kill -9 $(pgrep -f 'union-csi server|cli.* server --socket' | head -n 1)");
+    const broken = async () => (await run('kubectl', ['exec', 'deployment/app', '--', 'ls', '/data'])).code !== 0;
+    await eventually('a mount that is dead', broken, 30_000);
+    await kubectl('delete', 'pod', '--selector', 'app=app', '--wait', '--timeout=120s');
+    await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
+    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('3 hosts');
+    await deleted('deployment', 'app', '--cascade=foreground');
+    await deleted('pvc', 'load');
+    await gone(60_000, 'unionvolumes');
+  });
+});
