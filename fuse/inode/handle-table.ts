@@ -2,7 +2,7 @@
  * Open files and directories. Record (HANDLE_BYTES, 8 words):
  *
  *   0 inode slot + 1 when in use   1 lower descriptor + 1 (proxied I/O)   2 flags   3 free list
- *   4, 5 address of a directory's listing   6 its length
+ *   4, 5 address of a directory's listing   6 its length   7 where its last read began; it ended at 3, while in use
  */
 import { HANDLE_BYTES, HANDLES_AT, MAX_HANDLES, type State, WORD } from './state.ts';
 
@@ -17,6 +17,8 @@ export const H = {
   listingLow: 4,
   listingHigh: 5,
   listingLength: 6,
+  readFrom: 7,
+  readTo: 3,
 } as const;
 
 export const HANDLE = { writable: 1, passthrough: 2, directory: 4 } as const;

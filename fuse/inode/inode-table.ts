@@ -90,12 +90,13 @@ export class InodeTable {
     return this.#u32[at]!;
   }
 
+  /** Without the lock: several threads may change flags of one inode. */
   setFlag(slot: number, flag: number): void {
-    this.#u32[FIRST + slot * FIELDS]! |= flag;
+    Atomics.or(this.#u32, FIRST + slot * FIELDS, flag);
   }
 
   clearFlag(slot: number, flag: number): void {
-    this.#u32[FIRST + slot * FIELDS]! &= ~flag;
+    Atomics.and(this.#u32, FIRST + slot * FIELDS, ~flag);
   }
 
   kind(slot: number): number {

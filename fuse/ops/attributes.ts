@@ -184,16 +184,19 @@ export function readlink(context: Context): number {
 export function statfs(context: Context): number {
   const BLOCK = 4096;
   const seen = new Set<string>();
+  const usable = new Set<string>();
   let [total, free, available, files, freeFiles] = [0, 0, 0, 0, 0];
   for (const row of context.space.freshRows()) {
-    if (!row.answers || seen.has(row.filesystem)) continue;
+    if (!row.answers) continue;
+    const isUsable = row.mode === 'RW' && !row.readOnlyFilesystem && row.availableBytes >= row.minFreeSpaceBytes;
+    if (isUsable && !usable.has(row.filesystem)) available += row.availableBytes;
+    if (isUsable) usable.add(row.filesystem);
+    if (seen.has(row.filesystem)) continue;
     seen.add(row.filesystem);
     total += row.totalBytes;
     free += row.freeBytes;
     files += row.files;
     freeFiles += row.freeFiles;
-    if (row.mode === 'RW' && !row.readOnlyFilesystem && row.availableBytes >= row.minFreeSpaceBytes)
-      available += row.availableBytes;
   }
   context.u32.fill(0, context.out >>> 2, (context.out + 80) >>> 2);
   context.out64(0, Math.floor(total / BLOCK));

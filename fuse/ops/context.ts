@@ -61,6 +61,8 @@ export class Context {
   readonly policy: CreatePolicy;
   readonly config: OpsConfig;
   readonly log: OpsLogger;
+  /** The reader's number: no other thread has it. */
+  readonly thread: number;
   readonly device: number;
   readonly entryTtl: number;
   readonly exclusive: boolean;
@@ -126,6 +128,7 @@ export class Context {
     this.branches = this.branchTable.entries;
     this.config = config;
     this.log = options.log;
+    this.thread = options.thread;
     this.device = options.device;
     this.exclusive = config.cache === 'exclusive';
     this.entryTtl = this.exclusive ? LONG_TTL : SHARED_TTL;

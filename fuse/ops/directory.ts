@@ -4,13 +4,16 @@
  * (FOPEN_CACHE_DIR) and drops it when it changes the directory itself.
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
+import { F } from '../inode/inode-table.ts';
 import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts';
-import { DT_DIR, EBADF, ENFILE, ENOTDIR } from '../sys/constants.ts';
+import { DT_DIR, EBADF, EINVAL, ENFILE, ENOTDIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import type { Context } from './context.ts';
+import { type Context, firstBranch, nextBranch } from './context.ts';
 import { listDirectory } from './listing.ts';
 import { putEntry } from './lookup.ts';
-import { findChild } from './tree.ts';
+import { findChild, forget } from './tree.ts';
+
+const CHUNK_BYTES = 60 * 1024;
 
 export function opendir(context: Context): number {
   const { slot, inodes, handles } = context;
@@ -47,17 +50,42 @@ function setListing(context: Context, handle: number, address: number, length: n
   handles.set(handle, H.listingLow, address >>> 0);
   handles.set(handle, H.listingHigh, Math.floor(address / 0x100000000));
   handles.set(handle, H.listingLength, length);
+  setRead(context, handle, 0, 0);
 }
 
 /** Makes the listing for a read at `offset`: anew at the start, as rewinddir asks. Answers 0 or a negated errno. */
 function prepare(context: Context, handle: number, offset: number): number {
   if (!context.handles.isUsed(handle)) return -EBADF;
-  if (offset !== 0 && listingAddress(context, handle) !== 0) return 0;
+  if (offset !== 0 && listingAddress(context, handle) !== 0) return isPlace(context, handle, offset) ? 0 : -EINVAL;
   dropListing(context, handle);
   const listing = listDirectory(context, context.handles.slot(handle));
   if (typeof listing === 'number') return listing;
   setListing(context, handle, listing.address, listing.length);
-  return 0;
+  return isPlace(context, handle, offset) ? 0 : -EINVAL;
+}
+
+/** Whether an entry begins at `offset`. Anyone can seek to anywhere, and a name taken for a header can say anything. */
+function isPlace(context: Context, handle: number, offset: number): boolean {
+  const { handles, u32, listed, base } = context;
+  const end = handles.get(handle, H.listingLength);
+  if (offset === 0 || offset === handles.get(handle, H.readTo)) return true;
+  if (offset >= end) return offset === end;
+  let at = offset >= handles.get(handle, H.readFrom) ? handles.get(handle, H.readFrom) : 0;
+  while (at < offset) {
+    const bytes = Math.min(offset + DIRENT.name, at + CHUNK_BYTES, end) - at;
+    libc.memcpy(base + listed, listingAddress(context, handle) + at, bytes);
+    let seen = 0;
+    while (at + seen < offset && seen + DIRENT.name <= bytes)
+      seen += direntBytes(u32[(listed + seen + DIRENT.nameLength) >>> 2]!);
+    at += seen;
+  }
+  return at === offset;
+}
+
+/** What was read last: the next read goes on from there, or from within. */
+function setRead(context: Context, handle: number, offset: number, bytes: number): void {
+  context.handles.set(handle, H.readFrom, offset);
+  context.handles.set(handle, H.readTo, offset + bytes);
 }
 
 /** fuse_read_in: fh, offset, size. The offset of an entry is the position of the next one. */
@@ -71,14 +99,36 @@ export function readdir(context: Context): number {
   const bytes = Math.min(context.in32(16), left);
   if (bytes <= 0) return 0;
   libc.memcpy(context.base + out, listingAddress(context, handle) + offset, bytes);
-  if (bytes === left) return bytes;
-  let whole = 0;
-  for (;;) {
-    if (whole + DIRENT.name > bytes) return whole;
+  const isMerged = isOnSeveralBranches(context);
+  let whole = bytes === left && !isMerged ? bytes : 0;
+  while (whole + DIRENT.name <= bytes) {
     const size = direntBytes(u32[(out + whole + DIRENT.nameLength) >>> 2]!);
-    if (whole + size > bytes) return whole;
+    if (whole + size > bytes) break;
+    if (isMerged && u32[(out + whole + DIRENT.type) >>> 2] === DT_DIR) renumber(context, out + whole);
     whole += size;
   }
+  setRead(context, handle, offset, whole);
+  return whole;
+}
+
+function isOnSeveralBranches({ inodes, slot }: Context): boolean {
+  const low = inodes.get(slot, F.maskLow);
+  const high = inodes.get(slot, F.maskHigh);
+  return nextBranch(low, high, firstBranch(low, high) + 1) >= 0;
+}
+
+/** A directory with several copies has the number of the oldest: only looking it up tells which. */
+function renumber(context: Context, at: number): void {
+  const { u32, childName } = context;
+  const slot = childOf(context, at + DIRENT.name, u32[(at + DIRENT.nameLength) >>> 2]!, childName);
+  if (slot <= 0) return;
+  putNumber(context, at, slot);
+  forget(context, slot, 1);
+}
+
+function putNumber({ u32, inodes }: Context, at: number, slot: number): void {
+  u32[(at + DIRENT.ino) >>> 2] = inodes.get(slot, F.inoLow);
+  u32[(at + DIRENT.ino + 4) >>> 2] = inodes.get(slot, F.inoHigh);
 }
 
 export function readdirplus(context: Context): number {
@@ -99,24 +149,26 @@ export function readdirplus(context: Context): number {
     const length = u32[(source + from + DIRENT.nameLength) >>> 2]!;
     const plain = direntBytes(length);
     if (from + plain > bytes || to + ENTRY.size + plain > size) break;
-    putChild(context, out + to, source + from + DIRENT.name, length, childName);
+    const slot = childOf(context, source + from + DIRENT.name, length, childName);
     u8.copyWithin(out + to + ENTRY.size, source + from, source + from + plain);
+    // Node 0, which the kernel takes for "not asked", for dots and names just removed.
+    if (slot <= 0) u32.fill(0, (out + to) >>> 2, (out + to + ENTRY.size) >>> 2);
+    else {
+      putEntry(context, out + to, slot);
+      putNumber(context, out + to + ENTRY.size, slot);
+    }
     from += plain;
     to += ENTRY.size + plain;
   }
+  setRead(context, handle, offset, from);
   return to;
 }
 
-/** fuse_entry_out of a listed name; node 0, which the kernel takes for "not asked", for dots and names just removed. */
-function putChild(context: Context, to: number, name: number, length: number, buffer: number): void {
-  const { u8, u32 } = context;
-  const isDot = u8[name] === 0x2e && (length === 1 || (length === 2 && u8[name + 1] === 0x2e));
-  let slot = 0;
-  if (!isDot) {
-    u8.copyWithin(buffer, name, name + length);
-    u8[buffer + length] = 0;
-    slot = findChild(context, context.slot, buffer, length);
-  }
-  if (slot > 0) putEntry(context, to, slot);
-  else u32.fill(0, to >>> 2, (to + ENTRY.size) >>> 2);
+/** The child of a listed name, with its attributes in `stat`; 0 for dots and names just removed. Takes a lookup. */
+function childOf(context: Context, name: number, length: number, buffer: number): number {
+  const { u8 } = context;
+  if (u8[name] === 0x2e && (length === 1 || (length === 2 && u8[name + 1] === 0x2e))) return 0;
+  u8.copyWithin(buffer, name, name + length);
+  u8[buffer + length] = 0;
+  return findChild(context, context.slot, buffer, length);
 }

@@ -69,7 +69,7 @@ function cloneDirectory(context: Context, { slot, dentry, parent, branch }: Clon
   const own = ownDirectory(context, branch);
   if (own < 0) return own;
   try {
-    const draft = writeText(context, context.path, `dir-${process.pid}-${slot}`);
+    const draft = writeText(context, context.path, `dir-${context.thread}-${slot}`);
     const made = makeDraft(context, own, draft, original);
     if (made < 0) return made;
     return placeDraft(context, own, base + draft, target, base + name);

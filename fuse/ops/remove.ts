@@ -188,11 +188,23 @@ export function removeName(context: Context, target: Target): void {
     const slot = names.get(dentry, D.inode);
     if (slot !== 0) {
       names.detach(dentry);
-      if (inodes.get(slot, F.dentry) === 0 && !inodes.has(slot, INODE.linked)) inodes.setFlag(slot, INODE.unlinked);
+      if (inodes.get(slot, F.dentry) === 0) forgetLinks(context, slot);
     }
     names.remove(dentry);
   }
   state.unlock();
+}
+
+/**
+ * The inode's last known name has gone. If nobody has the file open it leaves the link table: another name of it makes a new
+ * inode, and another file may get its number.
+ */
+function forgetLinks({ inodes }: Context, slot: number): void {
+  if (inodes.has(slot, INODE.linked)) {
+    if (inodes.get(slot, F.opens) !== 0) return;
+    inodes.unlinkFromTable(slot);
+  }
+  inodes.setFlag(slot, INODE.unlinked);
 }
 
 export function rmdir(context: Context): number {

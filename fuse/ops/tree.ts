@@ -5,6 +5,7 @@
  */
 import { F, INODE, ROOT } from '../inode/inode-table.ts';
 import { D, hashNameAt, PARTIAL } from '../inode/name-index.ts';
+import { WORD } from '../inode/state.ts';
 import { DEV_IOC_BACKING_CLOSE, STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
@@ -224,7 +225,8 @@ function obtainInode(context: Context, kind: number, branch: number): number {
   const low = u32[(stat + STATX.ino) >>> 2]!;
   const high = u32[((stat + STATX.ino) >>> 2) + 1]!;
   const isLinked = kind !== DT_DIR && context.statLinks > 1;
-  if (isLinked) {
+  // Also with one link left: whoever opened the file by a name that has gone shares the inode.
+  if (isLinked || (kind !== DT_DIR && context.exclusive && u32[WORD.linkCount] !== 0)) {
     const known = inodes.findLinked(branch, low, high);
     if (known !== 0) return known;
   }
@@ -320,16 +322,21 @@ export function freeInode(context: Context, slot: number): void {
   if (inodes.kind(slot) === DT_DIR)
     for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild))
       names.remove(child);
-  let parent = 0;
   for (let dentry = inodes.get(slot, F.dentry); dentry !== 0; dentry = inodes.get(slot, F.dentry)) {
-    parent = names.get(dentry, D.parent);
+    const parent = names.get(dentry, D.parent);
     names.detach(dentry);
-    if (!inodes.has(parent, INODE.complete)) names.remove(dentry);
+    // Whoever lists the parent has seen the name and will call the directory complete.
+    if (!inodes.has(parent, INODE.complete) && inodes.get(parent, F.listers) === 0) names.remove(dentry);
+    freeOrphan(context, parent);
   }
   if (inodes.kind(slot) === DT_DIR) context.attributes.release(slot);
   inodes.free(slot);
-  const isOrphan = parent !== 0 && isFreeable(context, parent) && !isWorthKeeping(context, parent);
-  if (isOrphan && inodes.get(parent, F.pinned) === 0) freeInode(context, parent);
+}
+
+/** A directory that was kept only for the child that it has just lost. */
+function freeOrphan(context: Context, slot: number): void {
+  if (!isFreeable(context, slot) || isWorthKeeping(context, slot)) return;
+  if (context.inodes.get(slot, F.pinned) === 0 && context.inodes.get(slot, F.listers) === 0) freeInode(context, slot);
 }
 
 export function closeBacking(context: Context, id: number): void {

@@ -2,6 +2,7 @@
  * System calls that Node does not export, by path, throwing errors with a `code` as Node's own do. Synchronous and on the calling
  * thread. Never for a mount that this process serves itself.
  */
+import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import { errnoName } from '../../fuse/sys/constants.ts';
 import * as libc from '../../fuse/sys/libc.ts';
@@ -97,6 +98,27 @@ export function copyFileRange(from: number, to: number, length: number): number 
     return checked('copy_file_range', libc.copyFileRange(from, offsets, to, offsets + 8, length, 0));
   } finally {
     libc.free(offsets);
+  }
+}
+
+/** Names in a directory with the inode numbers that the listing gives them, from a position on. */
+export function numbersIn(path: string, offset = 0): Map<string, bigint> {
+  const size = 65_536;
+  const found = new Map<string, bigint>();
+  const buffer = libc.malloc(size);
+  const bytes = Buffer.from(libc.viewOf(buffer, size));
+  const descriptor = openSync(path, 'r');
+  try {
+    if (offset !== 0) seek(descriptor, offset, 0);
+    for (;;) {
+      const read = checked('getdents64', libc.getdents64(descriptor, buffer, size));
+      if (read === 0) return found;
+      for (let at = 0; at < read; at += bytes.readUInt16LE(at + 16))
+        found.set(bytes.toString('latin1', at + 19, bytes.indexOf(0, at + 19)), bytes.readBigUInt64LE(at));
+    }
+  } finally {
+    closeSync(descriptor);
+    libc.free(buffer);
   }
 }
 
