@@ -20,6 +20,7 @@ import {
   openBranch,
   openBranches,
 } from './branch/branches.ts';
+import { finishIntents } from './branch/intent.ts';
 import { Space, type SpaceRow } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
@@ -102,6 +103,7 @@ export class Union {
     this.#options = options;
     this.#create = create;
     const opened = openBranches(options.branches, options.volumeId);
+    if (!options.readOnly) finishIntents(opened);
     this.#state = State.create(MAIN_THREAD);
     this.#branches = new BranchTable(this.#state);
     this.#scratch = this.#state.threadArea(MAIN_THREAD).scratch;

@@ -3,6 +3,7 @@
  * where it is missing. Existence and emptiness of the target are judged on the merged view. When a branch refuses, what was done
  * on the others is undone.
  */
+import { removeIntent } from '../branch/intent.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import {
@@ -10,6 +11,7 @@ import {
   EACCES,
   EEXIST,
   EINVAL,
+  EIO,
   EISDIR,
   ENAMETOOLONG,
   ENOENT,
@@ -21,6 +23,7 @@ import {
 import * as libc from '../sys/libc.ts';
 import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
+import { intendExchange, intendMove, type Mask } from './intent.ts';
 import { NAME_MAX } from './lookup.ts';
 import { dropBacking } from './open.ts';
 import { makeDirectoryOn, setAside } from './parents.ts';
@@ -109,8 +112,11 @@ function move(context: Context, source: Target, target: Target): number {
   hideCopies(context, target, replaced);
   let result = openDirectories(context, source, target, from);
   if (result === 0) {
+    const intent = intendMove(context, source, target, from, replaced);
+    if (intent === '') return -EIO;
     state.namespaceBegin();
     result = moveAndReplace(context, source, target, from, replaced);
+    if (intent !== undefined) removeIntent(intent);
     forgetTimes(context, source.slot);
     if (result === 0) {
       if (target.slot !== 0) removeName(context, target);
@@ -154,11 +160,6 @@ function moveAndReplace(context: Context, source: Target, target: Target, from: 
   if (removed >= 0) return 0;
   undo(context, renameOn(context, only, target, source, 0), only);
   return removed;
-}
-
-interface Mask {
-  readonly low: number;
-  readonly high: number;
 }
 
 /** Sets aside what a name hides on branches where the visible file or directory is not. */
@@ -255,8 +256,11 @@ function exchange(context: Context, one: Target, other: Target): number {
   hideCopies(context, other, b);
   const opened = openDirectories(context, one, other, all);
   if (opened < 0) return opened;
+  const intent = intendExchange(context, one, other, a, b);
+  if (intent === '') return -EIO;
   state.namespaceBegin();
   const result = exchangeCopies(context, one, other, a, b);
+  if (intent !== undefined) removeIntent(intent);
   forgetTimes(context, one.slot);
   forgetTimes(context, other.slot);
   if (result === 0) exchangeNames(context, one, other, a, b);

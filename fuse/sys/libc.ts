@@ -169,6 +169,19 @@ export function withCString<T>(text: string, use: (address: number) => T): T {
   }
 }
 
+/** Runs `use` with the address of a NUL-terminated copy of bytes, given as characters up to 255. */
+export function withBytes<T>(bytes: string, use: (address: number) => T): T {
+  const address = malloc(bytes.length + 1);
+  try {
+    const view = new Uint8Array(viewOf(address, bytes.length + 1));
+    for (let i = 0; i < bytes.length; i++) view[i] = bytes.charCodeAt(i);
+    view[bytes.length] = 0;
+    return use(address);
+  } finally {
+    free(address);
+  }
+}
+
 /** Runs `use` with the address of a 32-bit word. As rare as withCString. */
 export function withWord<T>(word: number, use: (address: number) => T): T {
   const address = malloc(4);
