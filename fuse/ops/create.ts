@@ -22,11 +22,12 @@ import {
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
+import { forget } from './forget.ts';
 import { numberInode } from './inode-number.ts';
 import { NAME_MAX, putEntry } from './lookup.ts';
 import { putOpen, registerBacking } from './open.ts';
 import { writeText } from './scratch.ts';
-import { enterNew, forget } from './tree.ts';
+import { enterNew } from './tree.ts';
 
 /** fuse_create_in: flags, mode, umask, open_flags, name. */
 const CREATE_IN = { flags: 0, mode: 4, umask: 8, name: 16 } as const;

@@ -9,9 +9,10 @@ import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts'
 import { DT_DIR, EBADF, EINVAL, ENFILE, ENOTDIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { forget } from './forget.ts';
 import { listDirectory } from './listing.ts';
 import { putEntry } from './lookup.ts';
-import { findChild, forget } from './tree.ts';
+import { findChild } from './tree.ts';
 
 const CHUNK_BYTES = 60 * 1024;
 

@@ -8,7 +8,7 @@ import { D } from '../inode/name-index.ts';
 import { WORD } from '../inode/state.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import type { Context } from './context.ts';
-import { freeInode, isFreeable } from './tree.ts';
+import { freeInode, isFreeable } from './forget.ts';
 
 /** About 80 MB. */
 export const MAX_IDLE_NAMES = 1_000_000;

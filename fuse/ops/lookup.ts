@@ -4,7 +4,8 @@ import { ENTRY } from '../protocol/abi.ts';
 import { writeEntry, writeNegativeEntry } from '../protocol/attributes.ts';
 import { DT_DIR, ENAMETOOLONG } from '../sys/constants.ts';
 import { type Context, NO_REPLY } from './context.ts';
-import { findChild, forget } from './tree.ts';
+import { forget } from './forget.ts';
+import { findChild } from './tree.ts';
 
 export const NAME_MAX = 255;
 

@@ -5,10 +5,11 @@ import { ENTRY } from '../protocol/abi.ts';
 import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
+import { forget } from './forget.ts';
 import { NAME_MAX, putEntry } from './lookup.ts';
 import { statInode } from './merged-attributes.ts';
 import { makeDirectoryOn } from './parents.ts';
-import { enterNew, findChild, forget } from './tree.ts';
+import { enterNew, findChild } from './tree.ts';
 
 /** fuse_mknod_in: mode, rdev, umask; name. */
 export function mknod(context: Context): number {

@@ -33,9 +33,10 @@ import {
 import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
+import { closeBacking, forget } from './forget.ts';
 import { openLower } from './lower-file.ts';
 import { writeText } from './scratch.ts';
-import { closeBacking, forget, keepAttributes } from './tree.ts';
+import { keepAttributes } from './tree.ts';
 
 export function open(context: Context): number {
   const { slot, state } = context;

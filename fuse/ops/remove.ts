@@ -15,9 +15,10 @@ import {
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
+import { forget } from './forget.ts';
 import { dropBacking } from './open.ts';
 import { setAside } from './parents.ts';
-import { findChild, forget } from './tree.ts';
+import { findChild } from './tree.ts';
 
 /** A name that is to be changed, with every branch that has it. Filled by `resolve`, reused by each thread. */
 export interface Target {

@@ -7,8 +7,8 @@ import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, State, WORD } from '../inode/stat
 import { Context, NO_REPLY } from '../ops/context.ts';
 import { releasedir } from '../ops/directory.ts';
 import { type Operation, operations } from '../ops/dispatch.ts';
+import { forget } from '../ops/forget.ts';
 import { release } from '../ops/open.ts';
-import { forget } from '../ops/tree.ts';
 import { ENTRY, IN, OP, OUT } from '../protocol/abi.ts';
 import { CLONE_FS, EAGAIN, EINTR, EIO, ENODEV, ENOENT, ENOSYS, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
