@@ -56,7 +56,7 @@ export class Pods {
   readonly #mounted = new Map<string, ReadonlyMap<string, string>>();
   /** Runs that this kubelet started or follows, by directory: told by the file system when they begin and end. */
   readonly #watched = new Map<string, FSWatcher>();
-  /** Runs that were sent SIGTERM, which is sent once. */
+  /** Runs that were told to end. */
   readonly #stopping = new Set<string>();
 
   constructor(options: PodsOptions) {
@@ -207,12 +207,15 @@ export class Pods {
     const killAt = pod ? Date.parse(pod.metadata.deletionTimestamp!) : now;
     const running = this.#running(uid);
     if (running.length > 0) {
-      if (pod)
-        events.normal(pod, 'Killing', `Stopping container ${running.map(({ container }) => container).join(', ')}`);
-      for (const { run } of running) {
+      for (const { container, run } of running) {
         if (run.kind === 'exited' || !run.init) continue;
         if (now >= killAt) signalContainer(run.init, 'SIGKILL');
-        if (run.kind === 'starting' || this.#stopping.has(run.directory)) continue;
+        if (run.kind === 'starting') continue;
+        if (pod && !this.#stopping.has(run.directory)) {
+          events.normal(pod, 'Killing', `Stopping container ${container}`);
+        }
+        // At every look: a process 1 that is still starting misses it, for the kernel keeps from it what it has no handler for
+        // (pid_namespaces(7)), and nobody can tell from outside that it has one.
         signalContainer(run.init, 'SIGTERM');
         this.#stopping.add(run.directory);
       }
