@@ -4,7 +4,7 @@ import { F, ROOT } from '../inode/inode-table.ts';
 import { D } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
 import * as libc from '../sys/libc.ts';
-import { type Context, firstBranch, hasBranch } from './context.ts';
+import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { ownDirectory } from './parents.ts';
 import type { Target } from './remove.ts';
 
@@ -21,6 +21,7 @@ export function intendMove(
   from: Mask,
   replaced: Mask,
 ): string | undefined {
+  if (isOne(from.low | replaced.low, from.high | replaced.high)) return undefined;
   const steps: IntentStep[] = [];
   for (let branch = 0; branch < context.branchTable.count; branch++) {
     if (hasBranch(from.low, from.high, branch))
@@ -34,6 +35,7 @@ export function intendMove(
 }
 
 export function intendExchange(context: Context, one: Target, other: Target, a: Mask, b: Mask): string | undefined {
+  if (isOne(a.low | b.low, a.high | b.high)) return undefined;
   const steps: IntentStep[] = [];
   for (let branch = 0; branch < context.branchTable.count; branch++) {
     const hasA = hasBranch(a.low, a.high, branch);
@@ -45,8 +47,12 @@ export function intendExchange(context: Context, one: Target, other: Target, a: 
   return record(context, firstBranch(a.low, a.high), steps);
 }
 
+/** One branch alone: a single rename, which needs no record. */
+function isOne(low: number, high: number): boolean {
+  return nextBranch(low, high, firstBranch(low, high) + 1) < 0;
+}
+
 function record(context: Context, branch: number, steps: readonly IntentStep[]): string | undefined {
-  if (steps.length < 2) return undefined;
   const own = ownDirectory(context, branch);
   if (own >= 0) libc.close(own);
   try {
