@@ -111,11 +111,18 @@ export class Backup {
         return;
       }
       if (!samePoint(store.log.last, previous)) yield* store.truncate(previous);
+      // What the batch follows is the primary's too; knowing it committed may be what makes room in a full ring.
+      this.#agree(message, store.log.last);
       yield* until(() => store.canAppend(sizeOf(batch)) || !this.#isObeyed(message.epoch));
       if (!this.#isObeyed(message.epoch)) return;
       yield* this.#write(batch);
     }
-    this.#agreed = { epoch: message.epoch, point: batch.end };
+    this.#agree(message, batch.end);
+  }
+
+  #agree(message: Append, point: Point): void {
+    const known = this.#agreed?.epoch === message.epoch ? this.#agreed.point : undefined;
+    if (known === undefined || isAfter(point, known)) this.#agreed = { epoch: message.epoch, point };
     this.#learnCommitted(message);
   }
 

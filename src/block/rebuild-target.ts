@@ -1,7 +1,8 @@
 /**
  * The receiving side of a rebuild, in two lanes: the base (the volume's content as the primary reads it, zeros included) and
- * the log from `start` on. The log wins per block: what it has touched is not taken from the base. Neither lane counts before
- * SEAL; until then the superblock says that this replica is incomplete, and a crash begins anew.
+ * the log from `start` on. The log wins per block: what a checkpoint has already applied from it is not taken from the base.
+ * What is only in the log is: a later primary may truncate it, and then the base is what was beneath. Neither lane counts
+ * before SEAL; until then the superblock says that this replica is incomplete, and a crash begins anew.
  */
 import { assertNever } from '../base/assert.ts';
 import { type Batch, blocksOf } from './batch.ts';
@@ -48,7 +49,7 @@ export class RebuildTarget {
       case 'reset':
         if (this.progress(message.epoch)?.session === message.session) return;
         this.#session = undefined;
-        yield* this.#store.reset(message.start);
+        if (!(yield* this.#store.reset(message.start))) return;
         this.#session = {
           epoch: message.epoch,
           number: message.session,
@@ -78,16 +79,19 @@ export class RebuildTarget {
 
   *#base(message: Base, session: Session): Task {
     if (message.index !== session.received) return;
-    const { extents } = this.#store;
+    yield* this.#store.lockExtents();
+    const { extents, overlay } = this.#store;
     const { lba, blocks, data } = message;
     const lsn = session.startLsn;
+    const isApplied = (block: number) => session.logged.has(block) && overlay.newest(block) === undefined;
     for (let start = 0; start < blocks; ) {
       let end = start;
-      while (end < blocks && !session.logged.has(lba + end)) end++;
+      while (end < blocks && !isApplied(lba + end)) end++;
       if (end > start && data === undefined) yield* extents.clear(lba + start, end - start, lsn);
       else if (end > start) yield* extents.put(versions(message, { start, end, lsn }));
       start = end + 1;
     }
+    this.#store.unlockExtents();
     session.received++;
   }
 }

@@ -170,6 +170,16 @@ export class Store {
     return !this.#changingLog;
   }
 
+  /** Extents change in one way at a time: a checkpoint, a base, a reset. */
+  *lockExtents(): Task {
+    yield* until(() => !this.#applying);
+    this.#applying = true;
+  }
+
+  unlockExtents(): void {
+    this.#applying = false;
+  }
+
   /** Moves the committed prefix from the log to the extents and frees its room in the ring. */
   *checkpoint(): Task {
     const target = this.#checkpointTarget();
@@ -179,37 +189,45 @@ export class Store {
     yield* this.saveSuperblock({ checkpoint: target, tail: this.#log.positionAfter(target) });
     this.#log.trim(target);
     this.overlay.dropUpTo(target.lsn);
-    this.#applying = false;
+    this.unlockExtents();
   }
 
-  /** Begins a rebuild: empties the log, which will go on after `point`. Extents keep what they hold; the base covers all. */
-  *reset(point: Point): Task {
+  /** Begins a rebuild: empties the log, which will go on after `point`. Extents keep what they hold: the base covers
+   * all. False when the disk cannot be read. */
+  *reset(point: Point): Task<boolean> {
     this.#usable = false;
-    yield* until(() => !this.#applying && !this.#changingLog);
-    this.#applying = true;
+    yield* this.lockExtents();
+    yield* until(() => !this.#changingLog);
     this.#changingLog = true;
+    const done = yield* this.#emptyLog(point);
+    this.unlockExtents();
+    this.#changingLog = false;
+    return done;
+  }
+
+  *#emptyLog(point: Point): Task<boolean> {
+    // Read anew, so that new versions of pages get higher sequences than whatever lies there.
+    const extents = new Extents(this.identity.volume, this.identity.geometry.blocks);
+    if (!(yield* extents.load())) return false;
     yield* this.saveSuperblock({ complete: false });
     const { ringBlocks } = this.#log;
     yield* perform([{ kind: 'discard', area: 'log', offset: 0, length: ringBlocks * BLOCK_SIZE }]);
     yield* perform([{ kind: 'sync', area: 'log' }]);
     yield* this.saveSuperblock({ checkpoint: point, tail: 0 });
     this.#log = new Log(ringBlocks, point, 0);
-    this.#extents = new Extents(this.identity.volume, this.identity.geometry.blocks);
-    yield* this.#extents.load();
+    this.#extents = extents;
     this.overlay.clear();
     this.#durable = point;
     this.#committed = point;
-    this.#applying = false;
-    this.#changingLog = false;
+    return true;
   }
 
   /** Ends a rebuild: base and log are here and durable. */
   *complete(): Task {
-    yield* until(() => !this.#applying);
-    this.#applying = true;
+    yield* this.lockExtents();
     yield* this.#extents.flush();
     yield* this.saveSuperblock({ complete: true });
-    this.#applying = false;
+    this.unlockExtents();
     this.#usable = true;
   }
 

@@ -39,6 +39,8 @@ export class Client {
   #nextValue = 1;
   #issued = 0;
   #newestEpoch = 0n;
+  /** The epoch that has answered in this session. */
+  #sessionEpoch: bigint | undefined;
   #retrying = false;
   #final: number[] | undefined;
   #flushedAtEnd = false;
@@ -150,6 +152,12 @@ export class Client {
     const entry = this.#underWay.get(request);
     if (entry === undefined) return;
     if (answer.ok) {
+      this.#sessionEpoch ??= answer.epoch;
+      if (answer.epoch !== this.#sessionEpoch) {
+        // The same server, but it has lost its seat and won it again: what was not flushed may be gone.
+        this.#moveOn();
+        return;
+      }
       this.#underWay.delete(request);
       entry.done(answer.data);
       this.pump();
@@ -163,7 +171,7 @@ export class Client {
   }
 
   serverDown(node: number): void {
-    if (node === this.#node && this.#underWay.size > 0) this.#moveOn();
+    if (node === this.#node) this.#moveOn();
   }
 
   #moveOn(): void {
@@ -172,6 +180,7 @@ export class Client {
       if (this.#final && body.kind === 'read') this.#final.push(body.lba);
     }
     this.#underWay.clear();
+    this.#sessionEpoch = undefined;
     this.#oracle.lost();
     this.#node = (this.#node + 1) % this.#options.nodes;
     if (this.#retrying) return;

@@ -108,7 +108,9 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
     faults.push({ kind: 'lie', node: node(), at: at(), lie, area: dice.pick(AREAS) });
   }
   if (replicas === 1) return faults;
-  if (dice.chance(0.03)) faults.push({ kind: 'swap', at: at() });
+  // A blank disk in another machine would be formatted there: two faults that nobody claims to bear at once.
+  const wiped = faults.some((fault) => fault.kind === 'lie' && fault.lie === 'wipe');
+  if (dice.chance(0.03) && !wiped) faults.push({ kind: 'swap', at: at() });
   add(3, () => {
     const from = node();
     return { kind: 'cut', from, to: (from + dice.integer(1, replicas - 1)) % replicas, at: at(), forMs: forMs() };
