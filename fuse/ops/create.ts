@@ -24,9 +24,9 @@ import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { numberInode } from './inode-number.ts';
-import { NAME_MAX, putEntry } from './lookup.ts';
+import { putEntry } from './lookup.ts';
 import { putOpen, registerBacking } from './open.ts';
-import { writeText } from './scratch.ts';
+import { NAME_MAX, writeText } from './scratch.ts';
 import { enterNew } from './tree.ts';
 
 /** fuse_create_in: flags, mode, umask, open_flags, name. */

@@ -5,9 +5,8 @@ import { writeEntry, writeNegativeEntry } from '../protocol/attributes.ts';
 import { DT_DIR, ENAMETOOLONG } from '../sys/constants.ts';
 import { type Context, NO_REPLY } from './context.ts';
 import { forget } from './forget.ts';
+import { NAME_MAX } from './scratch.ts';
 import { findChild } from './tree.ts';
-
-export const NAME_MAX = 255;
 
 export function lookup(context: Context): number {
   const length = context.lengthAt(context.body);

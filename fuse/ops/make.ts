@@ -6,9 +6,10 @@ import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS } from '../s
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
-import { NAME_MAX, putEntry } from './lookup.ts';
+import { putEntry } from './lookup.ts';
 import { statInode } from './merged-attributes.ts';
 import { makeDirectoryOn } from './parents.ts';
+import { NAME_MAX } from './scratch.ts';
 import { enterNew, findChild } from './tree.ts';
 
 /** fuse_mknod_in: mode, rdev, umask; name. */

@@ -26,7 +26,7 @@ import {
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { copyAttributes } from './copy-attributes.ts';
-import { setTimes, writeText } from './scratch.ts';
+import { NAME_MAX, setTimes, writeText } from './scratch.ts';
 
 /** Makes directory `slot`, and what is above it, on `branch`. Answers 0, or a negated errno. Repeating it is harmless. */
 export function makeDirectoryOn(context: Context, slot: number, branch: number): number {
@@ -127,7 +127,7 @@ export function ownDirectory(context: Context, branch: number): number {
 }
 
 /**
- * Moves a file that another branch's file of the same name hides out of the way, to `.union/hidden-…` of its branch: when
+ * Moves a file that another branch's file of the same name hides out of the way, to `.union/hidden-…-NAME` of its branch: when
  * the visible one is removed or renamed, the hidden one must neither appear nor be lost.
  */
 export function setAside(context: Context, parent: number, name: number, branch: number): number {
@@ -136,8 +136,9 @@ export function setAside(context: Context, parent: number, name: number, branch:
   if (from < 0) return from;
   const own = ownDirectory(context, branch);
   if (own < 0) return own;
-  const text = `hidden-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 8)}`;
+  const text = `hidden-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 8)}-`;
   const draft = writeText(context, context.path, text);
+  appendName(context, draft + text.length, name - base, NAME_MAX - text.length);
   const result = libc.renameat2(from, name, own, base + draft, RENAME_NOREPLACE);
   libc.close(own);
   context.attributes.markChanged(parent, branch);
@@ -147,7 +148,14 @@ export function setAside(context: Context, parent: number, name: number, branch:
   else
     context.log.warn('hidden_file_set_aside', {
       branch: context.branches[branch]!.path,
-      to: `${OWN_DIRECTORY}/${text}`,
+      to: `${OWN_DIRECTORY}/${text}…`,
     });
   return result;
+}
+
+/** Copies as much of the name at `name` as fits in `limit` bytes, and its NUL. */
+function appendName(context: Context, to: number, name: number, limit: number): void {
+  const length = Math.min(context.lengthAt(name), limit);
+  context.u8.copyWithin(to, name, name + length);
+  context.u8[to + length] = 0;
 }

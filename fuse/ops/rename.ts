@@ -24,7 +24,6 @@ import * as libc from '../sys/libc.ts';
 import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
-import { NAME_MAX } from './lookup.ts';
 import { dropBacking } from './open.ts';
 import { makeDirectoryOn, setAside } from './parents.ts';
 import {
@@ -39,6 +38,7 @@ import {
   type Target,
   unpin,
 } from './remove.ts';
+import { NAME_MAX } from './scratch.ts';
 
 /** fuse_rename_in: newdir; old name, new name. */
 export function rename(context: Context): number {

@@ -4,6 +4,9 @@ import { AT_FDCWD } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 
+/** Longest name of a file, in bytes. */
+export const NAME_MAX = 255;
+
 /** Access and modification time of the directory behind an O_PATH descriptor, from a struct statx. */
 export function setTimes(context: Context, descriptor: number, stat: number): number {
   const { u32, base } = context;

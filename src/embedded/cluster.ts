@@ -28,7 +28,6 @@ import { messageOf, UnionError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { processIdentity } from '../host/process-identity.ts';
 import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
-import { collectGarbage } from './api-server/gc.ts';
 import { csiDrivers, customResourceDefinitions, namespaces } from './api-server/kinds.ts';
 import { type ApiServer, startApiServer } from './api-server/server.ts';
 import { Store } from './api-server/store.ts';
@@ -107,7 +106,6 @@ async function startIn(dir: string, options: ClusterOptions): Promise<Cluster> {
     mkdirSync(join(dir, 'run'), { recursive: true });
     const objects = new Store({ directory: join(dir, 'api'), log: options.log });
     store = objects;
-    collectGarbage(objects, options.log);
     const readLog = createLogReader((node) => kubeletDirectory(dir, node));
     const server = await startApiServer({ store: objects, port: options.port, readLog, log: options.log });
     const kubeconfig = join(dir, 'kubeconfig');
@@ -275,7 +273,7 @@ function kubeconfigFor(url: string): string {
   const name = 'union-csi';
   return `apiVersion: v1
 kind: Config
-clusters: [{name: ${name}, cluster: {server: "${url}"}}]
+clusters: [{name: ${name}, cluster: {server: "${url}", insecure-skip-tls-verify: true}}]
 users: [{name: ${name}, user: {}}]
 contexts: [{name: ${name}, context: {cluster: ${name}, user: ${name}, namespace: default}}]
 current-context: ${name}
