@@ -22,6 +22,7 @@ import {
   unionVolumes,
   volumeAttachments,
 } from '../../src/embedded/api-server/kinds.ts';
+import { recordedChildren } from '../../src/embedded/children.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
 import { type MountInfo, readMountInfo } from '../../src/host/mountinfo.ts';
 import { DRIVER_NAME } from '../../src/protocol/resources.ts';
@@ -75,7 +76,9 @@ export class ClusterProcess {
   /** The process that is to be killed. */
   async pidOf(victim: Victim): Promise<number> {
     if (victim === 'cluster') return this.#child!.pid!;
-    return await eventually(`${victim} to run`, () => findProcess([` ${victim} `, this.kubeconfig]), LIMIT_MS);
+    const name = victim === 'node' ? 'node-node-1' : victim;
+    const find = () => recordedChildren(this.dir).find((child) => child.name === name)?.pid;
+    return await eventually(`${victim} to run`, find, LIMIT_MS);
   }
 
   /** Mounts below its directory. */
@@ -117,7 +120,9 @@ export class ClusterProcess {
       state = await this.state(volumeId);
       return state.join() === wanted.join();
     }).catch(() => {});
-    expect(state).to.deep.equal(wanted);
+    const missing = wanted.filter((line) => !state.includes(line));
+    const more = state.filter((line) => !wanted.includes(line));
+    expect({ missing, more }).to.deep.equal({ missing: [], more: [] });
   }
 
   /** For the message of a test that failed: what there is, and what was said last. */
@@ -162,18 +167,4 @@ export class ClusterProcess {
     const child = this.#child;
     if (child && child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   }
-}
-
-/** The process whose command line has all of the texts in it. */
-function findProcess(texts: readonly string[]): number | undefined {
-  const found = readdirSync('/proc').find((pid) => {
-    if (!/^\d+$/.test(pid)) return false;
-    try {
-      const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-      return texts.every((text) => line.includes(text)) && !line.startsWith('setpriv');
-    } catch {
-      return false; // it ended meanwhile
-    }
-  });
-  return found === undefined ? undefined : Number(found);
 }
