@@ -75,6 +75,8 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
       priorityClassName: SERVER_PRIORITY_CLASS,
       restartPolicy: 'Always',
       terminationGracePeriodSeconds: TERMINATION_GRACE_SECONDS,
+      // So that the server is not process 1, which misses a SIGTERM that comes before its handler and stays to the end of grace.
+      shareProcessNamespace: true,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
