@@ -95,6 +95,7 @@ export const WORD = {
   directoryBump: 29,
   directoryFree: 30,
   descriptorEpoch: 31,
+  treeLock: 68,
   attributeEpoch: 66,
   attributeHand: 67,
   /** 17 free lists of names, by size in 16 bytes. */
@@ -168,9 +169,26 @@ export class State {
     Atomics.store(this.i32, WORD.tableLock, 0);
   }
 
-  /** Serialises open, release and truncation of one inode among threads. */
+  /**
+   * Directories are made on further branches, and directories are renamed, one at a time: neither must see half of the other.
+   * Held across system calls; taken before all other locks.
+   */
+  lockTree(): void {
+    this.#acquire(WORD.treeLock);
+  }
+
+  unlockTree(): void {
+    Atomics.store(this.i32, WORD.treeLock, 0);
+  }
+
+  /** Serialises open and release of one inode, and the loss of a name, among threads. */
   lockInode(slot: number): void {
     this.#acquire(WORD.stripes + (slot % STRIPES));
+  }
+
+  /** For who holds another inode's lock already: does not wait. */
+  tryLockInode(slot: number): boolean {
+    return Atomics.compareExchange(this.i32, WORD.stripes + (slot % STRIPES), 0, this.#owner) === 0;
   }
 
   unlockInode(slot: number): void {
@@ -181,6 +199,7 @@ export class State {
   releaseOwnLocks(): void {
     const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
     release(WORD.tableLock);
+    release(WORD.treeLock);
     for (let stripe = 0; stripe < STRIPES; stripe++) release(WORD.stripes + stripe);
   }
 

@@ -18,6 +18,7 @@ import {
   OPEN_OUT,
 } from '../protocol/abi.ts';
 import {
+  DT_REG,
   EACCES,
   ENFILE,
   EPERM,
@@ -236,9 +237,13 @@ function keepBacking(context: Context, slot: number): void {
   u32[WORD.backingHand]!++;
   u32[hand] = slot;
   let id = 0;
-  if (old !== 0 && inodes.isUsed(old) && inodes.kind(old) === 8 && inodes.get(old, F.opens) === 0) {
-    id = inodes.get(old, F.backing);
-    inodes.set(old, F.backing, 0);
+  // One that is being opened just now is about to use its id.
+  if (old !== 0 && state.tryLockInode(old)) {
+    if (inodes.isUsed(old) && inodes.kind(old) === DT_REG && inodes.get(old, F.opens) === 0) {
+      id = inodes.get(old, F.backing);
+      inodes.set(old, F.backing, 0);
+    }
+    state.unlockInode(old);
   }
   state.unlock();
   if (id !== 0) closeBacking(context, id);

@@ -30,13 +30,22 @@ import { NAME_MAX, setTimes, writeText } from './scratch.ts';
 
 /** Makes directory `slot`, and what is above it, on `branch`. Answers 0, or a negated errno. Repeating it is harmless. */
 export function makeDirectoryOn(context: Context, slot: number, branch: number): number {
+  if (context.inodes.onBranch(slot, branch)) return 0;
+  context.state.lockTree();
+  const result = makeDirectoryLocked(context, slot, branch);
+  context.state.unlockTree();
+  return result;
+}
+
+/** The same, under the tree lock. */
+export function makeDirectoryLocked(context: Context, slot: number, branch: number): number {
   const { inodes, names, state } = context;
   if (inodes.onBranch(slot, branch)) return 0;
   if (slot === ROOT) return -ENOENT;
   const dentry = inodes.get(slot, F.dentry);
   if (dentry === 0) return -ESTALE;
   const parent = names.get(dentry, D.parent);
-  const above = makeDirectoryOn(context, parent, branch);
+  const above = makeDirectoryLocked(context, parent, branch);
   if (above < 0) return above;
   const result = cloneDirectory(context, { slot, dentry, parent, branch });
   if (result < 0) return result;

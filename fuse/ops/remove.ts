@@ -128,7 +128,16 @@ export function unlink(context: Context): number {
 }
 
 /** Removes the visible file of a name and sets aside what it hides. */
-export function removeFile(context: Context, target: Target): number {
+function removeFile(context: Context, target: Target): number {
+  // Who opens the file meanwhile must find it open or gone, not between.
+  context.state.lockInode(target.slot);
+  const result = unlinkFile(context, target);
+  context.state.unlockInode(target.slot);
+  if (result === 0) hideOthers(context, target);
+  return result;
+}
+
+function unlinkFile(context: Context, target: Target): number {
   const { base, state } = context;
   const directory = context.directories.descriptor(target.parent, target.first);
   if (directory < 0) return directory;
@@ -141,7 +150,6 @@ export function removeFile(context: Context, target: Target): number {
   state.namespaceEnd();
   if (result < 0) unpin(context, target.slot);
   if (result < 0) return result;
-  hideOthers(context, target);
   dropBacking(context, target.slot);
   return 0;
 }

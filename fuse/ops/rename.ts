@@ -25,7 +25,7 @@ import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
 import { dropBacking } from './open.ts';
-import { makeDirectoryOn, setAside } from './parents.ts';
+import { makeDirectoryLocked, makeDirectoryOn, setAside } from './parents.ts';
 import {
   checkEmpty,
   checkWritable,
@@ -95,25 +95,45 @@ function copiesOf(context: Context, target: Target): { low: number; high: number
   return target.first < 32 ? { low: 1 << target.first, high: 0 } : { low: 0, high: 1 << (target.first - 32) };
 }
 
+/** A directory keeps its place on every branch while it is made on one, and its branches while it moves. */
 function move(context: Context, source: Target, target: Target): number {
-  const { state } = context;
+  const { inodes, state } = context;
+  const isDirectory = inodes.kind(source.slot) === DT_DIR;
+  if (isDirectory) state.lockTree();
   const from = copiesOf(context, source);
-  const replaced = copiesOf(context, target);
-  for (
-    let branch = firstBranch(from.low, from.high);
-    branch >= 0;
-    branch = nextBranch(from.low, from.high, branch + 1)
-  ) {
-    const made = makeDirectoryOn(context, target.parent, branch);
+  let result = isDirectory
+    ? makeParents(context, target.parent, from)
+    : makeDirectoryOn(context, target.parent, source.first);
+  if (result === 0 && target.slot === 0) result = moveTo(context, source, target, from);
+  else if (result === 0) {
+    // Who opens the target meanwhile must find it open or gone, not between.
+    state.lockInode(target.slot);
+    result = moveTo(context, source, target, from);
+    state.unlockInode(target.slot);
+  }
+  if (result === 0) hideCopies(context, source, from);
+  if (isDirectory) state.unlockTree();
+  return result;
+}
+
+function makeParents(context: Context, parent: number, { low, high }: Mask): number {
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    const made = makeDirectoryLocked(context, parent, branch);
     if (made < 0) return made;
   }
+  return 0;
+}
+
+function moveTo(context: Context, source: Target, target: Target, from: Mask): number {
+  const { state } = context;
+  const replaced = copiesOf(context, target);
   const kept = target.slot === 0 ? 0 : keepOpen(context, target.slot);
   if (kept < 0) return kept;
   hideCopies(context, target, replaced);
   let result = openDirectories(context, source, target, from);
+  const intent = result === 0 ? intendMove(context, source, target, from, replaced) : undefined;
+  if (intent === '') result = -EIO;
   if (result === 0) {
-    const intent = intendMove(context, source, target, from, replaced);
-    if (intent === '') return -EIO;
     state.namespaceBegin();
     result = moveAndReplace(context, source, target, from, replaced);
     if (intent !== undefined) removeIntent(intent);
@@ -124,13 +144,10 @@ function move(context: Context, source: Target, target: Target): number {
     }
     state.namespaceEnd();
   }
-  if (result < 0) {
-    if (target.slot !== 0) unpin(context, target.slot);
-    return result;
-  }
-  hideCopies(context, source, from);
-  if (target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR) dropBacking(context, target.slot);
-  return 0;
+  if (result < 0 && target.slot !== 0) unpin(context, target.slot);
+  if (result === 0 && target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR)
+    dropBacking(context, target.slot);
+  return result;
 }
 
 /**
@@ -244,14 +261,20 @@ function moveName(context: Context, source: Target, target: Target, on: Mask): v
 
 /** RENAME_EXCHANGE: on each branch whatever of the two is there changes its name. */
 function exchange(context: Context, one: Target, other: Target): number {
-  const { state } = context;
+  context.state.lockTree();
   const a = copiesOf(context, one);
   const b = copiesOf(context, other);
   const all = { low: a.low | b.low, high: a.high | b.high };
-  for (let branch = firstBranch(all.low, all.high); branch >= 0; branch = nextBranch(all.low, all.high, branch + 1)) {
-    const made = makeDirectoryOn(context, one.parent, branch) || makeDirectoryOn(context, other.parent, branch);
-    if (made < 0) return made;
-  }
+  let result = makeParents(context, one.parent, all);
+  if (result === 0) result = makeParents(context, other.parent, all);
+  if (result === 0) result = exchangeOnBranches(context, one, other, a, b);
+  context.state.unlockTree();
+  return result;
+}
+
+function exchangeOnBranches(context: Context, one: Target, other: Target, a: Mask, b: Mask): number {
+  const { state } = context;
+  const all = { low: a.low | b.low, high: a.high | b.high };
   hideCopies(context, one, a);
   hideCopies(context, other, b);
   const opened = openDirectories(context, one, other, all);

@@ -4,13 +4,24 @@
  */
 import { cloneDevice, mountDevice, openDevice, openUnion, type UnionOptions } from '../../fuse/index.ts';
 
-const { mountpoint, ...options } = JSON.parse(process.argv[2]!) as UnionOptions & { mountpoint: string };
+interface Extra {
+  readonly mountpoint: string;
+  readonly readers?: number;
+}
+
+const { mountpoint, readers, ...options } = JSON.parse(process.argv[2]!) as UnionOptions & Extra;
 const say = (event: string, fields = {}) => console.error(event, JSON.stringify(fields));
 const union = openUnion(options);
 const deviceFd = openDevice();
 mountDevice({ deviceFd, mountpoint, fsname: 'union', readOnly: false });
-const session = await union.serve({ devices: [deviceFd, ...cloneDevice(deviceFd)], log: { error: say, warn: say } });
+// When asked, says what is open and known now.
+process.on('SIGUSR2', () => {
+  const { inodes, openHandles } = union.status();
+  console.log(`status ${JSON.stringify({ inodes, openHandles })}`);
+});
+const session = await union.serve({
+  devices: [deviceFd, ...cloneDevice(deviceFd, readers)],
+  log: { error: say, warn: say },
+});
 await session.ended;
-const { inodes, openHandles } = union.status();
-console.log(JSON.stringify({ inodes, openHandles }));
 union.close();

@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { makeLoopBranches, mountpointsBelow } from './loop-branches.ts';
 
 const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
-const proxiedProgram = fileURLToPath(new URL('serve-union.ts', import.meta.url));
+const libraryProgram = fileURLToPath(new URL('serve-union.ts', import.meta.url));
 const startDeadlineMs = 15_000;
 const endDeadlineMs = 15_000;
 
@@ -31,21 +31,27 @@ export interface UnionMount {
   close(): Promise<void>;
 }
 
+export interface LibraryOptions {
+  readonly passthrough?: boolean;
+  readonly create?: string;
+  readonly readers?: number;
+}
+
 export interface MountOptions {
   /** As on the command line: `PATH[=MODE[,MINFREE]]`. */
   readonly branches: readonly string[];
   readonly mountpoint: string;
   /** Items of `-o`. Branches of tests are the union's own, so `cache=exclusive` is added unless a cache is named. */
   readonly options?: readonly string[];
-  /** File data through the server, as where the kernel or a branch cannot pass it by. Takes no `options`. */
-  readonly proxied?: boolean;
+  /** Served by the library with these options, where the command has none for them (support/serve-union.ts). */
+  readonly library?: LibraryOptions;
 }
 
-export async function mountUnion({ branches, mountpoint, options = [], proxied }: MountOptions): Promise<UnionMount> {
+export async function mountUnion({ branches, mountpoint, options = [], library }: MountOptions): Promise<UnionMount> {
   const cache = options.some((option) => option.startsWith('cache=')) ? [] : ['cache=exclusive'];
   const args = ['mount', '-f', '-o', [...options, ...cache].join(','), branches.join(':'), mountpoint];
-  const server = proxied
-    ? spawn(process.execPath, [proxiedProgram, proxiedOptions(branches, mountpoint)], {
+  const server = library
+    ? spawn(process.execPath, [libraryProgram, libraryOptions(library, branches, mountpoint)], {
         stdio: ['ignore', 'pipe', 'pipe'],
       })
     : spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -72,12 +78,14 @@ export async function mountUnion({ branches, mountpoint, options = [], proxied }
   };
 }
 
-function proxiedOptions(branches: readonly string[], mountpoint: string): string {
+function libraryOptions(options: LibraryOptions, branches: readonly string[], mountpoint: string): string {
+  const { passthrough = true, create = 'ff', readers } = options;
   return JSON.stringify({
     mountpoint,
     branches: branches.map((path, index) => ({ id: `b${index}`, path, mode: 'RW', minFreeSpaceBytes: 1 << 20 })),
-    policies: { create: 'ff', action: 'ff', search: 'ff' },
-    passthrough: false,
+    policies: { create, action: 'ff', search: 'ff' },
+    passthrough,
+    readers,
     cache: 'exclusive',
   });
 }
@@ -123,24 +131,19 @@ export interface TestUnionOptions {
   /** One branch of each size. */
   readonly sizesBytes: readonly number[];
   readonly options?: readonly string[];
-  readonly proxied?: boolean;
+  readonly library?: LibraryOptions;
   /** What to do to the branches before they are mounted as one. */
   readonly prepare?: (branches: readonly string[]) => void;
 }
 
 /** Loop branches and the union over them, as one thing to close. */
-export async function makeUnion({
-  sizesBytes,
-  options = [],
-  proxied = false,
-  prepare,
-}: TestUnionOptions): Promise<TestUnion> {
+export async function makeUnion({ sizesBytes, options = [], library, prepare }: TestUnionOptions): Promise<TestUnion> {
   const { folder, paths, close } = makeLoopBranches(sizesBytes);
   try {
     prepare?.(paths);
     const mountpoint = join(folder, 'union');
     mkdirSync(mountpoint);
-    const union = await mountUnion({ branches: paths, mountpoint, options, proxied });
+    const union = await mountUnion({ branches: paths, mountpoint, options, ...(library && { library }) });
     return { ...union, branches: paths, folder, close: () => union.close().finally(close) };
   } catch (error) {
     close();

@@ -48,7 +48,7 @@ for (const proxied of [false, true]) {
       needs(this, fuse, loop);
       union = await makeUnion({
         sizesBytes: [48 * mebibyte, 48 * mebibyte],
-        proxied,
+        ...(proxied ? { library: { passthrough: false } } : {}),
         options: ['category.create=ff', 'minfreespace=1M'],
         prepare: ([, b]) => {
           writeFileSync(join(b!, 'elsewhere'), 'on the second branch');
