@@ -257,6 +257,17 @@ describe('bad input', function () {
     await user.api.delete(storageClasses, { name: 'disk' });
   });
 
+  it('a disk too full for now: says what it waits for, and goes on when there is room', async () => {
+    await user.createClass('disk', { poolSize: '40Mi' }, { provisioner: 'loop.embedded.union.csi.dev' });
+    await user.createClass('union', { lowerStorageClassName: 'disk', branches: '2' });
+    await user.createClaim(data, 'union');
+    await user.told(data, /^Warning ProvisioningFailed.* no space for 32.0 MiB: the pool of node node-1 has 8.00 MiB/);
+    await user.replaceClass('disk', { poolSize: '80Mi' }, { provisioner: 'loop.embedded.union.csi.dev' });
+    await user.bound(data);
+    await user.deleteClaim(data);
+    await user.api.delete(storageClasses, { name: 'disk' });
+  });
+
   it("a branch of another volume put in this one's place", async () => {
     await user.createClass('union', good);
     await user.createClaim(data, 'union');
