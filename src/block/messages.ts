@@ -23,8 +23,17 @@ export type Message =
   | { readonly kind: 'status'; readonly epoch: Epoch; readonly beat: number | undefined; readonly status: PeerStatus }
   /** The sender has promised `epoch`, which is newer than what it was told. */
   | { readonly kind: 'nack'; readonly epoch: Epoch }
-  /** Begin a rebuild: forget the log, go on after `start`. */
-  | { readonly kind: 'reset'; readonly epoch: Epoch; readonly session: number; readonly start: Point }
+  /**
+   * Begin a rebuild: forget the log, go on after `start`. Counts only for a replica that still is as the primary has `seen`
+   * it: a reset that comes late must not empty one that has been rebuilt since.
+   */
+  | {
+      readonly kind: 'reset';
+      readonly epoch: Epoch;
+      readonly session: number;
+      readonly start: Point;
+      readonly seen: { readonly usable: boolean; readonly durable: Point };
+    }
   /** Content of `blocks` blocks from `lba` on; without data, zeros. `index` counts the session's messages from 0. */
   | {
       readonly kind: 'base';

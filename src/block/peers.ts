@@ -30,13 +30,15 @@ export interface Peer {
 export class Peers {
   readonly #context: Context;
   readonly #epoch: Epoch;
+  readonly #onDamage: () => void;
   readonly #peers = new Map<ReplicaId, Peer>();
   #beatAt = Number.NEGATIVE_INFINITY;
   #session = 0;
   #greeting = false;
   #ended = false;
 
-  constructor(context: Context, epoch: Epoch) {
+  constructor(context: Context, epoch: Epoch, onDamage: () => void) {
+    this.#onDamage = onDamage;
     this.#context = context;
     this.#epoch = epoch;
     const now = context.now();
@@ -215,8 +217,6 @@ export class Peers {
     if (peer.status.usable && this.#common(peer.status) !== undefined) return;
     peer.rebuilding = true;
     const session = ++this.#session;
-    const send = (message: Message) => this.#send(peer, message);
-    const hasEnded = () => this.#ended;
     start(
       rebuildPeer({
         context: this.#context,
@@ -224,8 +224,9 @@ export class Peers {
         session,
         start: store.committed,
         peer,
-        send,
-        hasEnded,
+        send: (message) => this.#send(peer, message),
+        hasEnded: () => this.#ended,
+        onDamage: this.#onDamage,
       }),
     );
   }

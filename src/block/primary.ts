@@ -38,7 +38,7 @@ export class Primary {
   constructor(context: Context, epoch: Epoch) {
     this.epoch = epoch;
     this.#context = context;
-    this.#peers = new Peers(context, epoch);
+    this.#peers = new Peers(context, epoch, () => this.#stepAside());
     this.#lastLsn = context.store.log.last.lsn;
     this.#leasedAt = context.now();
     // Four batches fit the ring, so that a checkpoint of half of it always makes room for the next.

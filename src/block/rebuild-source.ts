@@ -21,6 +21,8 @@ interface Rebuild {
   readonly peer: Peer;
   readonly send: (message: Message) => void;
   readonly hasEnded: () => boolean;
+  /** This replica cannot read what it should send. */
+  readonly onDamage: () => void;
 }
 
 export function* rebuildPeer(rebuild: Rebuild): Task {
@@ -34,15 +36,21 @@ function* run(rebuild: Rebuild): Task {
   const { context, epoch, session, start, peer } = rebuild;
   const { store } = context;
   const progress = () => (peer.status?.rebuild?.session === session ? peer.status.rebuild.received : undefined);
-  const started = yield* repeat(rebuild, { kind: 'reset', epoch, session, start }, () => progress() !== undefined);
-  if (!started) return;
+  if (peer.status === undefined) return;
+  const { usable, durable } = peer.status;
+  const reset: Message = { kind: 'reset', epoch, session, start, seen: { usable, durable } };
+  if (!(yield* repeat(rebuild, reset, () => progress() !== undefined))) return;
   peer.sent = start;
   peer.inFlight = 0;
   const { blocks } = store.identity.geometry;
   let index = 0;
   for (let chunk = 0; chunk < blocks; chunk += CHUNK_BLOCKS) {
     const content = yield* store.read(chunk, Math.min(CHUNK_BLOCKS, blocks - chunk), 'committed');
-    if (content === undefined || rebuild.hasEnded()) return;
+    if (rebuild.hasEnded()) return;
+    if (content === undefined) {
+      rebuild.onDamage();
+      return;
+    }
     for (const run of runs(content)) {
       const count = index + 1;
       const message: Message = { kind: 'base', epoch, session, index, lba: chunk + run.start, ...run.content };

@@ -10,7 +10,7 @@ import type { Message, PeerStatus } from './messages.ts';
 import type { BlockVersion } from './overlay.ts';
 import type { Store } from './store.ts';
 import type { Task } from './tasks.ts';
-import { BLOCK_SIZE, type Epoch, type Lsn } from './units.ts';
+import { BLOCK_SIZE, type Epoch, type Lsn, samePoint } from './units.ts';
 
 type Base = Extract<Message, { kind: 'base' }>;
 
@@ -48,6 +48,7 @@ export class RebuildTarget {
     switch (message.kind) {
       case 'reset':
         if (this.progress(message.epoch)?.session === message.session) return;
+        if (!this.#isAsSeen(message)) return;
         this.#session = undefined;
         if (!(yield* this.#store.reset(message.start))) return;
         this.#session = {
@@ -75,6 +76,10 @@ export class RebuildTarget {
       default:
         assertNever(message);
     }
+  }
+
+  #isAsSeen({ seen }: Extract<Message, { kind: 'reset' }>): boolean {
+    return this.#store.usable === seen.usable && samePoint(this.#store.durable, seen.durable);
   }
 
   *#base(message: Base, session: Session): Task {

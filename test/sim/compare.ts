@@ -22,7 +22,9 @@ export function compareReplicas(world: World): void {
     if (durable !== reference!.durable) {
       // The end of a log that was damaged after it was written looks torn; only a peer knows better.
       if (!node.intact) continue;
-      throw new Violation(`${node.id} is in sync and ends at ${durable}, ${reference!.node.id} at ${reference!.durable}`);
+      throw new Violation(
+        `${node.id} is in sync and ends at ${durable}, ${reference!.node.id} at ${reference!.durable}`,
+      );
     }
     for (const [lba, value] of contents) {
       const expected = reference!.contents.get(lba);
@@ -51,7 +53,8 @@ function recovered(node: SimNode, world: World): Found | undefined {
         const data = yield* store.read(block, 1);
         // A lie may still sleep on a disk that has told one; a read would find it and the replica would be rebuilt.
         if (data !== undefined) contents.set(block, readValue(data, block));
-        else if (node.intact) throw new Violation(`block ${block} of ${node.id} is damaged although its disk never lied`);
+        else if (node.intact)
+          throw new Violation(`block ${block} of ${node.id} is damaged although its disk never lied`);
       }
     }
   }

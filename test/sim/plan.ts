@@ -108,9 +108,8 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
     faults.push({ kind: 'lie', node: node(), at: at(), lie, area: dice.pick(AREAS) });
   }
   if (replicas === 1) return faults;
-  // A blank disk in another machine would be formatted there: two faults that nobody claims to bear at once.
-  const wiped = faults.some((fault) => fault.kind === 'lie' && fault.lie === 'wipe');
-  if (dice.chance(0.03) && !wiped) faults.push({ kind: 'swap', at: at() });
+  // Not with a lying disk: a lie would follow the disk into the other machine and be counted against the wrong one.
+  if (dice.chance(0.03) && !faults.some(({ kind }) => kind === 'lie')) faults.push({ kind: 'swap', at: at() });
   add(3, () => {
     const from = node();
     return { kind: 'cut', from, to: (from + dice.integer(1, replicas - 1)) % replicas, at: at(), forMs: forMs() };
