@@ -21,6 +21,7 @@ export class DirectoryCache {
   readonly #descriptors = new Int32Array(SETS * WAYS).fill(-1);
   readonly #usedAt = new Uint32Array(SETS * WAYS);
   #clock = 0;
+  #epoch = 0;
   readonly #state: State;
   readonly #inodes: InodeTable;
   readonly #names: NameIndex;
@@ -40,13 +41,22 @@ export class DirectoryCache {
     this.#name = buffer;
   }
 
+  /**
+   * Before each request: which descriptors count as current does not change within it, so that none is closed that it uses.
+   * With `shared` branches a directory may have been removed and made again, so they are opened anew every second.
+   */
+  begin(shared: boolean): void {
+    const seconds = shared ? Math.floor(performance.now() / 1000) : 0;
+    this.#epoch = this.#state.u32[WORD.descriptorEpoch]! + seconds;
+  }
+
   /** O_PATH descriptor of directory `slot` on `branch`, owned by the cache, or a negated errno. */
   descriptor(slot: number, branch: number): number {
     if (slot === ROOT) return this.#branches[branch]!.root;
     const key = slot * 64 + branch;
     const set = ((slot * 5 + branch) % SETS) * WAYS;
     // Both only grow, so that their sum is new whenever one of them is.
-    const generation = (this.#inodes.get(slot, F.generation) + this.#state.u32[WORD.descriptorEpoch]!) >>> 0;
+    const generation = (this.#inodes.get(slot, F.generation) + this.#epoch) >>> 0;
     for (let way = set; way < set + WAYS; way++) {
       if (this.#keys[way] === key && this.#generations[way] === generation) {
         this.#usedAt[way] = ++this.#clock;

@@ -14,6 +14,7 @@ import { forget } from './forget.ts';
 import { kindAt, numberInode } from './inode-number.ts';
 import { learnDirectory } from './listing.ts';
 import { isLater, statInode } from './merged-attributes.ts';
+import { revalidate } from './revalidate.ts';
 
 /**
  * The child of `parent` with the name of `length` bytes at `position`: its slot, 0 if there is none, or a negated errno.
@@ -35,7 +36,7 @@ export function findChild(context: Context, parent: number, position: number, le
   if (slot !== 0) {
     if (isKept) return slot;
     const epoch = context.kept.epoch();
-    const result = statKnown(context, slot, parent, position);
+    const result = (context.exclusive ? statKnown : revalidate)(context, slot, parent, position);
     if (result === 0) {
       keepAttributes(context, slot, epoch);
       return slot;

@@ -83,6 +83,7 @@ function perform(context: Context, operation: Operation | undefined, opcode: num
     !context.inodes.isUsed(context.slot)
   )
     return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
+  context.directories.begin(!context.exclusive);
   try {
     return operation(context);
   } catch (error) {

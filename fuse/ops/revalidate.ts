@@ -1,0 +1,64 @@
+/**
+ * A name that is known, looked up again where others change the branches too (cache=shared): what was learned of it counts only
+ * as far as the branches still say the same.
+ */
+import { F } from '../inode/inode-table.ts';
+import { hashNameAt } from '../inode/name-index.ts';
+import { STATX } from '../protocol/abi.ts';
+import { DT_DIR, ENOENT } from '../sys/constants.ts';
+import { type Context, firstBranch, nextBranch } from './context.ts';
+import { kindAt } from './inode-number.ts';
+import { statInode } from './merged-attributes.ts';
+
+/** Attributes of `slot` into `stat` if the name still shows it. -ENOENT when it shows something else, or nothing. */
+export function revalidate(context: Context, slot: number, parent: number, position: number): number {
+  if (context.inodes.kind(slot) === DT_DIR) return revalidateDirectory(context, slot, parent, position);
+  const { inodes, u32, stat } = context;
+  const low = inodes.get(parent, F.maskLow);
+  const high = inodes.get(parent, F.maskHigh);
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    const directory = context.directories.descriptor(parent, branch);
+    if (directory < 0 || context.statName(directory, context.base + position, stat) < 0) continue;
+    const word = (stat + STATX.ino) >>> 2;
+    const isSame =
+      branch === inodes.get(slot, F.branch) &&
+      kindAt(context, stat) === inodes.kind(slot) &&
+      u32[word] === inodes.get(slot, F.lowerLow) &&
+      u32[word + 1] === inodes.get(slot, F.lowerHigh);
+    return isSame ? 0 : -ENOENT;
+  }
+  return -ENOENT;
+}
+
+/** A directory stays the same one while its copies come and go. */
+function revalidateDirectory(context: Context, slot: number, parent: number, position: number): number {
+  const { inodes, names, state, stat2 } = context;
+  const parentLow = inodes.get(parent, F.maskLow);
+  const parentHigh = inodes.get(parent, F.maskHigh);
+  let [low, high] = [0, 0];
+  for (
+    let branch = firstBranch(parentLow, parentHigh);
+    branch >= 0;
+    branch = nextBranch(parentLow, parentHigh, branch + 1)
+  ) {
+    const directory = context.directories.descriptor(parent, branch);
+    if (directory < 0 || context.statName(directory, context.base + position, stat2) < 0) continue;
+    const isDirectory = kindAt(context, stat2) === DT_DIR;
+    if (!isDirectory && low === 0 && high === 0) return -ENOENT;
+    if (!isDirectory) continue;
+    if (branch < 32) low |= 1 << branch;
+    else high |= 1 << (branch - 32);
+  }
+  if (low === 0 && high === 0) return -ENOENT;
+  if (low >>> 0 !== inodes.get(slot, F.maskLow) || high >>> 0 !== inodes.get(slot, F.maskHigh)) {
+    const length = context.lengthAt(position);
+    state.lock();
+    inodes.set(slot, F.maskLow, low);
+    inodes.set(slot, F.maskHigh, high);
+    const dentry = names.find(parent, position, length, hashNameAt(context.u8, parent, position, length));
+    if (dentry !== 0) names.setBranches(dentry, low, high);
+    state.unlock();
+    context.attributes.forgetAll(slot);
+  }
+  return statInode(context, slot);
+}
