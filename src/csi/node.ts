@@ -111,13 +111,13 @@ interface StageRequest {
 }
 
 async function stage({ link, volumeId, stagingPath }: StageRequest, { signal, log }: RpcContext): Promise<void> {
-  // 1. The staging path is ours or free; anything else is refused before the server is asked for anything.
-  ownMount(stagingPath, volumeId);
+  // 1. A mount of an earlier call that answers is kept, whatever is said of its server: a kubelet that was restarted stages
+  // again what its pods use, also while the server waits for them to end. What is not ours is refused.
+  if (ownMount(stagingPath, volumeId) !== undefined && (await isAlive(stagingPath, signal))) return;
   // 2. The server answers. A retry waits on from where the last call gave up.
-  const { socket, status, readOnly } = await link.reach(volumeId, signal);
-  // 3. A mount of an earlier call is kept if its server serves it, else it is dead: its descriptor went with a process.
+  const { socket, readOnly } = await link.reach(volumeId, signal);
+  // 3. What is mounted now is dead: its descriptors went with a process.
   if (ownMount(stagingPath, volumeId) !== undefined) {
-    if (status.state === 'serving' && (await isAlive(stagingPath, signal))) return;
     log.warn('node.dead_mount_removed', { volumeId, stagingPath });
     await removeDead(stagingPath, volumeId);
   }

@@ -133,6 +133,14 @@ describe('Node service', () => {
     await unstage();
   });
 
+  it('stages again what is staged and alive while its server pod is on its way out, as a new kubelet asks', async () => {
+    serve();
+    await stage();
+    attachment = { ...running('pod-1'), status: { phase: 'Pending' } };
+    await stage();
+    await publish();
+  });
+
   it('keeps the staging directory closed while nothing is mounted on it', async () => {
     serve();
     mkdirSync(stagingTargetPath, { mode: 0o750 });
