@@ -15,7 +15,7 @@ const branchTemplates = `
 
 describe('a union of static disks and a third-party class', () => {
   before(async () => {
-    await apply(unionClass({ name: 'mixed', parameters: { branchTemplates, createPolicy: 'pfrd' } }));
+    await apply(unionClass({ name: 'mixed', parameters: { branchTemplates, createPolicy: 'rand' } }));
     await apply(claim({ name: 'files', storageClassName: 'mixed', size: '400Mi' }));
   });
 

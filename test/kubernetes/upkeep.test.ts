@@ -46,8 +46,9 @@ describe('a union under load', () => {
     const before = await onNode('node-1', 'pgrep -x kubelet');
     await onNode('node-1', 'kill -9 $(pgrep -x kubelet)');
     await eventually('a new kubelet', async () => (await onNode('node-1', 'pgrep -x kubelet || true')) !== before);
-    const ready = () => kubectl('wait', '--for=condition=Ready', 'node/node-1', '--timeout=60s');
-    await ready();
+    // It knows its pods again.
+    const answers = async () => (await run('kubectl', ['exec', 'load', '--', 'ls', '/data'])).code === 0;
+    await eventually('a kubelet that answers', answers, 60_000);
     await stillRuns();
   });
 

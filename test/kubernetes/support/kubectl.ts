@@ -66,6 +66,6 @@ export async function gone(limitMs: number, ...args: readonly string[]): Promise
     limitMs,
   ).catch((error: Error) => {
     const names = left.map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`);
-    throw new Error(`${error.message}; left: ${names.join(', ')}\n${JSON.stringify(left[0], undefined, 1)}`);
+    throw new Error(`${error.message}; left: ${names.join(', ')}`);
   });
 }
