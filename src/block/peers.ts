@@ -146,8 +146,8 @@ export class Peers {
   }
 
   hasLease(): boolean {
-    const now = this.#context.now();
-    return this.#inSync.every((peer) => now < peer.leaseUntil);
+    const { decisions, now } = this.#context;
+    return this.#inSync.every((peer) => decisions.holds(peer.leaseUntil, now()));
   }
 
   allInSyncAnswered(): boolean {

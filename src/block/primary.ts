@@ -122,8 +122,10 @@ export class Primary {
   }
 
   *#read(request: number, lba: number, blocks: number): Task {
-    const data = yield* this.#context.store.read(lba, blocks);
+    const { store, membership } = this.#context;
+    const data = yield* store.read(lba, blocks);
     if (data === undefined) {
+      yield* until(() => this.#ended || membership.proposal === undefined);
       if (!this.#ended && !this.#stepAside()) this.#context.answer(request, { ok: false, error: 'damaged' });
       else this.#context.answer(request, { ok: false, error: 'moved' });
       return;
@@ -137,8 +139,7 @@ export class Primary {
     const { store, membership, id } = this.#context;
     const { config, proposal } = membership;
     const other = this.#peers.furthest();
-    if (config?.primary !== id || other === undefined) return false;
-    if (proposal !== undefined) return false;
+    if (config?.primary !== id || other === undefined || proposal !== undefined) return false;
     membership.propose(withPrimary(config, other.id, [id]), this.#context.now());
     store.condemn();
     this.end();

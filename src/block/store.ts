@@ -65,7 +65,7 @@ export class Store {
   }
   get wantsCheckpoint(): boolean {
     const full = this.#log.usedBlocks * 2 > this.#log.ringBlocks || this.overlay.size > MAX_OVERLAY_BLOCKS;
-    return full && !this.#applying && this.#checkpointTarget().lsn > this.#log.base.lsn;
+    return full && !this.#applying && this.#committed.lsn > this.#log.base.lsn;
   }
 
   /** Makes sense of the disk. Writes nothing to a disk that is not ours. */
@@ -161,10 +161,6 @@ export class Store {
     if (point.lsn > this.#committed.lsn) this.#committed = point;
   }
 
-  #checkpointTarget(): Point {
-    return this.#decisions.checkpointTarget({ committed: this.#committed, last: this.#durable });
-  }
-
   /** Whether nothing is changing the log. */
   get isQuiet(): boolean {
     return !this.#changingLog;
@@ -182,7 +178,8 @@ export class Store {
 
   /** Moves the committed prefix from the log to the extents and frees its room in the ring. */
   *checkpoint(): Task {
-    const target = this.#checkpointTarget();
+    // Never beyond what is committed: what is applied cannot be truncated when a later primary has decided otherwise.
+    const target = this.#committed;
     if (this.#applying || target.lsn <= this.#log.base.lsn) return;
     this.#applying = true;
     yield* this.#extents.apply(this.overlay.upTo(target.lsn));

@@ -21,6 +21,8 @@ export interface ClientOptions {
   readonly hot: readonly number[];
   readonly operations: number;
   readonly depth: number;
+  /** At most so long a pause between two operations. */
+  readonly thinkMs: number;
   readonly nodes: number;
   readonly blocks: number;
   submit(node: number, request: number, body: ClientRequest): boolean;
@@ -42,6 +44,7 @@ export class Client {
   /** The epoch that has answered in this session. */
   #sessionEpoch: bigint | undefined;
   #retrying = false;
+  #thinking = false;
   #final: number[] | undefined;
   #flushedAtEnd = false;
 
@@ -71,13 +74,23 @@ export class Client {
     const { depth } = this.#options;
     while (!this.#retrying && this.#underWay.size < depth) {
       if (!this.hasIssuedAll) {
+        if (this.#thinking) return;
         this.#issued++;
         this.#issueRandom();
+        if (this.#random.chance(0.3)) this.#think();
       } else if (this.#final === undefined) return;
       else if (this.#final.length > 0) this.#read(this.#final.pop()!, 1);
       else if (this.#underWay.size === 0 && !this.#flushedAtEnd) this.#flush(() => (this.#flushedAtEnd = true));
       else return;
     }
+  }
+
+  #think(): void {
+    this.#thinking = true;
+    this.#queue.after(this.#random.next() * this.#options.thinkMs, () => {
+      this.#thinking = false;
+      this.pump();
+    });
   }
 
   #issueRandom(): void {

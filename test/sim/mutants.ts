@@ -1,13 +1,15 @@
 /**
- * Eight engines that are wrong, one way each; all were found in a public engine of this kind. The simulator has to catch every
+ * Engines that are wrong, one way each; A to I (there is no E) were found in a public engine of this kind. The simulator has to catch every
  * one of them: by a wrong decision in place of the right one, or by a disk or network that does what the wrong code would.
  * The engine itself knows nothing of them.
  */
+import { hash } from 'node:crypto';
+import { decodeHeader } from '../../src/block/batch.ts';
 import { type Decisions, decisions } from '../../src/block/decisions.ts';
 import type { Message } from '../../src/block/messages.ts';
 import type { DiskOperation, DiskOutcome } from '../../src/block/ports.ts';
 import { decodeSuperblock, encodeSuperblock } from '../../src/block/superblock.ts';
-import { ORIGIN, toEpoch } from '../../src/block/units.ts';
+import { BLOCK_SIZE, ORIGIN, type Point, toEpoch, toLsn } from '../../src/block/units.ts';
 
 export interface Mutant {
   readonly decisions?: Decisions;
@@ -32,8 +34,8 @@ export const mutants: Readonly<Record<string, () => Mutant>> = {
   B: () => ({
     decisions: { ...decisions, replayOrder: (batches) => [...batches].sort((a, b) => a.position - b.position) },
   }),
-  // Checkpoint = highest LSN, not the committed prefix.
-  C: () => ({ decisions: { ...decisions, checkpointTarget: ({ last }) => last } }),
+  // Checkpoint = highest LSN, not the prefix that has been applied.
+  C: claimHighestLsn,
   // The barrier's achieved LSN is thrown away.
   D: () => ({ decisions: { ...decisions, isFlushed: () => true } }),
   // The replica's fsync fails, the error is dropped.
@@ -46,7 +48,40 @@ export const mutants: Readonly<Record<string, () => Mutant>> = {
   }),
   // A rebuild skips blocks of zeros and does not clear the target.
   I: () => ({ message: skipZeros }),
+  // Beyond the eight. A record counts as committed when one member has it.
+  J: () => ({ decisions: { ...decisions, committed: furthest } }),
+  // Nobody is ever fenced.
+  K: () => ({ decisions: { ...decisions, acceptsEpoch: () => true } }),
+  // Leases are not looked at: a primary that was paused goes on as if nothing had been.
+  L: () => ({ decisions: { ...decisions, holds: () => true } }),
 };
+
+function furthest(points: readonly Point[]): Point | undefined {
+  return points.reduce<Point | undefined>((best, point) => (best && best.lsn >= point.lsn ? best : point), undefined);
+}
+
+/** Remembers the newest batch that each disk was given, and puts its end into every superblock. */
+function claimHighestLsn(): Mutant {
+  const newest = new Map<number, { readonly checkpoint: Point; readonly next: number }>();
+  const disk: Mutant['disk'] = (node, operation) => {
+    const claimed = newest.get(node);
+    if (operation.kind !== 'write') return operation;
+    if (operation.area === 'superblock') {
+      return changeSuperblock(operation, (superblock) => {
+        if (claimed === undefined || superblock.checkpoint.lsn === 0n) return superblock;
+        return { ...superblock, checkpoint: claimed.checkpoint, tail: claimed.next % superblock.geometry.ringBlocks };
+      });
+    }
+    const header = operation.area === 'log' ? decodeHeader(operation.data) : undefined;
+    if (!header?.ok) return operation;
+    const { firstLsn, count, epoch, payloadBlocks } = header.value;
+    const digest = hash('sha256', operation.data.subarray(0, BLOCK_SIZE), 'hex').slice(0, 32);
+    const checkpoint = { lsn: toLsn(firstLsn + BigInt(count) - 1n), epoch, hash: digest };
+    newest.set(node, { checkpoint, next: operation.offset / BLOCK_SIZE + 1 + payloadBlocks });
+    return operation;
+  };
+  return { disk };
+}
 
 function changeSuperblock(
   operation: DiskOperation,

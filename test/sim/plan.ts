@@ -50,6 +50,8 @@ export interface Plan {
   readonly hot: readonly number[];
   readonly operations: number;
   readonly depth: number;
+  /** At most so long a pause between two operations. */
+  readonly thinkMs: number;
   /** How much faster or slower each replica's clock runs. */
   readonly clockRates: readonly number[];
   readonly faults: readonly Fault[];
@@ -57,7 +59,7 @@ export interface Plan {
 
 const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
 const FAULT_SPAN_MS = 6000;
-const FAULT_EFFECTS = 600;
+const FAULT_EFFECTS = 1500;
 
 export function makePlan(seed: number): Plan {
   const dice = random(seed, 'plan');
@@ -75,8 +77,9 @@ export function makePlan(seed: number): Plan {
     blocks,
     ringBlocks,
     hot: [...new Set(hot)],
-    operations: dice.integer(20, 120),
+    operations: dice.integer(20, 160),
     depth: dice.integer(1, 6),
+    thinkMs: dice.pick([0, 30, 300, 300]),
     clockRates: Array.from({ length: replicas }, () => 1 + (dice.next() - 0.5) * 0.1),
     faults: makeFaults(dice, replicas),
   };

@@ -81,10 +81,18 @@ export class World {
           if (target.isUp) this.queue.after(0.1, () => this.#deliver(target, request, body));
           return target.isUp;
         },
-        mayBeDamaged: (node) => !this.nodes[node]!.intact || plan.faults.some(isReadError),
+        mayBeDamaged: (node) => this.#mayBeDamaged(node),
       },
       { oracle: this.oracle, queue: this.queue, random: random(plan.seed, 'client') },
     );
+  }
+
+  /** EIO is right only when the disk has given reason and no other member of the in-sync set could take over. */
+  #mayBeDamaged(index: number): boolean {
+    const { inSync } = this.store.config;
+    const others = this.nodes.filter((node) => node.index !== index && node.intact && inSync.includes(node.id));
+    const reason = !this.nodes[index]!.intact || this.plan.faults.some(isReadError);
+    return reason && others.length === 0;
   }
 
   #deliver(node: SimNode, request: number, body: ClientRequest): void {
