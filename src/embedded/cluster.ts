@@ -143,7 +143,6 @@ function run(options: ClusterOptions, { store, server, kubeconfig, kubeletDirs, 
     ...lowers.map(({ name, controller }) => [name, controller] as const),
     ...clients.map(({ name, client }) => [name, client] as const),
   ]);
-  const scheduling = new AbortController();
   const working = new AbortController();
   const parts: Promise<void>[] = [];
   const start = (name: string, part: () => Promise<void>) => {
@@ -156,7 +155,7 @@ function run(options: ClusterOptions, { store, server, kubeconfig, kubeletDirs, 
     start(component, () =>
       of({ store, drivers, events: createEventRecorder(store, component, clock), clock, log }, signal),
     );
-  sidecar('default-scheduler', runScheduler, AbortSignal.any([scheduling.signal, working.signal]));
+  sidecar('default-scheduler', runScheduler, working.signal);
   sidecar('persistentvolume-controller', runBinder, working.signal);
   sidecar('external-provisioner', runProvisioner, working.signal);
   sidecar('attachdetach-controller', runAttacher, working.signal);
@@ -171,7 +170,6 @@ function run(options: ClusterOptions, { store, server, kubeconfig, kubeletDirs, 
   }
   let closing: Promise<readonly string[]> | undefined;
   const close = async (keep: boolean): Promise<readonly string[]> => {
-    scheduling.abort();
     const problems = keep ? [] : [...(await drain(store, clock))];
     working.abort();
     await Promise.all(parts);

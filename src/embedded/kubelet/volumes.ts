@@ -127,9 +127,7 @@ export class VolumeManager {
     return await this.#mutex.run(mutexKey(csi), async () => {
       // Before the attachment is looked at, so that nobody who saw the volume unused detaches it afterwards.
       setVolumeInUse(this.#store, this.#nodeName, uniqueVolumeName(csi), true);
-      const node = this.#plugins.get(csi.driver);
-      const publishContext = this.#publishContext(csi);
-      const capabilities = await node.capabilities(signal);
+      const { node, publishContext, capabilities } = await this.#prepare(csi, signal);
       const request = {
         volumeId: csi.volumeHandle,
         publishContext,
@@ -150,6 +148,19 @@ export class VolumeManager {
       await node.publishVolume({ ...request, stagingTargetPath, targetPath, readonly }, signal);
       return targetPath;
     });
+  }
+
+  /** What a mount begins with. Fails while the driver or the attachment is not there; nothing is recorded before. */
+  async #prepare(key: VolumeKey, signal: AbortSignal) {
+    try {
+      const node = this.#plugins.get(key.driver);
+      const publishContext = this.#publishContext(key);
+      return { node, publishContext, capabilities: await node.capabilities(signal) };
+    } catch (error) {
+      // The pod may go without having used the volume, and leaves no record that would be undone.
+      this.#onUnpublished(key);
+      throw error;
+    }
   }
 
   /** What ControllerPublishVolume gave; UNAVAILABLE while the volume is not attached. */
