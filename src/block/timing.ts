@@ -11,6 +11,6 @@ export const GRACE_MS = 1300;
 /** A peer that is silent, or stands still although it is behind, for so long leaves the in-sync set. */
 export const EVICT_MS = 1500;
 /** A primary that has had no lease for so long gives up, and its clients look elsewhere. */
-export const ABDICATE_MS = 4000;
+export const ABDICATE_MS = 2500;
 /** How often the configuration is read, and an undecided change of it repeated. */
 export const REFRESH_MS = 500;

@@ -1,7 +1,7 @@
 /**
  * The one writer of the volume: keeps some operations under way against the replica that it takes for the primary, with values
- * that are never used twice, and reports everything to the oracle. When it is told `moved`, or its server dies, it begins a
- * new session elsewhere and takes whatever was under way for undecided.
+ * that are never used twice, and reports everything to the oracle. When it is told `moved`, or its server dies or is
+ * silent, it begins a new session elsewhere and takes whatever was under way for undecided.
  */
 import type { ClientAnswer, ClientRequest } from '../../src/block/ports.ts';
 import { BLOCK_SIZE } from '../../src/block/units.ts';
@@ -10,6 +10,8 @@ import type { Queue } from './queue.ts';
 import type { Random } from './random.ts';
 
 const RETRY_MS = 30;
+/** A server that does not answer for so long is given up, as a client on another machine would. */
+const TIMEOUT_MS = 1200;
 const ZEROS = Buffer.alloc(BLOCK_SIZE);
 
 interface UnderWay {
@@ -41,6 +43,8 @@ export class Client {
   #nextValue = 1;
   #issued = 0;
   #newestEpoch = 0n;
+  /** The newest epoch in which a session has begun. */
+  #provenEpoch = 0n;
   /** The epoch that has answered in this session. */
   #sessionEpoch: bigint | undefined;
   #retrying = false;
@@ -151,6 +155,9 @@ export class Client {
     const request = this.#nextRequest++;
     this.#underWay.set(request, { body, done });
     if (!this.#options.submit(this.#node, request, body)) this.#moveOn();
+    this.#queue.after(TIMEOUT_MS, () => {
+      if (this.#underWay.has(request)) this.#moveOn();
+    });
   }
 
   answered(node: number, request: number, answer: ClientAnswer): void {
@@ -165,6 +172,10 @@ export class Client {
     const entry = this.#underWay.get(request);
     if (entry === undefined) return;
     if (answer.ok) {
+      if (this.#sessionEpoch === undefined && answer.epoch > this.#provenEpoch) {
+        this.#provenEpoch = answer.epoch;
+        this.#oracle.recovered();
+      }
       this.#sessionEpoch ??= answer.epoch;
       if (answer.epoch !== this.#sessionEpoch) {
         // The same server, but it has lost its seat and won it again: what was not flushed may be gone.

@@ -4,7 +4,7 @@
  */
 import type { Decisions } from '../../src/block/decisions.ts';
 import type { Message } from '../../src/block/messages.ts';
-import type { ClientAnswer, Effect, ReplicaEvent } from '../../src/block/ports.ts';
+import type { ClientAnswer, DiskOperation, Effect, ReplicaEvent } from '../../src/block/ports.ts';
 import type { Identity } from '../../src/block/recovery.ts';
 import { Replica, type ReplicaState } from '../../src/block/replica.ts';
 import { formatReplica } from '../../src/block/store.ts';
@@ -176,9 +176,18 @@ export class SimNode {
     }
   }
 
+  #countState(operation: DiskOperation): void {
+    if (operation.kind !== 'write') return;
+    if (operation.area === 'table') this.#around.count('table-page-written');
+    if (operation.area !== 'log') return;
+    if (operation.offset === 0) this.#around.count('log-wrapped');
+    if (operation.data.every((byte) => byte === 0)) this.#around.count('batch-truncated');
+  }
+
   #operate(effect: Extract<Effect, { kind: 'disk' }>): void {
     const { queue, random, mutant } = this.#around;
     const operation = mutant?.disk ? mutant.disk(this.index, effect.operation) : effect.operation;
+    this.#countState(operation);
     const { disk } = this;
     const life = this.#life;
     disk.begin(operation);

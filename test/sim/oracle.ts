@@ -24,7 +24,7 @@ interface BlockState {
   underWay: number;
   /** Writes that may survive a loss. */
   candidates: Operation[];
-  /** Since the last loss nothing was written: what is read is durable. */
+  /** Since the epoch began nothing was written: what is read is durable. */
   settled: boolean;
 }
 
@@ -102,10 +102,17 @@ export class Oracle {
       this.#judge(lba, block);
       block.underWay = 0;
       block.possible = new Set(block.candidates.map(({ value }) => value));
-      block.settled = true;
+      block.settled = false;
       // All of them are in the past now: whatever completes next supersedes them.
       const past = this.#clock;
       block.candidates = block.candidates.map((operation) => ({ ...operation, completed: past }));
+    }
+  }
+
+  /** The new session is with a new epoch: what blocks hold now is what all in-sync members have on their disks. */
+  recovered(): void {
+    for (const block of this.#blocks.values()) {
+      block.settled = !block.segment.some(({ kind }) => kind === 'write');
     }
   }
 

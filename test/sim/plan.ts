@@ -15,7 +15,8 @@ export type Fault =
       readonly before: boolean;
       readonly how: CrashKind;
     }
-  | { readonly kind: 'blackout'; readonly at: number }
+  /** All of these lose power at once. */
+  | { readonly kind: 'blackout'; readonly nodes: readonly number[]; readonly at: number }
   | { readonly kind: 'disk-error'; readonly node: number; readonly at: number; readonly error: DiskError }
   | { readonly kind: 'slow-disk'; readonly node: number; readonly at: number; readonly forMs: number }
   | {
@@ -100,7 +101,9 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
     before: dice.chance(0.5),
     how: dice.pick(['power', 'power', 'kill']),
   }));
-  if (dice.chance(0.3)) faults.push({ kind: 'blackout', at: at() });
+  if (dice.chance(0.3)) {
+    faults.push({ kind: 'blackout', nodes: Array.from({ length: replicas }, (_, index) => index), at: at() });
+  }
   if (dice.chance(0.4)) {
     const error = dice.pick<DiskError>(['eio-write', 'enospc', 'eio-sync', 'eio-sync', 'eio-read']);
     faults.push({ kind: 'disk-error', node: node(), at: at(), error });
@@ -123,5 +126,23 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
   if (dice.chance(0.4)) {
     faults.push({ kind: 'noise', at: at(), forMs: forMs(), drop: dice.next() * 0.3, double: dice.next() * 0.3 });
   }
+  if (dice.chance(0.25)) faults.push(...makeCoup(dice, replicas));
   return faults;
+}
+
+/** One machine is cut off from everything, another takes its place and falls just when the first one comes back. */
+function makeCoup(dice: Random, replicas: number): readonly Fault[] {
+  const old = dice.integer(0, replicas - 1);
+  const at = dice.integer(100, 3000);
+  const forMs = dice.integer(1500, 3000);
+  const others = Array.from({ length: replicas }, (_, index) => index).filter((index) => index !== old);
+  const cuts = others.flatMap((other): readonly Fault[] => [
+    { kind: 'cut', from: old, to: other, at, forMs },
+    { kind: 'cut', from: other, to: old, at, forMs },
+  ]);
+  return [
+    { kind: 'isolate-api', node: old, at, forMs: forMs + dice.integer(0, 3000) },
+    ...cuts,
+    { kind: 'blackout', nodes: others, at: at + forMs - dice.integer(0, 600) },
+  ];
 }

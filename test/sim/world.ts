@@ -38,6 +38,8 @@ export class World {
   #network: Random;
   #mutant: Mutant | undefined;
   #calm = false;
+  /** As of the last change. */
+  #config: VolumeConfig;
 
   constructor(plan: Plan, mutant?: Mutant) {
     this.plan = plan;
@@ -46,6 +48,7 @@ export class World {
     this.nodes = plan.clockRates.map((clockRate, index) => this.#makeNode(index, clockRate));
     const members = this.nodes.map(({ id }) => id);
     const config: VolumeConfig = { version: 1, epoch: toEpoch(0), primary: members[0]!, inSync: members, members };
+    this.#config = config;
     const store = { queue: this.queue, random: random(plan.seed, 'api') };
     this.store = new ObjectStore(store, config, (next) => this.#configChanged(next));
     this.client = this.#makeClient();
@@ -109,6 +112,7 @@ export class World {
     if (message === undefined) return;
     const dice = this.#network;
     const noisy = this.queue.now < this.noise.until;
+    if (message.kind === 'seal' || message.kind === 'nack') this.count(`sent-${message.kind}`);
     const isCut = (this.cuts.get(`${from}>${to}`) ?? 0) > this.queue.now;
     if (isCut || (noisy && dice.chance(this.noise.drop))) {
       this.count('message-lost');
@@ -132,7 +136,11 @@ export class World {
   }
 
   #configChanged(config: VolumeConfig): void {
-    this.count('config-change');
+    const before = this.#config;
+    this.#config = config;
+    if (config.epoch > before.epoch) this.count(config.primary === before.primary ? 'new-epoch' : 'failover');
+    if (config.inSync.length < before.inSync.length) this.count('left-in-sync');
+    if (config.inSync.length > before.inSync.length) this.count('joined-in-sync');
     if (config.inSync.length === 0) throw new Violation('nobody is left in sync');
     this.judgeIntactness(config);
   }
