@@ -1,5 +1,5 @@
-/** What is in a directory tree, as text: to compare views with each other and with the branches they are made of. */
-import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+/** What is in a directory tree, if there is one, as text: to compare views with each other and with the branches they are made of. */
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Entry {
@@ -29,7 +29,7 @@ export function readTree(root: string): Tree {
       else tree.set(inner, { kind: 'file', text: readFileSync(join(root, inner), 'latin1'), mode });
     }
   };
-  visit('');
+  if (existsSync(root)) visit('');
   return tree;
 }
 
