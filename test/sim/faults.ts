@@ -20,7 +20,7 @@ function happens(world: World, fault: Exclude<Fault, { kind: 'crash' }>): boolea
   const { queue, nodes } = world;
   switch (fault.kind) {
     case 'blackout':
-      for (const index of fault.nodes) nodes[index]!.crash('power');
+      for (const index of fault.nodes) nodes[index]!.crash('power', fault.downMs);
       return true;
     case 'disk-error':
       nodes[fault.node]!.disk.failNext(fault.error);

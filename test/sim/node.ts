@@ -28,7 +28,7 @@ export interface Surroundings {
   send(from: number, to: number, message: Message): void;
   answered(node: number, request: number, answer: ClientAnswer): void;
   config(node: number, proposal: VolumeConfig | undefined): void;
-  down(node: number): void;
+  down(node: number, downMs: number | undefined): void;
   count(what: string): void;
 }
 
@@ -105,14 +105,15 @@ export class SimNode {
     this.#pausedUntil = 0;
   }
 
-  crash(how: CrashKind): void {
+  /** Starts again after `downMs`; without it, when the world says so. */
+  crash(how: CrashKind, downMs?: number): void {
     if (!this.#replica) return;
     this.#replica = undefined;
     this.#life++;
     if (how === 'power') this.disk.losePower();
     else this.disk.kill();
     this.#around.count(`crash-${how}`);
-    this.#around.down(this.index);
+    this.#around.down(this.index, downMs);
   }
 
   input(event: Input): void {

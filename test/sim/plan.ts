@@ -15,8 +15,8 @@ export type Fault =
       readonly before: boolean;
       readonly how: CrashKind;
     }
-  /** All of these lose power at once. */
-  | { readonly kind: 'blackout'; readonly nodes: readonly number[]; readonly at: number }
+  /** All of these lose power at once, and start again after `downMs`. */
+  | { readonly kind: 'blackout'; readonly nodes: readonly number[]; readonly at: number; readonly downMs: number }
   | { readonly kind: 'disk-error'; readonly node: number; readonly at: number; readonly error: DiskError }
   | { readonly kind: 'slow-disk'; readonly node: number; readonly at: number; readonly forMs: number }
   | {
@@ -102,7 +102,8 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
     how: dice.pick(['power', 'power', 'kill']),
   }));
   if (dice.chance(0.3)) {
-    faults.push({ kind: 'blackout', nodes: Array.from({ length: replicas }, (_, index) => index), at: at() });
+    const nodes = Array.from({ length: replicas }, (_, index) => index);
+    faults.push({ kind: 'blackout', nodes, at: at(), downMs: dice.integer(5, 2500) });
   }
   if (dice.chance(0.4)) {
     const error = dice.pick<DiskError>(['eio-write', 'enospc', 'eio-sync', 'eio-sync', 'eio-read']);
@@ -130,19 +131,24 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
   return faults;
 }
 
-/** One machine is cut off from everything, another takes its place and falls just when the first one comes back. */
+/**
+ * One machine is cut off from everything, another takes its place, and falls just when the first one comes back; it starts
+ * again at once and cannot yet be told by the object store what it was.
+ */
 function makeCoup(dice: Random, replicas: number): readonly Fault[] {
   const old = dice.integer(0, replicas - 1);
-  const at = dice.integer(100, 3000);
+  const at = dice.integer(100, 2000);
   const forMs = dice.integer(1500, 3000);
+  const fallAt = at + forMs - dice.integer(0, 300);
   const others = Array.from({ length: replicas }, (_, index) => index).filter((index) => index !== old);
-  const cuts = others.flatMap((other): readonly Fault[] => [
+  const rest = others.flatMap((other): readonly Fault[] => [
     { kind: 'cut', from: old, to: other, at, forMs },
     { kind: 'cut', from: other, to: old, at, forMs },
+    { kind: 'isolate-api', node: other, at: fallAt, forMs: dice.integer(0, 1500) },
   ]);
   return [
     { kind: 'isolate-api', node: old, at, forMs: forMs + dice.integer(0, 3000) },
-    ...cuts,
-    { kind: 'blackout', nodes: others, at: at + forMs - dice.integer(0, 600) },
+    ...rest,
+    { kind: 'blackout', nodes: others, at: fallAt, downMs: dice.integer(5, 300) },
   ];
 }

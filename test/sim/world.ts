@@ -63,7 +63,7 @@ export class World {
       send: (from, to, message) => this.#send(from, to, message),
       answered: (node, request, answer) => this.client.answered(node, request, answer),
       config: (node, proposal) => this.#callStore(node, proposal),
-      down: (node) => this.#wentDown(node),
+      down: (node, downMs) => this.#wentDown(node, downMs),
       count: (what) => this.count(what),
     };
     const geometry = { blocks: plan.blocks, ringBlocks: plan.ringBlocks };
@@ -151,15 +151,11 @@ export class World {
     this.oracle.relaxed = true;
   }
 
-  #wentDown(index: number): void {
+  #wentDown(index: number, downMs: number | undefined): void {
     this.client.serverDown(index);
-    if (this.#calm) {
-      this.queue.after(200, () => this.nodes[index]!.start());
-      return;
-    }
-    this.queue.after(random(this.plan.seed, `restart-${index}-${this.queue.now}`).integer(5, 2500), () => {
-      this.nodes[index]!.start();
-    });
+    const dice = random(this.plan.seed, `restart-${index}-${this.queue.now}`);
+    const delay = this.#calm ? 200 : (downMs ?? dice.integer(5, 2500));
+    this.queue.after(delay, () => this.nodes[index]!.start());
   }
 
   run(): void {
@@ -196,7 +192,10 @@ export class World {
   #isWell(): boolean {
     if (!this.client.isDone) return false;
     if (this.oracle.relaxed) return true;
-    return this.store.config.inSync.length === this.nodes.length;
+    const { primary, inSync } = this.store.config;
+    const leader = this.nodes.find(({ id }) => id === primary);
+    // A primary that serves has made all of the in-sync set agree, and nobody writes any more.
+    return inSync.length === this.nodes.length && leader?.state === 'serving';
   }
 
   #describe(): string {
