@@ -19,10 +19,14 @@ import { makeUnion, type TestUnion } from '../support/union-mount.ts';
 const mebibyte = 1024 ** 2;
 const numRuns = Number(process.env.MODEL_RUNS ?? 40);
 
-const name = fc.constantFrom('a', 'b', 'c');
-const path = fc
-  .tuple(name, fc.option(name, { nil: undefined }), fc.option(name, { nil: undefined }))
-  .map((names) => names.filter((one) => one !== undefined).join('/'));
+const name = fc.constantFrom('a', 'b', 'c', 'd');
+/** A path: one that exists when its turn comes, or a name below a directory that does. */
+interface Operand {
+  readonly nth: number;
+  readonly below: string | undefined;
+}
+const operand: fc.Arbitrary<Operand> = fc.record({ nth: fc.nat(), below: fc.option(name, { nil: undefined }) });
+const fresh: fc.Arbitrary<Operand> = fc.record({ nth: fc.nat(), below: name });
 const text = fc.oneof(
   { weight: 4, arbitrary: fc.string({ maxLength: 20, unit: 'grapheme-ascii' }) },
   { weight: 1, arbitrary: fc.constant('long '.repeat(2000)) },
@@ -30,24 +34,56 @@ const text = fc.oneof(
 const handle = fc.nat({ max: 2 });
 const size = fc.nat({ max: 5000 });
 
-const operation: fc.Arbitrary<Operation> = fc.oneof(
-  fc.record({ op: fc.constantFrom('mkdir', 'mkdir', 'rmdir', 'unlink', 'readdir', 'lstat', 'read'), path }),
-  fc.record({ op: fc.constant('create'), path, text }),
-  fc.record({ op: fc.constantFrom('rename', 'rename', 'exchange', 'noreplace', 'link'), path, to: path }),
-  fc.record({ op: fc.constant('symlink'), path }),
-  fc.record({ op: fc.constant('truncate'), path, size }),
-  fc.record({ op: fc.constant('chmod'), path, mode: fc.constantFrom(0o600, 0o755, 0o2770) }),
-  fc.record({ op: fc.constant('open'), path, handle }),
-  fc.record({ op: fc.constant('write'), handle, offset: size, text }),
-  fc.record({ op: fc.constantFrom('fread', 'fstat', 'close'), handle }),
-  fc.record({ op: fc.constant('ftruncate'), handle, size }),
-) as fc.Arbitrary<Operation>;
+/** An operation whose paths are still to be chosen. */
+interface Draft {
+  readonly op: Operation['op'];
+  readonly path?: Operand;
+  readonly to?: Operand;
+}
 
-const steps = fc.array(fc.record({ client: fc.nat({ max: 1 }), operation }), {
-  minLength: 20,
+const draft: fc.Arbitrary<Draft> = fc.oneof(
+  { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('mkdir', 'symlink'), path: fresh }) },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('create'), path: fresh, text }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({ op: fc.constantFrom('rmdir', 'unlink', 'readdir', 'lstat', 'read'), path: operand }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      op: fc.constantFrom('rename', 'rename', 'exchange', 'noreplace', 'link'),
+      path: operand,
+      to: fc.oneof(operand, fresh),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('truncate'), path: operand, size }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('chmod'), path: operand, mode: fc.constantFrom(0o600, 0o755, 0o1770) }),
+  },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('open'), path: operand, handle }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('write'), handle, offset: size, text }) },
+  { weight: 3, arbitrary: fc.record({ op: fc.constantFrom('fread', 'fstat', 'close'), handle }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('ftruncate'), handle, size }) },
+) as fc.Arbitrary<Draft>;
+
+const steps = fc.array(fc.record({ client: fc.nat({ max: 1 }), draft }), {
+  minLength: 40,
   maxLength: 120,
   size: 'max',
 });
+
+/** Chooses the paths of an operation from what the model has now. */
+function choose(model: ModelFilesystem, { path, to, ...rest }: Draft): Operation {
+  const known = [...treeOf(model)];
+  const directories = ['', ...known.filter(([, { kind }]) => kind === 'directory').map(([at]) => at)];
+  const pick = ({ nth, below }: Operand) => {
+    if (below === undefined && known.length > 0) return known[nth % known.length]![0];
+    const directory = directories[nth % directories.length]!;
+    return directory === '' ? (below ?? 'a') : `${directory}/${below ?? 'a'}`;
+  };
+  return { ...rest, ...(path && { path: pick(path) }), ...(to && { to: pick(to) }) } as Operation;
+}
 
 /** The model's tree in the shape of what is read from disk. */
 function treeOf(model: ModelFilesystem): Map<string, Entry> {
@@ -116,23 +152,22 @@ for (const passthrough of [true, false]) {
           for (const client of clients) await client.ask({ kind: 'begin', root });
           const model = new ModelFilesystem();
           for (const [index, step] of list.entries()) {
-            const wanted = askModel(model, step.operation, step.client);
-            const answer = await clients[step.client]!.ask({ kind: 'do', operation: step.operation });
-            expect(answer, `step ${index}: ${JSON.stringify(step)}`).to.deep.equal(plain(wanted));
+            const operation = choose(model, step.draft);
+            const wanted = askModel(model, operation, step.client);
+            const answer = await clients[step.client]!.ask({ kind: 'do', operation });
+            expect(
+              JSON.stringify(answer),
+              `step ${index}, client ${step.client}: ${JSON.stringify(operation)}`,
+            ).to.equal(JSON.stringify(wanted));
           }
           const seen = describeTree(readTree(root));
-          expect(seen).to.deep.equal(describeTree(treeOf(model)));
+          expect(seen.join('\n')).to.equal(describeTree(treeOf(model)).join('\n'));
           const lower = union!.branches.map((branch) => readTree(join(branch, run)));
-          expect(describeTree(mergeTrees(lower))).to.deep.equal(seen);
+          expect(describeTree(mergeTrees(lower)).join('\n')).to.equal(seen.join('\n'));
           expect(union!.output()).to.equal('');
         }),
         { numRuns, endOnFailure: process.env.MODEL_SHRINK === undefined },
       );
     });
   });
-}
-
-/** As it comes through a channel between processes. */
-function plain(answer: Answer): unknown {
-  return JSON.parse(JSON.stringify(answer));
 }

@@ -188,6 +188,7 @@ function enter(node: Node): DirectoryNode {
 }
 
 function write(file: FileNode, offset: number, bytes: Buffer): void {
+  if (bytes.length === 0) return; // and no longer, whatever the offset
   if (file.bytes.length < offset + bytes.length) resize(file, offset + bytes.length);
   bytes.copy(file.bytes, offset);
 }
