@@ -25,6 +25,8 @@ export interface Peer {
   sentAt: number;
   inFlight: number;
   rebuilding: boolean;
+  /** No rebuild begins before: one that has just failed would fail again. */
+  rebuildFrom: number;
 }
 
 export class Peers {
@@ -54,6 +56,7 @@ export class Peers {
         sentAt: now,
         inFlight: 0,
         rebuilding: false,
+        rebuildFrom: now,
       });
     }
   }
@@ -213,7 +216,8 @@ export class Peers {
 
   #considerRebuild(peer: Peer): void {
     const { membership, start, store } = this.#context;
-    if (peer.rebuilding || peer.status === undefined || membership.inSync.includes(peer.id)) return;
+    if (peer.rebuilding || this.#context.now() < peer.rebuildFrom || peer.status === undefined) return;
+    if (membership.inSync.includes(peer.id)) return;
     if (peer.status.usable && this.#common(peer.status) !== undefined) return;
     peer.rebuilding = true;
     const session = ++this.#session;

@@ -1,0 +1,87 @@
+/**
+ * The simulator in `npm test`: a fixed set of seeds, a random one whose first seed is printed, power loss at every single
+ * effect, and the wrong engines. Many more seeds: `npm run test:sim -- --seeds 10000`.
+ */
+import { expect } from 'chai';
+import { makePlan, type Plan } from './plan.ts';
+import { tryPlan } from './try-plan.ts';
+
+const FIXED_SEEDS = 100;
+const RANDOM_SEEDS = 100;
+
+/** Seeds that have found a bug of the engine once, under the plans of their time. */
+const MEMORABLE = [428, 451, 513, 861, 958, 1174, 2854, 2977, 5812, 8454];
+
+/** The first seed from 1 on that catches each wrong engine (`npm run test:sim -- --seed 1 --seeds 2000 --mutant H`). */
+const CAUGHT_AT: Readonly<Record<string, number>> = {
+  A: 1,
+  B: 1,
+  C: 1,
+  D: 7,
+  F: 27,
+  G: 45,
+  H: 178,
+  I: 12,
+  J: 7,
+  K: 178,
+  L: 73,
+};
+
+function expectSound(plans: readonly Plan[]): void {
+  for (const plan of plans) {
+    const { violation } = tryPlan(plan);
+    expect(violation, `npm run test:sim -- --seed ${plan.seed}`).to.equal(undefined);
+  }
+}
+
+function plansFrom(seed: number, count: number): readonly Plan[] {
+  return Array.from({ length: count }, (_, index) => makePlan(seed + index));
+}
+
+describe('the block engine in the simulator', function () {
+  this.timeout(60_000);
+
+  it('keeps its promises in the worlds of fixed seeds', () => {
+    expectSound([...plansFrom(1, FIXED_SEEDS), ...MEMORABLE.map(makePlan)]);
+  });
+
+  const seed = Math.floor(Math.random() * 1e9);
+  it(`keeps its promises in worlds of random seeds (this time from ${seed} on)`, () => {
+    expectSound(plansFrom(seed, RANDOM_SEEDS));
+  });
+
+  for (const replicas of [1, 2]) {
+    it(`recovers from power loss before and after each effect, with ${replicas} of ${replicas} replicas`, () => {
+      const calm: Plan = {
+        ...makePlan(1),
+        replicas,
+        minInSync: 1,
+        blocks: 300,
+        ringBlocks: 16,
+        hot: [1, 253, 254],
+        operations: 12,
+        depth: 3,
+        thinkMs: 0,
+        clockRates: Array.from({ length: replicas }, () => 1),
+        faults: [],
+      };
+      const crashAt = (effect: number, before: boolean): Plan => ({
+        ...calm,
+        faults: [{ kind: 'crash', node: 0, effect, before, how: 'power' }],
+      });
+      for (let effect = 0; effect < 160; effect++) {
+        for (const before of [true, false]) {
+          const { violation } = tryPlan(crashAt(effect, before));
+          expect(violation, `power loss ${before ? 'before' : 'after'} effect ${effect}`).to.equal(undefined);
+        }
+      }
+    });
+  }
+
+  for (const [mutant, at] of Object.entries(CAUGHT_AT)) {
+    it(`catches wrong engine ${mutant}`, () => {
+      expect(tryPlan(makePlan(at)).violation, 'the engine itself').to.equal(undefined);
+      expect(tryPlan(makePlan(at), mutant).violation, `mutant ${mutant} in seed ${at}`).to.be.a('string');
+    });
+  }
+});
