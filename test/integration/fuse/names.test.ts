@@ -304,4 +304,13 @@ describe('names, numbers and links of a union', () => {
     expect(child).to.include({ status: 0, signal: null });
     expect(numbersIn(view('')).size).to.equal(602);
   });
+
+  it('refuses requests that it does not know, and goes on', async () => {
+    const { view } = await make();
+    writeFileSync(view('file'), 'content');
+    const { status, stderr } = spawnSync('lsattr', [view('file')], { encoding: 'utf8' }); // an ioctl
+    expect(status).not.to.equal(0);
+    expect(stderr).to.match(/Inappropriate ioctl|not supported/);
+    expect(readFileSync(view('file'), 'utf8')).to.equal('content');
+  });
 });

@@ -111,6 +111,23 @@ describe('state memory', () => {
     expect(state.namespaceStamp()).to.equal(4 * rounds);
   });
 
+  it('loses no flag of an inode when four threads change others at once', async () => {
+    const body = `
+      const inodes = new InodeTable(state);
+      const flag = 1 << (12 + workerData.index);
+      Atomics.add(state.i32, 210, 1);
+      while (Atomics.load(state.i32, 210) < 4) ;
+      for (let round = 0; round < 200_000; round++) {
+        inodes.setFlag(1, flag);
+        if (!inodes.has(1, flag)) throw new Error('a flag that was set is gone');
+        inodes.clearFlag(1, flag);
+        if (inodes.has(1, flag)) throw new Error('a flag that was cleared is back');
+      }`;
+    const slot = new InodeTable(state).allocate(DT_DIR);
+    await Promise.all([1, 2, 3, 4].map((thread) => inWorker(body, thread, { index: thread - 1 })));
+    expect(new InodeTable(state).get(slot, F.flags)).to.equal(INODE.used | DT_DIR);
+  });
+
   it('gives up, after an exception, the locks of this thread only', async () => {
     state.lock();
     state.lockInode(5);
