@@ -82,7 +82,10 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
     },
 
     NodeGetVolumeStats: async ({ volumeId, volumePath }, { signal }) => {
-      checkArguments({ volumeId, volumePath });
+      checkArguments({ volumeId });
+      // Nothing is mounted at a path that is none: csi-sanity wants that answer, not INVALID_ARGUMENT.
+      if (volumePath !== '' && !isAbsolute(volumePath)) throw notMounted(volumeId, volumePath);
+      checkArguments({ volumePath });
       return await volumeStats(volumeId, volumePath, signal);
     },
 
@@ -183,9 +186,7 @@ function checkOnlyTarget(options: { volumeId: string; device: string; stagingPat
 async function volumeStats(volumeId: string, path: string, signal: AbortSignal) {
   const real = realMountPath(path);
   const mounted = readMountInfo().findLast(({ mountpoint }) => mountpoint === real);
-  if (mounted?.fsType !== UNION_FS_TYPE || mounted.source !== volumeId) {
-    throw new UnionError('NOT_FOUND', `volume ${volumeId} is not mounted at ${path}`);
-  }
+  if (mounted?.fsType !== UNION_FS_TYPE || mounted.source !== volumeId) throw notMounted(volumeId, path);
   const answer = await probe(path, signal);
   if (answer.kind !== 'alive') {
     const message = 'the server of this mount has ended; pods that use it must be started again';
@@ -204,6 +205,10 @@ async function volumeStats(volumeId: string, path: string, signal: AbortSignal) 
     ],
     volumeCondition: { abnormal: false, message: 'the mount answers' },
   };
+}
+
+function notMounted(volumeId: string, path: string): UnionError {
+  return new UnionError('NOT_FOUND', `volume ${volumeId} is not mounted at ${path}`);
 }
 
 function checkArguments(values: Readonly<Record<string, string>>): void {

@@ -233,6 +233,7 @@ describe('Node service', () => {
       volumeCondition: { abnormal: false, message: 'the mount answers' },
     });
     expect(await failureOf(stats(folder))).to.include({ code: 'NOT_FOUND' });
+    expect(await failureOf(stats('no/path'))).to.include({ code: 'NOT_FOUND' });
   });
 
   it('tells who and where it is', async () => {
