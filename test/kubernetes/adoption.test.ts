@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import type { PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl } from './support/kubectl.ts';
-import { claim, deleted, ended, pod, unionClass } from './support/workloads.ts';
+import { claim, deleted, ended, pod, running, unionClass } from './support/workloads.ts';
 
 const adopts = (name: string, list: string) =>
   claim({ name, storageClassName: 'adopting', size: '128Mi', annotations: { 'union.csi.dev/branches': list } });
@@ -21,9 +21,12 @@ describe('adoption on a real cluster', () => {
   it('shows its files beside those of a new branch', async () => {
     await apply(adopts('joined', '- claim: old\n- {storageClassName: local-path, count: 1, size: 64Mi}'));
     const script =
-      'cat album/1; stat -c "%u %a" album; echo new > album/2; mv album/2 album/3; ln album/3 album/4; ls album';
+      'cat album/1; stat -c "%u %a" album; echo new > album/2; mv album/2 album/3; ln album/3 album/4; ls album; exec sleep 10000';
     await apply(pod({ name: 'user', claim: 'joined', script }));
-    expect((await ended('user')).trim().split('\n')).to.deep.equal(['old', '1234 750', '1', '3', '4']);
+    await running('user');
+    const log = async () => (await kubectl('logs', 'user')).trim().split('\n');
+    await eventually('a pod that has done its work', async () => (await log()).at(-1) === '4', 30_000);
+    expect(await log()).to.deep.equal(['old', '1234 750', '1', '3', '4']);
     const old = await get<PersistentVolumeClaim>('pvc', 'old');
     expect(old?.metadata.finalizers).to.include('union.csi.dev/adopted');
   });
@@ -31,7 +34,7 @@ describe('adoption on a real cluster', () => {
   it('refuses the claim to a second union, and says which has it', async () => {
     await apply(adopts('second', '- claim: old'));
     await apply(pod({ name: 'second', claim: 'second', script: 'true' }));
-    const told = async () => (await kubectl('describe', 'pvc', 'second')).includes('in use by union');
+    const told = async () => (await kubectl('describe', 'pvc', 'second')).includes('is a branch of union');
     await eventually('an event that names the union', told, 60_000);
     await deleted('pod', 'second');
     await deleted('pvc', 'second');
@@ -50,7 +53,7 @@ describe('adoption on a real cluster', () => {
     const old = await get<PersistentVolumeClaim>('pvc', 'old');
     expect(old?.metadata.finalizers).not.to.include('union.csi.dev/adopted');
     expect(old?.metadata.annotations).not.to.have.property('union.csi.dev/adopted-by');
-    await apply(pod({ name: 'after', claim: 'old', script: 'ls -A; cat album/1; stat -c "%u %a" album' }));
+    await apply(pod({ name: 'after', claim: 'old', script: 'ls; cat album/1; stat -c "%u %a" album' }));
     const lines = (await ended('after')).trim().split('\n');
     expect(lines).to.deep.equal(['album', 'old', '1234 750']);
     await deleted('pod', 'after');
