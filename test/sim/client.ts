@@ -156,7 +156,7 @@ export class Client {
     this.#underWay.set(request, { body, done });
     if (!this.#options.submit(this.#node, request, body)) this.#moveOn();
     this.#queue.after(TIMEOUT_MS, () => {
-      if (this.#underWay.has(request)) this.#moveOn();
+      if (this.#underWay.has(request)) this.#moveOn('silent');
     });
   }
 
@@ -198,14 +198,14 @@ export class Client {
     if (node === this.#node) this.#moveOn();
   }
 
-  #moveOn(): void {
+  #moveOn(why: 'told' | 'silent' = 'told'): void {
     // What the end of the run still wants to see is asked for again.
     for (const { body } of this.#underWay.values()) {
       if (this.#final && body.kind === 'read') this.#final.push(body.lba);
     }
     this.#underWay.clear();
     this.#sessionEpoch = undefined;
-    this.#oracle.lost();
+    this.#oracle.lost(why === 'silent');
     this.#node = (this.#node + 1) % this.#options.nodes;
     if (this.#retrying) return;
     this.#retrying = true;

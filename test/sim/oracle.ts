@@ -26,6 +26,8 @@ interface BlockState {
   candidates: Operation[];
   /** Since the epoch began nothing was written: what is read is durable. */
   settled: boolean;
+  /** A write that was given up may yet be carried out by a server that was only slow. */
+  mayChangeLate: boolean;
 }
 
 export class Oracle {
@@ -39,7 +41,14 @@ export class Oracle {
     let block = this.#blocks.get(lba);
     if (block === undefined) {
       const origin: Operation = { kind: 'write', value: 0, invoked: -1, completed: 0 };
-      block = { possible: new Set([0]), segment: [], underWay: 0, candidates: [origin], settled: false };
+      block = {
+        possible: new Set([0]),
+        segment: [],
+        underWay: 0,
+        candidates: [origin],
+        settled: false,
+        mayChangeLate: false,
+      };
       this.#blocks.set(lba, block);
       this.#everWritten.set(lba, new Set([0]));
     }
@@ -96,9 +105,15 @@ export class Oracle {
     block.candidates = block.candidates.filter((other) => !(other.completed < operation.invoked));
   }
 
-  /** The client has lost its session: whatever was under way may have happened, whatever was not flushed may be gone. */
-  lost(): void {
+  /**
+   * The client has lost its session: whatever was under way may have happened, whatever was not flushed may be gone. With
+   * `silent`, it has given up waiting, and what was under way may also happen yet.
+   */
+  lost(silent = false): void {
     for (const [lba, block] of this.#blocks) {
+      if (silent && block.segment.some(({ completed }) => completed === Number.POSITIVE_INFINITY)) {
+        block.mayChangeLate = true;
+      }
       this.#judge(lba, block);
       block.underWay = 0;
       block.possible = new Set(block.candidates.map(({ value }) => value));
@@ -112,7 +127,7 @@ export class Oracle {
   /** The new session is with a new epoch: what blocks hold now is what all in-sync members have on their disks. */
   recovered(): void {
     for (const block of this.#blocks.values()) {
-      block.settled = !block.segment.some(({ kind }) => kind === 'write');
+      block.settled = !block.mayChangeLate && !block.segment.some(({ kind }) => kind === 'write');
     }
   }
 
