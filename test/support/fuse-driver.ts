@@ -23,6 +23,8 @@ export class FuseDriver {
   readonly paths: readonly string[];
   readonly #folder: string;
   readonly #table = operations();
+  /** Operations act with the caller's mask, which is this process's here. */
+  readonly #umask = process.umask();
 
   constructor(branches: number, cache: 'exclusive' | 'shared' = 'exclusive') {
     this.#folder = mkdtempSync(join(tmpdir(), 'union-driver-'));
@@ -90,6 +92,7 @@ export class FuseDriver {
   }
 
   close(): void {
+    process.umask(this.#umask);
     for (const { root } of this.context.branchTable.list()) close(root);
     close(this.context.state.fd);
     rmSync(this.#folder, { recursive: true });

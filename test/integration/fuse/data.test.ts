@@ -1,3 +1,4 @@
+/** Data of open files, past the server and through it: after the name has gone, by mappings, holes, copies, and what writing takes away. */
 import { spawnSync } from 'node:child_process';
 import {
   closeSync,

@@ -15,7 +15,7 @@ import { describeTree, mergeTrees, readTree } from '../../support/tree.ts';
 import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 
 const mebibyte = 1024 ** 2;
-const durationMs = Number(process.env.HAMMER_MS ?? 3000);
+const durationMs = Number(process.env.HAMMER_MS ?? 2000);
 const firstSeed = Number(process.env.HAMMER_SEED ?? Date.now() % 1_000_000);
 const client = fileURLToPath(new URL('../../support/hammer-client.ts', import.meta.url));
 

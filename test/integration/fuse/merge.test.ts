@@ -1,3 +1,4 @@
+/** What a union shows of branches that have the same names, and what becomes of what it hides. */
 import {
   existsSync,
   lstatSync,

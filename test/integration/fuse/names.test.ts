@@ -1,3 +1,4 @@
+/** Names of any bytes, inode numbers, hard links, listings, modes of branches, and space. */
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,

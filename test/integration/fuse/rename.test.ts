@@ -1,3 +1,4 @@
+/** Renames, exchanges and links where names and files are on different branches, and what is left when a branch refuses. */
 import { spawnSync } from 'node:child_process';
 import {
   existsSync,

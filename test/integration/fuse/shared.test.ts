@@ -1,3 +1,4 @@
+/** cache=shared: what others do to the branches shows within a second or so. */
 import {
   closeSync,
   mkdirSync,
