@@ -20,23 +20,18 @@ type Append = Extract<Message, { kind: 'append' }>;
 
 export class Backup {
   readonly #context: Context;
+  readonly #onGrant: () => void;
   readonly #rebuild: RebuildTarget;
   readonly #inbox: { readonly from: ReplicaId; readonly message: Message }[] = [];
   #working = false;
   #ended = false;
-  #grantedAt: number;
   /** The end of what is known to be the primary's log too, and in which epoch. */
   #agreed: { readonly epoch: Epoch; readonly point: Point } | undefined;
 
-  constructor(context: Context) {
+  constructor(context: Context, onGrant: () => void) {
     this.#context = context;
+    this.#onGrant = onGrant;
     this.#rebuild = new RebuildTarget(context.store);
-    this.#grantedAt = context.now();
-  }
-
-  /** When this replica last granted a lease, or might have. */
-  get grantedAt(): number {
-    return this.#grantedAt;
   }
 
   end(): void {
@@ -69,8 +64,9 @@ export class Backup {
     if (hello.epoch > store.promised) yield* store.saveSuperblock({ promised: hello.epoch });
     if (!this.#isObeyed(hello.epoch)) return;
     this.#learnCommitted(hello);
-    if (membership.proposal !== undefined) return;
-    this.#grantedAt = this.#context.now();
+    // Whoever may hold the seat, or knows of a later holder, lends nothing to an earlier one.
+    if (membership.proposal !== undefined || hello.epoch < (membership.config?.epoch ?? 0n)) return;
+    this.#onGrant();
     this.#sendStatus(from, hello.epoch, hello.beat);
   }
 

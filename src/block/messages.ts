@@ -8,14 +8,13 @@ import type { Epoch, Point } from './units.ts';
 export type Message =
   /**
    * Primary to all members, at every beat: obey this epoch, here is what is committed. `beat` is the sender's clock and
-   * comes back in the answer, from which its lease is counted. `last` is the end of the primary's log.
+   * comes back in the answer, from which its lease is counted.
    */
   | {
       readonly kind: 'hello';
       readonly epoch: Epoch;
       readonly beat: number;
       readonly committed: Point;
-      readonly last: Point;
     }
   /** A batch, byte for byte as in the log. */
   | { readonly kind: 'append'; readonly epoch: Epoch; readonly committed: Point; readonly bytes: Uint8Array }

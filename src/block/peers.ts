@@ -118,7 +118,7 @@ export class Peers {
     const { store } = this.#context;
     const { committed } = store;
     for (const peer of this.#peers.values()) {
-      this.#send(peer, { kind: 'hello', epoch: this.#epoch, beat: now, committed, last: store.log.last });
+      this.#send(peer, { kind: 'hello', epoch: this.#epoch, beat: now, committed });
       // Nothing has come of what was sent: begin again at what the peer has.
       if (peer.status && now - peer.sentAt > BEAT_MS && !this.isCaughtUp(peer)) {
         peer.sent = this.#common(peer.status);

@@ -147,9 +147,10 @@ export class Primary {
   }
 
   *#change(request: number, body: Exclude<ClientRequest, { kind: 'read' | 'flush' }>): Task {
+    const { store } = this.#context;
     let last = this.#lastLsn;
     for (const record of split(body, this.#maxPayloadBlocks)) {
-      yield* until(() => this.#ended || this.#pending.length < MAX_PENDING_RECORDS);
+      yield* until(() => this.#ended || (store.hasRoom && this.#pending.length < MAX_PENDING_RECORDS));
       if (this.#ended) break;
       last = this.#enqueue(record);
     }

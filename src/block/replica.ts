@@ -39,6 +39,8 @@ export class Replica {
   #role: Backup | Primary | undefined;
   /** The epoch this process has proposed to be primary in. A seat won by an earlier life of this replica does not count. */
   #candidacy: Epoch | undefined;
+  /** When this replica last lent a lease, or might have. */
+  #grantedAt = 0;
   #stopped = false;
 
   constructor(options: ReplicaOptions) {
@@ -108,8 +110,17 @@ export class Replica {
   *#open(): Task {
     const opening = yield* this.#store.open();
     if (!opening.ok) this.#stop(opening.reason);
-    // Whatever this replica granted in an earlier life may still be in force: its grace begins now.
-    else this.#role = new Backup(this.#context);
+    else {
+      // Whatever this replica granted in an earlier life may still be in force: its grace begins now.
+      this.#grantedAt = this.#now;
+      this.#role = this.#newBackup();
+    }
+  }
+
+  #newBackup(): Backup {
+    return new Backup(this.#context, () => {
+      this.#grantedAt = this.#now;
+    });
   }
 
   #receive(from: ReplicaId, message: Message): void {
@@ -149,7 +160,8 @@ export class Replica {
       return;
     }
     if (proposal !== undefined) return;
-    if (!seated && this.#now - backup.grantedAt < GRACE_MS) return;
+    // Also when seated: the seat may have been won by an earlier life, and this one may have lent a lease since.
+    if (config.members.length > 1 && this.#now - this.#grantedAt < GRACE_MS) return;
     const next = withPrimary(config, id, seated ? [] : [config.primary]);
     this.#candidacy = next.epoch;
     this.#membership.propose(next, this.#now);
@@ -158,7 +170,7 @@ export class Replica {
   #stepDown(): void {
     if (this.#role instanceof Primary) this.#role.end();
     this.#candidacy = undefined;
-    this.#role = new Backup(this.#context);
+    this.#role = this.#newBackup();
   }
 
   #stop(reason: string): void {

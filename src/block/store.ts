@@ -63,6 +63,10 @@ export class Store {
   get usable(): boolean {
     return this.#usable;
   }
+  /** False when clients have to wait until a checkpoint has made room in memory. */
+  get hasRoom(): boolean {
+    return this.overlay.size < 2 * MAX_OVERLAY_BLOCKS;
+  }
   get wantsCheckpoint(): boolean {
     const full = this.#log.usedBlocks * 2 > this.#log.ringBlocks || this.overlay.size > MAX_OVERLAY_BLOCKS;
     return full && !this.#applying && this.#committed.lsn > this.#log.base.lsn;
