@@ -104,7 +104,7 @@ make_keys() {
   cat >audit.yaml <<Y
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
+omitStages: [RequestReceived]
 rules: [{level: Metadata, userGroups: ["system:serviceaccounts:union-csi"]}, {level: None}]
 Y
 }
