@@ -79,7 +79,8 @@ union_image() {
   local ca
   npm_settings >"$work/npmrc"
   ca=$(npm config get cafile 2>/dev/null)
-  local -a volumes=(--volume "$work/npmrc:/root/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):/root/.npm")
+  # Root builds, here as in the image: its home is the same.
+  local -a volumes=(--volume "$work/npmrc:$HOME/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):$HOME/.npm")
   [[ $ca == null || -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
   store bud --quiet --isolation chroot --pull=never --network=host "${volumes[@]}" \
     --tag "docker.io/library/union-csi:$version" "$project" >/dev/null
