@@ -1,3 +1,4 @@
+/** The guided tour as a person starts it, interrupts it, kills it, and gives it what it cannot use. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
