@@ -37,6 +37,7 @@ export class Peers {
   #beatAt = Number.NEGATIVE_INFINITY;
   #session = 0;
   #greeting = false;
+  #established = false;
   #ended = false;
 
   constructor(context: Context, epoch: Epoch, onDamage: () => void) {
@@ -64,6 +65,14 @@ export class Peers {
   /** From now on members are told of this epoch: the primary itself has promised it. */
   greet(): void {
     this.#greeting = true;
+  }
+
+  /**
+   * From now on members may join: this replica knows what is committed. Before its EPOCH record is, it knows less than
+   * earlier primaries have answered for, and would take one that lacks some of that.
+   */
+  establish(): void {
+    this.#established = true;
   }
 
   end(): void {
@@ -109,6 +118,7 @@ export class Peers {
     if (this.#greeting && now - this.#beatAt >= BEAT_MS) this.#beat(now);
     if (!this.#greeting) return;
     this.#evictOne(now);
+    if (!this.#established) return;
     this.#admitOne();
     for (const peer of this.#peers.values()) this.#considerRebuild(peer);
   }

@@ -97,6 +97,7 @@ export class Primary {
     const lsn = this.#enqueue({ kind: 'epoch' });
     yield* until(() => this.#ended || store.committed.lsn >= lsn);
     this.#serving = true;
+    this.#peers.establish();
   }
 
   /** The in-sync member that has got furthest leads: a log that lost its end on one disk is still whole on another. */

@@ -11,7 +11,7 @@ import type { Context } from './context.ts';
 import { type Decisions, decisions as soundDecisions } from './decisions.ts';
 import { Membership } from './membership.ts';
 import type { Message } from './messages.ts';
-import type { ClientRequest, Effect, ReplicaEvent } from './ports.ts';
+import type { ClientRequest, ConfigOutcome, Effect, ReplicaEvent } from './ports.ts';
 import { Primary } from './primary.ts';
 import type { Identity } from './recovery.ts';
 import { Store } from './store.ts';
@@ -39,8 +39,8 @@ export class Replica {
   #role: Backup | Primary | undefined;
   /** The epoch this process has proposed to be primary in. A seat won by an earlier life of this replica does not count. */
   #candidacy: Epoch | undefined;
-  /** When this replica last lent a lease, or might have. */
-  #grantedAt = 0;
+  /** When this replica last lent a lease, or might have, or last heard of a new primary. */
+  #patientFrom = 0;
   #stopped = false;
 
   constructor(options: ReplicaOptions) {
@@ -94,7 +94,7 @@ export class Replica {
         this.#tasks.complete(event.id, event.outcome);
         return;
       case 'config':
-        this.#membership.decided(event.outcome, event.now);
+        this.#decided(event.outcome);
         return;
       case 'message':
         this.#receive(event.from, event.message);
@@ -107,19 +107,27 @@ export class Replica {
     }
   }
 
+  #decided(outcome: ConfigOutcome): void {
+    const before = this.#membership.config;
+    this.#membership.decided(outcome, this.#now);
+    const { config } = this.#membership;
+    // A new primary has the same grace as one that has just been heard of.
+    if (config && before && config.epoch > before.epoch) this.#patientFrom = this.#now;
+  }
+
   *#open(): Task {
     const opening = yield* this.#store.open();
     if (!opening.ok) this.#stop(opening.reason);
     else {
       // Whatever this replica granted in an earlier life may still be in force: its grace begins now.
-      this.#grantedAt = this.#now;
+      this.#patientFrom = this.#now;
       this.#role = this.#newBackup();
     }
   }
 
   #newBackup(): Backup {
     return new Backup(this.#context, () => {
-      this.#grantedAt = this.#now;
+      this.#patientFrom = this.#now;
     });
   }
 
@@ -161,7 +169,7 @@ export class Replica {
     }
     if (proposal !== undefined) return;
     // Also when seated: the seat may have been won by an earlier life, and this one may have lent a lease since.
-    if (config.members.length > 1 && this.#now - this.#grantedAt < GRACE_MS) return;
+    if (config.members.length > 1 && this.#now - this.#patientFrom < GRACE_MS) return;
     const next = withPrimary(config, id, seated ? [] : [config.primary]);
     this.#candidacy = next.epoch;
     this.#membership.propose(next, this.#now);

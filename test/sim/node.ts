@@ -52,6 +52,8 @@ export class SimNode {
   #life = 0;
   #effects = 0;
   #pausedUntil = 0;
+  /** Came in during a pause. */
+  readonly #held: Input[] = [];
   #stopReason: string | undefined;
   readonly #around: Surroundings;
 
@@ -98,17 +100,27 @@ export class SimNode {
   }
 
   pause(forMs: number): void {
-    this.#pausedUntil = Math.max(this.#pausedUntil, this.#around.queue.now + forMs);
+    const { queue } = this.#around;
+    this.#pausedUntil = Math.max(this.#pausedUntil, queue.now + forMs);
+    queue.after(forMs, () => {
+      if (queue.now >= this.#pausedUntil) this.resume();
+    });
   }
 
+  /** What has come in meanwhile is handled in its order, by the clock of now. */
   resume(): void {
     this.#pausedUntil = 0;
+    const life = this.#life;
+    for (const event of this.#held.splice(0)) {
+      if (this.#life === life) this.input(event);
+    }
   }
 
   /** Starts again after `downMs`; without it, when the world says so. */
   crash(how: CrashKind, downMs?: number): void {
     if (!this.#replica) return;
     this.#replica = undefined;
+    this.#held.length = 0;
     this.#life++;
     if (how === 'power') this.disk.losePower();
     else this.disk.kill();
@@ -117,10 +129,8 @@ export class SimNode {
   }
 
   input(event: Input): void {
-    const { queue } = this.#around;
-    if (queue.now < this.#pausedUntil) {
-      const life = this.#life;
-      queue.after(this.#pausedUntil - queue.now, () => this.#life === life && this.input(event));
+    if (this.#around.queue.now < this.#pausedUntil) {
+      this.#held.push(event);
       return;
     }
     if (!this.#replica) return;
