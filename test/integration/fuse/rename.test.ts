@@ -3,9 +3,11 @@ import { spawnSync } from 'node:child_process';
 import {
   existsSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmdirSync,
   statSync,
@@ -19,6 +21,7 @@ import { expect } from 'chai';
 import { runProgram } from '../../support/loop-branches.ts';
 import { getXattr, RENAME_EXCHANGE, RENAME_NOREPLACE, renameWith, setXattr } from '../../support/posix.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
+import { describeTree, readTree } from '../../support/tree.ts';
 import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 
 const mebibyte = 1024 ** 2;
@@ -251,16 +254,13 @@ describe('rename and link over branches', () => {
         plant(a, b, other, `q${index}/y`);
       }
     });
-    const look = (path: string): string =>
-      runProgram('sh', ['-c', 'cd "$1" && find . -printf "%P %y %s %l\n" | sort', 'sh', path]) + statSync(path).mode;
     const seen = (index: number, at: (path: string) => string) => {
-      const describe = (path: string) => {
-        const kind = runProgram('stat', ['-c', '%F', at(path)]).trim();
-        return kind === 'directory'
-          ? look(at(path))
-          : `${kind} ${runProgram('stat', ['-c', '%s %N', at(path)]).split(' -> ')[1] ?? readFileSync(at(path), 'utf8')}`;
+      const describe = (path: string): string => {
+        const stats = lstatSync(path);
+        if (stats.isSymbolicLink()) return `link to ${readlinkSync(path)}`;
+        return stats.isDirectory() ? describeTree(readTree(path)).join() : readFileSync(path, 'utf8');
       };
-      return [describe(`p${index}/x`), describe(`q${index}/y`)];
+      return [describe(at(`p${index}/x`)), describe(at(`q${index}/y`))];
     };
     const wanted: string[][] = [];
     for (const [index, pair] of pairs.entries()) {
