@@ -26,7 +26,8 @@ import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount
 
 const mebibyte = 1024 ** 2;
 
-describe('rename and link over branches', () => {
+describe('rename and link over branches', function () {
+  this.timeout(60_000); // many mounts
   let union: TestUnion | undefined;
 
   before(function () {
