@@ -103,6 +103,9 @@ export class Store {
     for (const { batch } of this.#decisions.replayOrder(scan.batches)) this.addToOverlay(batch);
     // Written again before it counts: after a failed sync the page cache may show what never reached the disk.
     yield* perform(scan.batches.flatMap(({ batch, position }) => [...ringWrites(position, batch.bytes, ringBlocks)]));
+    // A torn batch may have left an intact header, which would look like proof of damage once the log has been truncated.
+    if (this.#log.usedBlocks < ringBlocks)
+      yield* perform(ringWrites(this.#log.head, Buffer.alloc(BLOCK_SIZE), ringBlocks));
     yield* perform([{ kind: 'sync', area: 'log' }]);
     this.#durable = this.#log.last;
     this.#usable = true;
