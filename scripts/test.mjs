@@ -9,7 +9,8 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const everything = ['test/*.test.ts', 'test/{unit,property,transcript,sim,integration}/**/*.test.ts'];
 
 const args = process.argv.slice(2);
-if (!args.some((arg) => arg.startsWith('test/'))) args.unshift(...everything);
+// Everything takes both CPUs: most tests wait for processes that they start.
+if (!args.some((arg) => arg.startsWith('test/'))) args.unshift('--parallel', '--jobs', '2', ...everything);
 const mocha = fileURLToPath(import.meta.resolve('mocha/bin/mocha.js'));
 const child = spawn(process.execPath, [...process.execArgv, mocha, ...args], { cwd: root, stdio: 'inherit' });
 process.on('SIGINT', () => {});
