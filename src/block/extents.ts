@@ -93,13 +93,30 @@ export class Extents {
     yield* perform([{ kind: 'discard', area: 'data', offset: lba * BLOCK_SIZE, length: blocks * BLOCK_SIZE }]);
   }
 
+  /**
+   * After a restart: makes sure that the pages of these blocks are on the disk as they were read. A killed process or a failed
+   * sync may have left a page in the page cache only, and the next checkpoint would write over the slot that is durable.
+   */
+  *settle(lbas: Iterable<number>): Task {
+    const indexes = new Set([...lbas].map((lba) => Math.floor(lba / ENTRIES_PER_PAGE)));
+    const written = [...indexes]
+      .flatMap((index) => this.#pages.get(index) ?? [])
+      .filter(({ sequence }) => sequence > 0n);
+    yield* perform(written.map((page) => this.#pageWrite(page)));
+    yield* perform([{ kind: 'sync', area: 'table' }]);
+  }
+
+  #pageWrite(page: TablePage): DiskOperation {
+    const slot = Number(page.sequence % 2n);
+    const data = encodePage(page, this.#volume);
+    return { kind: 'write', area: 'table', offset: (page.index * 2 + slot) * BLOCK_SIZE, data };
+  }
+
   *flush(): Task {
     const writes = [...this.#dirty].map((index): DiskOperation => {
       const page = this.#pages.get(index)!;
       page.sequence++;
-      const slot = Number(page.sequence % 2n);
-      const data = encodePage(page, this.#volume);
-      return { kind: 'write', area: 'table', offset: (index * 2 + slot) * BLOCK_SIZE, data };
+      return this.#pageWrite(page);
     });
     this.#dirty.clear();
     yield* perform(writes);

@@ -15,9 +15,14 @@ export interface BlockVersion {
 export class Overlay {
   readonly #versions = new Map<number, BlockVersion[]>();
 
-  /** Blocks that have a version here. */
+  /** How many blocks have a version here. */
   get size(): number {
     return this.#versions.size;
+  }
+
+  /** Blocks that have a version here. */
+  blocks(): Iterable<number> {
+    return this.#versions.keys();
   }
 
   add(record: LogRecord, lsn: Lsn): void {

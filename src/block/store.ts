@@ -107,6 +107,7 @@ export class Store {
     if (this.#log.usedBlocks < ringBlocks)
       yield* perform(ringWrites(this.#log.head, Buffer.alloc(BLOCK_SIZE), ringBlocks));
     yield* perform([{ kind: 'sync', area: 'log' }]);
+    yield* this.#extents.settle(this.overlay.blocks());
     this.#durable = this.#log.last;
     this.#usable = true;
     return true;

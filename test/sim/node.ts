@@ -192,7 +192,7 @@ export class SimNode {
     if (operation.area === 'table') this.#around.count('table-page-written');
     if (operation.area !== 'log') return;
     if (operation.offset === 0) this.#around.count('log-wrapped');
-    if (operation.data.every((byte) => byte === 0)) this.#around.count('batch-truncated');
+    if (this.state !== 'opening' && operation.data.every((byte) => byte === 0)) this.#around.count('batch-truncated');
   }
 
   #operate(effect: Extract<Effect, { kind: 'disk' }>): void {
