@@ -10,6 +10,7 @@ import {
   persistentVolumeClaims,
   persistentVolumes,
   storageClasses,
+  unionAttachments,
   unionVolumes,
 } from '../../../src/embedded/api-server/kinds.ts';
 import type { PersistentVolumeClaim } from '../../../src/protocol/objects.ts';
@@ -281,12 +282,14 @@ describe('bad input', function () {
       return join(cluster!.dir, 'lower', 'directory', union.status!.branches![0]!.persistentVolume!, 'data');
     };
     const [ours, theirs] = [await folderOf(data), await folderOf('other')];
-    const exchange = () => {
+    // A server holds the directory that it was started with, whatever its name becomes: the union must be detached.
+    const exchange = async () => {
+      await eventually('unions to be detached', async () => (await user.api.list(unionAttachments)).length === 0);
       renameSync(ours, `${ours}.aside`);
       renameSync(theirs, ours);
       renameSync(`${ours}.aside`, theirs);
     };
-    exchange();
+    await exchange();
     await user.createPod('writer', data);
     const { union: mine } = await user.volumeOf(data);
     const { union: other } = await user.volumeOf('other');
@@ -295,7 +298,7 @@ describe('bad input', function () {
       `branch b0 of volume ${mine.metadata.name}: the directory /branches/b0 belongs to branch b0 of volume ${other.metadata.name}`,
     );
     await user.deletePod('writer');
-    exchange();
+    await exchange();
     expect(await user.run('writer', data, 'cat file')).to.equal('mine\n');
     await user.deletePod('writer');
     await user.deleteClaim('other');
