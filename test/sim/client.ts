@@ -75,8 +75,13 @@ export class Client {
   }
 
   pump(): void {
-    const { depth } = this.#options;
+    // A session begins with one read: nothing is wasted on a server that does not serve.
+    const depth = this.#sessionEpoch === undefined ? 1 : this.#options.depth;
     while (!this.#retrying && this.#underWay.size < depth) {
+      if (this.#sessionEpoch === undefined && this.#final === undefined) {
+        if (!this.hasIssuedAll) this.#read(this.#random.pick(this.#options.hot), 1);
+        return;
+      }
       if (!this.hasIssuedAll) {
         if (this.#thinking) return;
         this.#issued++;

@@ -1,12 +1,12 @@
 /** After everything has settled: all replicas hold the same content, zeros included (I8), and their tables vouch for it. */
 import { decisions } from '../../src/block/decisions.ts';
-import type { DiskOperation } from '../../src/block/ports.ts';
 import { Store } from '../../src/block/store.ts';
-import { type Task, Tasks } from '../../src/block/tasks.ts';
+import type { Task } from '../../src/block/tasks.ts';
 import type { Lsn } from '../../src/block/units.ts';
 import { readValue } from './client.ts';
 import type { SimNode } from './node.ts';
 import { Violation } from './oracle.ts';
+import { runTask } from './run-task.ts';
 import type { World } from './world.ts';
 
 interface Found {
@@ -40,7 +40,7 @@ function recovered(node: SimNode, world: World): Found | undefined {
   node.disk.heal();
   const store = new Store(node.options.identity, decisions);
   const contents = new Map<number, number>();
-  runNow(node, read());
+  runTask(node.disk, read());
   if (store.usable) return { node, durable: store.durable.lsn, contents };
   if (node.intact) throw new Violation(`${node.id} is in sync and cannot be recovered`);
   return undefined;
@@ -57,20 +57,5 @@ function recovered(node: SimNode, world: World): Found | undefined {
           throw new Violation(`block ${block} of ${node.id} is damaged although its disk never lied`);
       }
     }
-  }
-}
-
-function runNow(node: SimNode, task: Task): void {
-  const issued: { id: number; operation: DiskOperation }[] = [];
-  const tasks = new Tasks(
-    (id, operation) => issued.push({ id, operation }),
-    (reason) => {
-      throw new Violation(reason);
-    },
-  );
-  tasks.start(task);
-  for (let next = issued.shift(); next !== undefined; next = issued.shift()) {
-    tasks.complete(next.id, node.disk.finish(next.operation));
-    tasks.poll();
   }
 }

@@ -59,7 +59,7 @@ export interface Plan {
 }
 
 const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
-const FAULT_SPAN_MS = 6000;
+const FAULT_SPAN_MS = 8000;
 const FAULT_EFFECTS = 1500;
 
 export function makePlan(seed: number): Plan {
@@ -137,7 +137,7 @@ function makeFaults(dice: Random, replicas: number): readonly Fault[] {
  */
 function makeCoup(dice: Random, replicas: number): readonly Fault[] {
   const old = dice.integer(0, replicas - 1);
-  const at = dice.integer(100, 2000);
+  const at = dice.integer(1500, 5000);
   const forMs = dice.integer(1500, 3000);
   const fallAt = at + forMs - dice.integer(0, 300);
   const others = Array.from({ length: replicas }, (_, index) => index).filter((index) => index !== old);

@@ -6,25 +6,22 @@ import { expect } from 'chai';
 import { makePlan, type Plan } from './plan.ts';
 import { tryPlan } from './try-plan.ts';
 
-const FIXED_SEEDS = 100;
-const RANDOM_SEEDS = 100;
-
-/** Seeds that have found a bug of the engine once, under the plans of their time. */
-const MEMORABLE = [428, 451, 513, 861, 958, 1174, 2854, 2977, 5812, 8454];
+const FIXED_SEEDS = 150;
+const RANDOM_SEEDS = 150;
 
 /** The first seed from 1 on that catches each wrong engine (`npm run test:sim -- --seed 1 --seeds 2000 --mutant H`). */
 const CAUGHT_AT: Readonly<Record<string, number>> = {
   A: 1,
-  B: 6,
+  B: 36,
   C: 1,
-  D: 18,
-  F: 420,
-  G: 45,
-  H: 615,
-  I: 14,
-  J: 19,
-  K: 615,
-  L: 615,
+  D: 1,
+  F: 27,
+  G: 183,
+  H: 74,
+  I: 7,
+  J: 12,
+  K: 74,
+  L: 24,
 };
 
 function expectSound(plans: readonly Plan[]): void {
@@ -42,7 +39,7 @@ describe('the block engine in the simulator', function () {
   this.timeout(60_000);
 
   it('keeps its promises in the worlds of fixed seeds', () => {
-    expectSound([...plansFrom(1, FIXED_SEEDS), ...MEMORABLE.map(makePlan)]);
+    expectSound(plansFrom(1, FIXED_SEEDS));
   });
 
   const seed = Math.floor(Math.random() * 1e9);
@@ -69,7 +66,7 @@ describe('the block engine in the simulator', function () {
         ...calm,
         faults: [{ kind: 'crash', node: 0, effect, before, how: 'power' }],
       });
-      for (let effect = 0; effect < 160; effect++) {
+      for (let effect = 0; effect < 200; effect++) {
         for (const before of [true, false]) {
           const { violation } = tryPlan(crashAt(effect, before));
           expect(violation, `power loss ${before ? 'before' : 'after'} effect ${effect}`).to.equal(undefined);

@@ -162,7 +162,7 @@ export class World {
     for (const fault of this.plan.faults) inflict(this, fault);
     for (const node of this.nodes) node.start();
     this.queue.after(5, () => this.client.pump());
-    this.#runUntil(() => this.queue.now > FAULTS_END_MS || (this.client.hasIssuedAll && this.queue.now > 7000));
+    this.#runUntil(() => this.queue.now > FAULTS_END_MS || (this.client.hasIssuedAll && this.queue.now > 9000));
     this.#calm = true;
     this.#heal();
     this.client.finish();
