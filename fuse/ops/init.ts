@@ -8,9 +8,12 @@ const MAX_WRITE = 1 << 20;
 const PAGE = 4096;
 const MAX_BACKGROUND = 64;
 
+/**
+ * Not ATOMIC_O_TRUNC: the kernel looks whether a file is being executed after such an OPEN, when its content would be gone. Without
+ * it, truncation is a SETATTR that comes after the look.
+ */
 const WANTED =
   INIT.ASYNC_READ |
-  INIT.ATOMIC_O_TRUNC |
   INIT.BIG_WRITES |
   INIT.DONT_MASK |
   INIT.DO_READDIRPLUS |

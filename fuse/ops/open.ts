@@ -9,14 +9,7 @@
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { BACKING_RING, WORD } from '../inode/state.ts';
-import {
-  DEV_IOC_BACKING_OPEN,
-  FOPEN,
-  INIT2,
-  NOTIFY_INVAL_INODE,
-  OPEN_KILL_SUIDGID,
-  OPEN_OUT,
-} from '../protocol/abi.ts';
+import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, NOTIFY_INVAL_INODE, OPEN_OUT } from '../protocol/abi.ts';
 import {
   DT_REG,
   EACCES,
@@ -28,8 +21,6 @@ import {
   O_CLOEXEC,
   O_RDONLY,
   O_RDWR,
-  O_TRUNC,
-  O_WRONLY,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
@@ -43,22 +34,16 @@ export function open(context: Context): number {
   const { slot, state } = context;
   const flags = context.in32(0);
   state.lockInode(slot);
-  const result = openInode(context, slot, flags, context.in32(4));
+  const result = openInode(context, slot, flags);
   state.unlockInode(slot);
   return result;
 }
 
-function openInode(context: Context, slot: number, flags: number, openFlags: number): number {
+function openInode(context: Context, slot: number, flags: number): number {
   const { inodes } = context;
   const branch = context.branchOf(slot);
   const writable = (flags & O_ACCMODE) !== O_RDONLY;
-  if ((writable || (flags & O_TRUNC) !== 0) && (context.branches[branch]!.mode === 'RO' || context.config.readOnly))
-    return -EROFS;
-  if ((openFlags & OPEN_KILL_SUIDGID) !== 0) killPrivileges(context, slot);
-  if ((flags & O_TRUNC) !== 0) {
-    const result = truncateOnOpen(context, slot, branch);
-    if (result < 0) return result;
-  }
+  if (writable && (context.branches[branch]!.mode === 'RO' || context.config.readOnly)) return -EROFS;
   const proxied =
     inodes.has(slot, INODE.proxied) ||
     (writable && inodes.get(slot, F.opens) === 0 && needsPrivilegeClearing(context, slot, branch));
@@ -74,14 +59,6 @@ function openInode(context: Context, slot: number, flags: number, openFlags: num
   if (descriptor < 0) return descriptor;
   inodes.setFlag(slot, INODE.proxied);
   return answerOpen(context, slot, { writable, descriptor, backing: 0 });
-}
-
-function truncateOnOpen(context: Context, slot: number, branch: number): number {
-  const descriptor = openLower(context, slot, branch, O_WRONLY | O_CLOEXEC);
-  if (descriptor < 0) return descriptor;
-  const result = libc.ftruncate(descriptor, 0);
-  libc.close(descriptor);
-  return result;
 }
 
 /** Before data changes in a way that the kernel does not ask us to clear set-id bits and capabilities for. */

@@ -60,7 +60,6 @@ export const OP_COUNT = 64;
 /** INIT flags, low word. */
 export const INIT = {
   ASYNC_READ: 1 << 0,
-  ATOMIC_O_TRUNC: 1 << 3,
   BIG_WRITES: 1 << 5,
   DONT_MASK: 1 << 6,
   DO_READDIRPLUS: 1 << 13,
@@ -121,8 +120,6 @@ export const FOPEN = {
   PARALLEL_DIRECT_WRITES: 1 << 6,
   PASSTHROUGH: 1 << 7,
 } as const;
-/** fuse_open_in.open_flags, and the same bit in fuse_create_in. */
-export const OPEN_KILL_SUIDGID = 1;
 /** fuse_write_in.write_flags. */
 export const WRITE_KILL_SUIDGID = 1 << 2;
 

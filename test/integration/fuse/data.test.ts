@@ -1,8 +1,10 @@
 /** Data of open files, past the server and through it: after the name has gone, by mappings, holes, copies, and what writing takes away. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   constants,
+  copyFileSync,
   fchmodSync,
   fstatSync,
   fsyncSync,
@@ -34,6 +36,7 @@ import {
   SEEK_HOLE,
   seek,
 } from '../../support/posix.ts';
+import { hasEnded, killed } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
 
@@ -209,6 +212,22 @@ for (const proxied of [false, true]) {
 
     it('runs as a program', () => {
       expect(spawnSync(join(union.mountpoint, 'tool'), { encoding: 'utf8' }).stdout).to.equal('ran\n');
+    });
+
+    it('keeps what runs as a program from being changed', async () => {
+      copyFileSync('/bin/sleep', file);
+      const child = spawn(file, ['60']);
+      try {
+        await once(child, 'spawn');
+        const { size } = statSync(file);
+        for (const flags of [constants.O_WRONLY, constants.O_RDWR, constants.O_RDONLY | constants.O_TRUNC])
+          expect(() => open(flags)).to.throw('ETXTBSY');
+        expect(() => truncateSync(file)).to.throw('ETXTBSY');
+        expect(statSync(file).size).to.equal(size);
+        expect(hasEnded(child)).to.equal(false);
+      } finally {
+        await killed(child);
+      }
     });
 
     const ways: Readonly<Record<string, (path: string) => void>> = {
