@@ -1,5 +1,6 @@
 /**
- * POSIX conformance: pjdfstest on a union of four ext4 branches and of one, against plain ext4 in the same run.
+ * POSIX conformance: pjdfstest on unions of one, four and eight ext4 branches, with each way of serving data and each cache,
+ * against plain ext4 in the same run.
  * A test that plain ext4 fails here says nothing about the union and is left out.
  */
 import { linkSync, statSync, writeFileSync } from 'node:fs';
@@ -29,21 +30,26 @@ async function overExt4(): Promise<Report> {
 
 interface Setup {
   readonly branchCount: number;
+  readonly passthrough: boolean;
   readonly cache: 'exclusive' | 'shared';
 }
 
-const setups: readonly Setup[] = [
-  { branchCount: 4, cache: 'exclusive' },
-  { branchCount: 4, cache: 'shared' },
-  { branchCount: 1, cache: 'exclusive' },
-];
+const setups: readonly Setup[] = [1, 4, 8].flatMap((branchCount) =>
+  [true, false].flatMap((passthrough) =>
+    (['exclusive', 'shared'] as const).map((cache) => ({ branchCount, passthrough, cache })),
+  ),
+);
 
-async function overUnion({ branchCount, cache }: Setup): Promise<Report> {
-  // At random, so that the names of one test are on different branches.
-  const options = ['category.create=rand', 'minfreespace=1M', `cache=${cache}`];
-  const union = await makeUnion({ sizesBytes: Array(branchCount).fill(branchBytes), options });
+async function overUnion({ branchCount, passthrough, cache }: Setup): Promise<Report> {
+  const union = await makeUnion({
+    sizesBytes: Array(branchCount).fill(branchBytes),
+    // At random, so that the names of one test are on different branches.
+    library: { passthrough, cache, create: 'rand' },
+  });
   try {
-    return await runPjdfstest(union.mountpoint);
+    const report = await runPjdfstest(union.mountpoint);
+    expect(union.output(), 'what the server complains of').to.equal('');
+    return report;
   } finally {
     await union.close();
   }
@@ -59,7 +65,8 @@ describe('pjdfstest', function () {
   });
 
   for (const setup of setups) {
-    describe(`over ${setup.branchCount} ext4, cache=${setup.cache}`, () => {
+    const { branchCount, passthrough, cache } = setup;
+    describe(`over ${branchCount} ext4, ${passthrough ? 'passthrough' : 'proxied'}, cache=${cache}`, () => {
       let union: Report;
 
       before(async () => {

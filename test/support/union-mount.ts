@@ -35,6 +35,7 @@ export interface LibraryOptions {
   readonly passthrough?: boolean;
   readonly create?: string;
   readonly readers?: number;
+  readonly cache?: 'exclusive' | 'shared';
 }
 
 export interface MountOptions {
@@ -79,14 +80,14 @@ export async function mountUnion({ branches, mountpoint, options = [], library }
 }
 
 function libraryOptions(options: LibraryOptions, branches: readonly string[], mountpoint: string): string {
-  const { passthrough = true, create = 'ff', readers } = options;
+  const { passthrough = true, create = 'ff', readers, cache = 'exclusive' } = options;
   return JSON.stringify({
     mountpoint,
     branches: branches.map((path, index) => ({ id: `b${index}`, path, mode: 'RW', minFreeSpaceBytes: 1 << 20 })),
     policies: { create, action: 'ff', search: 'ff' },
     passthrough,
     readers,
-    cache: 'exclusive',
+    cache,
   });
 }
 
