@@ -79,7 +79,8 @@ function planRunning(observed: ObservedAttachment, pod: Pod): readonly Attachmen
   const title = `server pod "${pod.metadata.namespace}/${pod.metadata.name}"`;
   const { phase } = pod.status ?? {};
   if (pod.metadata.deletionTimestamp) {
-    return statusActions(observed, { reason: 'Starting', message: `${title} is ending, and is then started anew` });
+    // It still serves who uses it, and the node plugin has to reach it.
+    return statusActions(observed, { reason: 'Starting', message: `${title} is ending, and is then started anew`, pod });
   }
   // A server that ended for good (evicted, its node restarted) makes room for the next.
   if (phase === 'Failed' || phase === 'Succeeded') {
@@ -206,7 +207,7 @@ function phaseOf(reason: AttachmentReason, pod: Pod | undefined): NonNullable<Un
     case 'Ready':
       return 'Running';
     case 'Starting':
-      return pod?.spec?.nodeName ? 'Scheduled' : 'Pending';
+      return pod?.spec?.nodeName && !pod.metadata.deletionTimestamp ? 'Scheduled' : 'Pending';
     case 'Detaching':
       return 'Detaching';
     case 'VolumeNotReady':

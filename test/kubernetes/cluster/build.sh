@@ -6,7 +6,7 @@ set -euo pipefail
 
 out=$(realpath -m "${1:?usage: build.sh DIR}")
 kubernetes=1.36.3
-export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
+export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
 
 # Kubernetes's own go.mod takes these from its source tree, which is not part of the module.
 staged=(api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap code-generator

@@ -14,6 +14,18 @@ if [[ ${1:-} != --inside ]]; then
 fi
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# Mounts of others: a copy of them would keep their FUSE sessions and loop devices alive until the cluster is taken down.
+# Busybox's umount asks the filesystem nothing, which may be one that hangs.
+let_go_of_foreign_mounts() {
+  local device kind target
+  while read -r device target kind _; do
+    [[ $kind == fuse* || $device == /dev/loop* ]] || continue
+    busybox umount -l "$(printf %b "$target")" 2>/dev/null || true
+  done < <(busybox tac /proc/self/mounts)
+}
+let_go_of_foreign_mounts
+
 tools=$(realpath "$1") nodes=$2
 shift 2
 export PATH=$tools/bin:$PATH

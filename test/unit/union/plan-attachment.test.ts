@@ -35,6 +35,9 @@ describe('planUnionAttachment', () => {
     }));
     expect(actions.map(({ kind }) => kind)).to.deep.equal(['update-status']);
     expect(messageOf(actions)).to.match(/is ending, and is then started anew$/);
+    const [update] = actions.filter((action) => action.kind === 'update-status');
+    expect(update?.status).to.include({ phase: 'Pending' });
+    expect(update?.status.pod, 'the node plugin still has to reach it').to.have.property('uid');
   });
 
   it('says what the scheduler says', () => {
