@@ -31,6 +31,7 @@ import type { OpsLogger } from './ops/context.ts';
 import { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
+import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
 import { type Session, startSession } from './transport/session.ts';
 
 export { OWN_DIRECTORY } from './branch/branches.ts';
@@ -38,7 +39,8 @@ export { readIdentity } from './branch/identity.ts';
 export { MAX_BRANCHES } from './inode/state.ts';
 export { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
-export type { BranchMode, BranchOptions, OpsLogger, Restriction, Session };
+export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
+export type { BranchMode, BranchOptions, Measurements, OpsLogger, Restriction, Session };
 export { UnionFsError };
 
 export interface UnionOptions {
@@ -98,6 +100,7 @@ export class Union {
   readonly #state: State;
   readonly #space: Space;
   readonly #scratch: number;
+  readonly #meters = createMeterMemory();
 
   constructor(options: UnionOptions, create: Parameters<typeof startSession>[0]['config']['createPolicy']) {
     this.#options = options;
@@ -122,6 +125,7 @@ export class Union {
       state: this.#state,
       scratch: this.#scratch + 128,
       config: { createPolicy: this.#create, passthrough, cache, readOnly },
+      meters: this.#meters,
       devices,
       log,
     });
@@ -143,6 +147,11 @@ export class Union {
       indexBytes: this.#state.indexBytes(),
       requests: this.#state.requestCount(),
     };
+  }
+
+  /** What the readers did since the union was opened, and how long it took. */
+  measurements(): Measurements {
+    return readMeters(this.#meters);
   }
 
   /**

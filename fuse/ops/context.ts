@@ -95,6 +95,9 @@ export class Context {
   atName = 0;
   atFlags = 0;
 
+  /** Names for which the branches had to be asked, since the start. */
+  unknownNames = 0;
+
   /** A descriptor to be closed at the end of the operation, or -1. */
   temporary = -1;
   /** A branch mask as the result of a function, so that it need not allocate one. */

@@ -100,6 +100,7 @@ export function forgetAttributes(context: Context, slot: number): void {
 /** Asks the branches, in order, that have the parent. */
 function probe(context: Context, parent: number, position: number, length: number, hash: number): number {
   const { inodes, base } = context;
+  context.unknownNames++;
   const parentLow = inodes.get(parent, F.maskLow);
   const parentHigh = inodes.get(parent, F.maskHigh);
   let low = 0;

@@ -7,6 +7,8 @@ export interface ReaderData {
   readonly stateFd: number;
   readonly deviceFd: number;
   readonly config: OpsConfig;
+  /** Of meter.ts, for all readers. */
+  readonly meters: SharedArrayBuffer;
   /** The CPU to stay on, or -1. */
   readonly cpu: number;
 }

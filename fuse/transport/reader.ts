@@ -13,6 +13,7 @@ import { ENTRY, IN, OP, OUT } from '../protocol/abi.ts';
 import { CLONE_FS, EAGAIN, EINTR, EIO, ENODEV, ENOENT, ENOSYS, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
+import { Meter } from './meter.ts';
 
 const PR_SET_SECUREBITS = 28;
 /** Capabilities stay when the filesystem user id changes: the thread creates as the caller and reaches every directory. */
@@ -36,7 +37,7 @@ function run(data: ReaderData): void {
   const { thread, deviceFd: device, config } = data;
   const context = new Context({ state, thread, device, config, log });
   prepareThread(context, data.cpu);
-  serve(context, operations(), WORD.requests + thread * REQUEST_COUNTER_WORDS);
+  serve(context, operations(), new Meter(data.meters, thread));
 }
 
 /** A umask of its own (the process's is shared otherwise), capabilities that stay, and one CPU. */
@@ -52,8 +53,9 @@ function prepareThread(context: Context, cpu: number): void {
   }
 }
 
-function serve(context: Context, table: readonly (Operation | undefined)[], counter: number): void {
+function serve(context: Context, table: readonly (Operation | undefined)[], meter: Meter): void {
   const { device, base, request, u32 } = context;
+  const counter = WORD.requests + context.thread * REQUEST_COUNTER_WORDS;
   const opcodeAt = (request + IN.opcode) >>> 2;
   for (;;) {
     const bytes = libc.read(device, base + request, REQUEST_BYTES);
@@ -63,12 +65,15 @@ function serve(context: Context, table: readonly (Operation | undefined)[], coun
       if (bytes !== -ENODEV) log.error('device_read_failed', { error: errnoName(-bytes) });
       return;
     }
+    const begun = meter.begin();
     u32[counter]!++;
     if (u32[counter] === 0) u32[counter + 1]!++;
     const opcode = u32[opcodeAt]!;
     const result = perform(context, table[opcode], opcode);
     if (result !== NO_REPLY) reply(context, opcode, result);
     if (opcode === OP.INIT) send({ kind: 'initialised' });
+    meter.end(opcode, begun);
+    meter.setUnknownNames(context.unknownNames);
   }
 }
 

@@ -16,6 +16,8 @@ export interface SessionOptions {
   /** A position of scratch memory for this thread. */
   readonly scratch: number;
   readonly config: OpsConfig;
+  /** Of meter.ts. */
+  readonly meters: SharedArrayBuffer;
   /** Descriptors of one mounted connection, a reader for each. They stay the caller's. */
   readonly devices: readonly number[];
   readonly log: OpsLogger;
@@ -44,11 +46,11 @@ export async function startSession(options: SessionOptions): Promise<Session> {
 
 /** Resolves when the reader has stopped. */
 function startReader(
-  { state, config, log }: SessionOptions,
+  { state, config, meters, log }: SessionOptions,
   own: Pick<ReaderData, 'thread' | 'deviceFd' | 'cpu'>,
   onInitialised: () => void,
 ): Promise<void> {
-  const data: ReaderData = { ...own, stateFd: state.fd, config };
+  const data: ReaderData = { ...own, stateFd: state.fd, config, meters };
   const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
   const worker = new Worker(file, {
     workerData: data,

@@ -80,7 +80,11 @@ function planRunning(observed: ObservedAttachment, pod: Pod): readonly Attachmen
   const { phase } = pod.status ?? {};
   if (pod.metadata.deletionTimestamp) {
     // It still serves who uses it, and the node plugin has to reach it.
-    return statusActions(observed, { reason: 'Starting', message: `${title} is ending, and is then started anew`, pod });
+    return statusActions(observed, {
+      reason: 'Starting',
+      message: `${title} is ending, and is then started anew`,
+      pod,
+    });
   }
   // A server that ended for good (evicted, its node restarted) makes room for the next.
   if (phase === 'Failed' || phase === 'Succeeded') {
