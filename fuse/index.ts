@@ -28,7 +28,7 @@ import { InodeTable } from './inode/inode-table.ts';
 import { appendBranch, makeRoot } from './inode/root.ts';
 import { MAX_READERS, State, WORD } from './inode/state.ts';
 import type { OpsLogger } from './ops/context.ts';
-import { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
+import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
 import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
@@ -37,10 +37,11 @@ import { type Session, startSession } from './transport/session.ts';
 export { OWN_DIRECTORY } from './branch/branches.ts';
 export { readIdentity } from './branch/identity.ts';
 export { MAX_BRANCHES } from './inode/state.ts';
-export { createPolicyNames, isCreatePolicyName } from './policy/create.ts';
+export { policyNames } from './policy/create.ts';
+export { policyFunctions, withoutEffect } from './policy/functions.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
-export type { BranchMode, BranchOptions, Measurements, OpsLogger, Restriction, Session };
+export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Restriction, Session };
 export { UnionFsError };
 
 export interface UnionOptions {
@@ -48,8 +49,8 @@ export interface UnionOptions {
   readonly volumeId?: string;
   /** In order: of equal names the first branch's shows. */
   readonly branches: readonly BranchOptions[];
-  /** Only `create` chooses in this version: a file is on one branch, and a directory changes on all. */
-  readonly policies: { readonly create: string; readonly action: string; readonly search: string };
+  /** By mergerfs's names; SEMANTICS.md tells what each decides. */
+  readonly policies: PolicySettings;
   /** File data past the server where kernel and branch can. */
   readonly passthrough: boolean;
   /** `shared` when others write to the branches too. */
@@ -87,24 +88,21 @@ const MAIN_THREAD = MAX_READERS - 1;
 
 /** Opens the branches of a union. Throws UnionFsError that names the branch or the option. */
 export function openUnion(options: UnionOptions): Union {
-  const { create } = options.policies;
-  if (!isCreatePolicyName(create))
-    throw new UnionFsError('EINVAL', `unknown create policy "${create}"; known are ${createPolicyNames.join(' ')}`);
-  return new Union(options, create);
+  return new Union(options, resolvePolicies(options.policies));
 }
 
 export class Union {
   readonly #options: UnionOptions;
-  readonly #create: Parameters<typeof startSession>[0]['config']['createPolicy'];
+  readonly #policies: Policies;
   readonly #branches: BranchTable;
   readonly #state: State;
   readonly #space: Space;
   readonly #scratch: number;
   readonly #meters = createMeterMemory();
 
-  constructor(options: UnionOptions, create: Parameters<typeof startSession>[0]['config']['createPolicy']) {
+  constructor(options: UnionOptions, policies: Policies) {
     this.#options = options;
-    this.#create = create;
+    this.#policies = policies;
     const opened = openBranches(options.branches, options.volumeId);
     if (!options.readOnly) finishIntents(opened);
     this.#state = State.create(MAIN_THREAD);
@@ -124,7 +122,7 @@ export class Union {
     return startSession({
       state: this.#state,
       scratch: this.#scratch + 128,
-      config: { createPolicy: this.#create, passthrough, cache, readOnly },
+      config: { policies: this.#policies, passthrough, cache, readOnly },
       meters: this.#meters,
       devices,
       log,

@@ -58,12 +58,12 @@ export function setattr(context: Context): number {
   const low = inodes.get(slot, F.maskLow);
   const high = inodes.get(slot, F.maskHigh);
   // The copy that shows goes first: if it refuses, nothing has changed.
-  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
-    if (context.branches[branch]!.mode === 'RO' && branch !== firstBranch(low, high)) continue;
-    const result = setOn(context, slot, branch, valid);
-    context.attributes.forgetAll(slot);
-    if (result < 0) return result;
-  }
+  const shown = context.shown.branch(slot, 'getattr');
+  let result = setOn(context, slot, shown, valid);
+  for (let branch = firstBranch(low, high); branch >= 0 && result === 0; branch = nextBranch(low, high, branch + 1))
+    if (branch !== shown && context.branches[branch]!.mode !== 'RO') result = setOn(context, slot, branch, valid);
+  context.attributes.forgetAll(slot);
+  if (result < 0) return result;
   return answerAttributes(context, slot);
 }
 

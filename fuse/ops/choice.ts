@@ -1,25 +1,39 @@
 /**
- * Choosing the branch of a new name: asks the create policy, remembers the branches that answered ENOSPC, and makes the parent
+ * Choosing the branch of a new name: asks the create policy of its function, remembers the branches that answered ENOSPC, and makes the parent
  * directory there. Reused for every create of a thread.
  */
 import { F, ROOT } from '../inode/inode-table.ts';
 import { D } from '../inode/name-index.ts';
-import type { BranchSet, ParentPresence } from '../policy/facts.ts';
+import { type CreatePolicy, createPolicies } from '../policy/create.ts';
+import type { BranchSet, Presence } from '../policy/facts.ts';
+import type { Policies } from '../policy/functions.ts';
 import { EDQUOT, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
 import type { Context } from './context.ts';
 import { makeDirectoryOn } from './parents.ts';
+import { modifiedAt } from './scratch.ts';
+
+export type CreateFunction = 'create' | 'mkdir' | 'mknod' | 'symlink';
 
 export class Choice {
   readonly #context: Context;
+  readonly #policies: Readonly<Record<CreateFunction, CreatePolicy>>;
+  #policy: CreatePolicy;
   #parent = 0;
   #triedLow = 0;
   #triedHigh = 0;
   #error = 0;
   readonly #tried: BranchSet;
-  readonly #presence: ParentPresence;
+  readonly #presence: Presence;
 
-  constructor(context: Context) {
+  constructor(context: Context, { create, mkdir, mknod, symlink }: Policies) {
     this.#context = context;
+    this.#policies = {
+      create: createPolicies[create],
+      mkdir: createPolicies[mkdir],
+      mknod: createPolicies[mknod],
+      symlink: createPolicies[symlink],
+    };
+    this.#policy = this.#policies.create;
     this.#tried = { has: (branch) => (((branch < 32 ? this.#triedLow : this.#triedHigh) >>> (branch & 31)) & 1) === 1 };
     const choice = this;
     this.#presence = {
@@ -27,11 +41,13 @@ export class Choice {
         return choice.#depth();
       },
       has: (level, branch) => choice.#ancestorOn(level, branch),
+      modifiedAt: (branch) => modifiedAt(context, choice.#parent, branch),
     };
   }
 
-  begin(parent: number): void {
+  begin(parent: number, name: CreateFunction): void {
     this.#parent = parent;
+    this.#policy = this.#policies[name];
     this.#triedLow = this.#triedHigh = this.#error = 0;
   }
 
@@ -42,7 +58,7 @@ export class Choice {
   next(): number {
     const context = this.#context;
     for (;;) {
-      const branch = context.policy(context.space.facts(), this.#presence, this.#tried, Math.random);
+      const branch = this.#policy(context.space.facts(), this.#presence, this.#tried, Math.random);
       if (branch < 0) return this.#error !== 0 ? this.#error : branch;
       if (context.inodes.onBranch(this.#parent, branch)) return branch;
       const result = makeDirectoryOn(context, this.#parent, branch);
@@ -53,12 +69,17 @@ export class Choice {
 
   /** Whether `error` says only that this branch will not do, so that the next may be tried. */
   failed(branch: number, error: number): boolean {
-    if (branch < 32) this.#triedLow |= 1 << branch;
-    else this.#triedHigh |= 1 << (branch - 32);
+    this.leaveOut(branch);
     // ENOTDIR: a hidden file stands where the parent would have to be made.
     if (error !== -ENOSPC && error !== -EDQUOT && error !== -EROFS && error !== -ENOTDIR) return false;
     if (this.#error === 0 || error === -ENOSPC || error === -EDQUOT) this.#error = error;
     return true;
+  }
+
+  /** The branch is not answered again. */
+  leaveOut(branch: number): void {
+    if (branch < 32) this.#triedLow |= 1 << branch;
+    else this.#triedHigh |= 1 << (branch - 32);
   }
 
   /** Levels from the parent up to the root, both counted. */

@@ -13,12 +13,13 @@ import { HandleTable } from '../inode/handle-table.ts';
 import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
 import { type State, WORD } from '../inode/state.ts';
-import { type CreatePolicy, type CreatePolicyName, createPolicies } from '../policy/create.ts';
+import type { Policies } from '../policy/functions.ts';
 import { IN, OUT, STATX } from '../protocol/abi.ts';
 import type { EntryFields } from '../protocol/attributes.ts';
 import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, DT_DIR, ENOENT, ESTALE, STATX_WANTED } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { Choice } from './choice.ts';
+import { ShownCopy } from './shown-copy.ts';
 
 export const NO_REPLY = -0x100000;
 
@@ -28,7 +29,7 @@ export interface OpsLogger {
 }
 
 export interface OpsConfig {
-  readonly createPolicy: CreatePolicyName;
+  readonly policies: Policies;
   readonly passthrough: boolean;
   /** `exclusive`: nobody else changes the branches, so what was learned stays true. */
   readonly cache: 'exclusive' | 'shared';
@@ -58,7 +59,7 @@ export class Context {
   readonly directories: DirectoryCache;
   readonly space: Space;
   readonly choice: Choice;
-  readonly policy: CreatePolicy;
+  readonly shown: ShownCopy;
   readonly config: OpsConfig;
   readonly log: OpsLogger;
   /** The reader's number: no other thread has it. */
@@ -161,8 +162,8 @@ export class Context {
     this.u8[this.emptyName] = 0;
     this.directories = new DirectoryCache(this, this.branches, directoryName);
     this.space = new Space(state, this.branchTable, statfs);
-    this.policy = createPolicies[config.createPolicy];
-    this.choice = new Choice(this);
+    this.choice = new Choice(this, config.policies);
+    this.shown = new ShownCopy(this, config.policies);
   }
 
   /** The node id of the request. */

@@ -44,7 +44,7 @@ export function create(context: Context): number {
   if (context.isReserved(parent, name, length)) return -EACCES;
   const flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW;
   const { choice, base } = context;
-  choice.begin(parent);
+  choice.begin(parent, 'create');
   for (;;) {
     const branch = choice.next();
     if (branch < 0) return branch;
@@ -114,7 +114,7 @@ function answerCreated(context: Context, slot: number, descriptor: number): numb
 export function tmpfile(context: Context): number {
   if (context.config.readOnly) return -EROFS;
   const { base, choice, slot: parent } = context;
-  choice.begin(parent);
+  choice.begin(parent, 'create');
   for (;;) {
     const branch = choice.next();
     if (branch < 0) return branch;

@@ -1,4 +1,5 @@
 /** From operation code to operation. What is not here answers ENOSYS, which the kernel remembers where that is useful. */
+import { type Policies, refusedFunctions } from '../policy/functions.ts';
 import { OP, OP_COUNT } from '../protocol/abi.ts';
 import * as attributes from './attributes.ts';
 import { type Context, NO_REPLY } from './context.ts';
@@ -9,6 +10,7 @@ import { init } from './init.ts';
 import * as lookup from './lookup.ts';
 import * as make from './make.ts';
 import * as open from './open.ts';
+import { refuseFunctions } from './refusal.ts';
 import * as remove from './remove.ts';
 import * as rename from './rename.ts';
 import * as xattr from './xattr.ts';
@@ -16,7 +18,7 @@ import * as xattr from './xattr.ts';
 export type Operation = (context: Context) => number;
 
 /** By operation code; undefined where there is none. */
-export function operations(): (Operation | undefined)[] {
+export function operations(policies: Policies): (Operation | undefined)[] {
   const table: (Operation | undefined)[] = new Array(OP_COUNT).fill(undefined);
   table[OP.LOOKUP] = lookup.lookup;
   table[OP.FORGET] = lookup.forgetOne;
@@ -59,5 +61,6 @@ export function operations(): (Operation | undefined)[] {
   // The kernel checks permissions itself (default_permissions); operations are too short to be interrupted.
   table[OP.INTERRUPT] = () => NO_REPLY;
   table[OP.DESTROY] = () => 0;
+  refuseFunctions(table, refusedFunctions(policies));
   return table;
 }

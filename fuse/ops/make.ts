@@ -1,9 +1,11 @@
 /** MKNOD, MKDIR, SYMLINK, LINK: new names without a handle. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
+import { isForEvery } from '../policy/create.ts';
 import { ENTRY } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS } from '../sys/constants.ts';
+import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import type { CreateFunction } from './choice.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { putEntry } from './lookup.ts';
@@ -16,49 +18,73 @@ import { enterNew, findChild } from './tree.ts';
 export function mknod(context: Context): number {
   const mode = context.in32(0);
   const device = context.in32(4);
-  return make(context, context.body + 16, context.in32(8), (directory, name) =>
-    libc.mknodat(directory, name, mode, device),
+  const name = context.body + 16;
+  const slot = make(context, 'mknod', name, context.in32(8), (directory) =>
+    libc.mknodat(directory, context.base + name, mode, device),
   );
+  return answerEntry(context, slot);
 }
 
 /** fuse_mkdir_in: mode, umask; name. */
 export function mkdir(context: Context): number {
   const mode = context.in32(0) & 0o7777;
-  return make(context, context.body + 8, context.in32(4), (directory, name) => libc.mkdirat(directory, name, mode));
+  const name = context.body + 8;
+  const slot = make(context, 'mkdir', name, context.in32(4), (directory) =>
+    libc.mkdirat(directory, context.base + name, mode),
+  );
+  if (slot > 0 && isForEvery(context.config.policies.mkdir)) makeOnOthers(context, slot);
+  return answerEntry(context, slot);
 }
 
 /** Name, target. */
 export function symlink(context: Context): number {
   const target = context.base + context.body + context.lengthAt(context.body) + 1;
-  return make(context, context.body, 0, (directory, name) => libc.symlinkat(target, directory, name));
+  const name = context.base + context.body;
+  const slot = make(context, 'symlink', context.body, 0, (directory) => libc.symlinkat(target, directory, name));
+  return answerEntry(context, slot);
 }
 
+/** Makes a name where the policy says. Answers the slot of the new inode, its attributes in `stat`, or a negated errno. */
 function make(
   context: Context,
+  policy: CreateFunction,
   name: number,
   umask: number,
-  call: (directory: number, name: number) => number,
+  call: (directory: number) => number,
 ): number {
   if (context.config.readOnly) return -EROFS;
   const { base, choice, slot: parent } = context;
   const length = context.lengthAt(name);
   if (length > NAME_MAX) return -ENAMETOOLONG;
   if (context.isReserved(parent, name, length)) return -EACCES;
-  choice.begin(parent);
+  choice.begin(parent, policy);
   for (;;) {
     const branch = choice.next();
     if (branch < 0) return branch;
     const directory = context.directories.descriptor(parent, branch);
     if (directory < 0) return directory;
     context.actAsCaller(umask);
-    const result = call(directory, base + name);
+    const result = call(directory);
     if (result >= 0) {
       context.attributes.markChanged(parent, branch);
       const found = context.statName(directory, base + name, context.stat);
-      return found < 0 ? found : answerEntry(context, enterNew(context, parent, name, length, branch));
+      choice.leaveOut(branch);
+      return found < 0 ? found : enterNew(context, parent, name, length, branch);
     }
     if (!choice.failed(branch, result)) return result;
   }
+}
+
+/** The directory just made is made on the other branches of its policy too: as many as will take it. */
+function makeOnOthers(context: Context, slot: number): void {
+  const { choice } = context;
+  for (let branch = choice.next(); branch >= 0; branch = choice.next()) {
+    const made = makeDirectoryOn(context, slot, branch);
+    if (made < 0)
+      context.log.warn('directory_not_made', { branch: context.branches[branch]!.path, error: errnoName(-made) });
+    choice.leaveOut(branch);
+  }
+  statInode(context, slot);
 }
 
 function answerEntry(context: Context, slot: number): number {

@@ -47,11 +47,11 @@ function statRemembered(context: Context, slot: number): number {
 function statCopies(context: Context, slot: number): number {
   const low = context.inodes.get(slot, F.maskLow);
   const high = context.inodes.get(slot, F.maskHigh);
-  const first = firstBranch(low, high);
-  const result = context.statCopy(slot, first, context.stat);
+  const shown = context.shown.branch(slot, 'getattr');
+  const result = context.statCopy(slot, shown, context.stat);
   if (result < 0) return result;
-  for (let branch = nextBranch(low, high, first + 1); branch >= 0; branch = nextBranch(low, high, branch + 1))
-    if (context.statCopy(slot, branch, context.stat2) === 0) mergeCopy(context);
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1))
+    if (branch !== shown && context.statCopy(slot, branch, context.stat2) === 0) mergeCopy(context);
   return 0;
 }
 

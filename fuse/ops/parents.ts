@@ -67,7 +67,7 @@ interface Clone {
 
 function cloneDirectory(context: Context, { slot, dentry, parent, branch }: Clone): number {
   const { base, names, u8 } = context;
-  const original = context.directories.descriptor(slot, context.branchOf(slot));
+  const original = context.directories.descriptor(slot, context.shown.branch(slot, 'getattr'));
   if (original < 0) return original;
   const target = context.directories.descriptor(parent, branch);
   if (target < 0) return target;

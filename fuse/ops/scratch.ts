@@ -17,6 +17,14 @@ export function setTimes(context: Context, descriptor: number, stat: number): nu
   return libc.utimensat(AT_FDCWD, base + path, base + context.argument, 0);
 }
 
+/** Seconds: when the copy of a directory on a branch was last modified; long ago where it does not tell. Uses `stat2`. */
+export function modifiedAt(context: Context, slot: number, branch: number): number {
+  const { u32, stat2 } = context;
+  if (context.statCopy(slot, branch, stat2) < 0) return Number.NEGATIVE_INFINITY;
+  const word = (stat2 + STATX.mtime) >>> 2;
+  return u32[word]! + (u32[word + 1]! | 0) * 0x100000000 + u32[word + 2]! / 1e9;
+}
+
 /** struct timespec of two 64-bit words from the kernel's statx timestamp. */
 function copyTime(u32: Uint32Array, from: number, to: number): void {
   u32[to] = u32[from]!;

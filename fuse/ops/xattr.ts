@@ -71,7 +71,7 @@ export function setxattr(context: Context): number {
 
 /** The caller is not of the file's group: an ACL it sets must not leave the set-group-id bit. */
 function clearSetgid(context: Context, slot: number): number {
-  const branch = context.branchOf(slot);
+  const branch = context.shown.branch(slot, 'getattr');
   const result = context.statCopy(slot, branch, context.stat2);
   if (result < 0) return result;
   return changeMode(context, slot, branch, context.u32[(context.stat2 + STATX.mode) >>> 2]! & 0o7777 & ~S_ISGID);
@@ -88,38 +88,36 @@ export function removexattr(context: Context): number {
 
 type Change = (path: number, isLink: boolean, isFirst: boolean) => number;
 
-/** Files have one copy, directories one on each of their branches. The first tells what there is: others may differ. */
+/** Files have one copy, directories one on each of their branches. The one that shows goes first and tells what there is. */
 function onEveryCopy(context: Context, slot: number, change: Change): number {
   const { inodes } = context;
   if (context.config.readOnly) return -EROFS;
-  const isMerged = inodes.kind(slot) === DT_DIR && inodes.get(slot, F.pinned) === 0;
-  const first = context.branchOf(slot);
-  const low = isMerged ? inodes.get(slot, F.maskLow) : 0;
-  const high = isMerged ? inodes.get(slot, F.maskHigh) : 0;
-  for (
-    let branch = isMerged ? firstBranch(low, high) : first;
-    branch >= 0;
-    branch = nextBranch(low, high, branch + 1)
-  ) {
-    if (context.branches[branch]!.mode === 'RO') {
-      if (branch === first) return -EROFS;
-      continue;
-    }
-    const path = pathOf(context, slot, branch);
-    if (path < 0) return path;
-    const result = change(path, context.atFlags !== AT_EMPTY_PATH, branch === first);
-    if (isMerged) context.attributes.forgetAll(slot);
-    else forgetAttributes(context, slot);
-    if (result < 0) return result;
+  const shown = context.shown.branch(slot, 'getxattr');
+  let result = changeCopy(context, slot, shown, true, change);
+  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) {
+    forgetAttributes(context, slot);
+    return result;
   }
-  return 0;
+  const low = inodes.get(slot, F.maskLow);
+  const high = inodes.get(slot, F.maskHigh);
+  for (let branch = firstBranch(low, high); branch >= 0 && result === 0; branch = nextBranch(low, high, branch + 1))
+    if (branch !== shown && context.branches[branch]!.mode !== 'RO')
+      result = changeCopy(context, slot, branch, false, change);
+  context.attributes.forgetAll(slot);
+  return result;
+}
+
+function changeCopy(context: Context, slot: number, branch: number, isFirst: boolean, change: Change): number {
+  if (context.branches[branch]!.mode === 'RO') return -EROFS;
+  const path = pathOf(context, slot, branch);
+  return path < 0 ? path : change(path, context.atFlags !== AT_EMPTY_PATH, isFirst);
 }
 
 export function getxattr(context: Context): number {
   const { slot, base, out } = context;
   const size = context.in32(0);
   const name = context.body + 8;
-  const branch = context.branchOf(slot);
+  const branch = context.shown.branch(slot, 'getxattr');
   if (isKnownAbsent(context, slot, name)) return -ENODATA;
   if (isOneOf(context, name, BRANCH_ATTRIBUTES)) return answerText(context, context.branches[branch]!.path, size);
   if (isOneOf(context, name, ALL_BRANCHES_ATTRIBUTES)) return answerText(context, pathsOfBranches(context), size);
@@ -146,7 +144,7 @@ function pathsOfBranches(context: Context): string {
 export function listxattr(context: Context): number {
   const { slot, base, out } = context;
   const size = context.in32(0);
-  const path = pathOf(context, slot, context.branchOf(slot));
+  const path = pathOf(context, slot, context.shown.branch(slot, 'listxattr'));
   if (path < 0) return path;
   const target = size === 0 ? 0 : base + out;
   const length =

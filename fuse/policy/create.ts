@@ -5,11 +5,12 @@
  * this order: its mode, its having the path, its filesystem being writable, its reserve. A branch refused by all leaves the
  * most telling refusal (errors.ts). Ties are broken by the caller's generator.
  *
- * Left out: `all` and `epall` would make copies of a file, and a union has one copy of each; `newest` asks for times
- * that the hot path does not keep.
+ * `all` and `epall` go through the branches in order: a directory is made on each of them (`isForEvery`), anything else, of which
+ * a union has one copy, on the first.
  */
+import { choose, type Filter } from './choose.ts';
 import { NO_SPACE, NO_SUCH_PATH, READ_ONLY, worseRefusal } from './errors.ts';
-import type { BranchFacts, BranchSet, ParentPresence } from './facts.ts';
+import type { BranchFacts, BranchSet, Presence } from './facts.ts';
 import * as prefer from './preference.ts';
 
 /**
@@ -20,16 +21,14 @@ import * as prefer from './preference.ts';
  */
 export type CreatePolicy = (
   facts: readonly BranchFacts[],
-  presence: ParentPresence,
+  presence: Presence,
   tried: BranchSet,
   random: () => number,
 ) => number;
 
-/** For the first call: nothing was tried yet. */
-export const noBranches: BranchSet = { has: () => false };
-
 /** Every create policy by its name. */
 export const createPolicies = {
+  all: anywhere(prefer.firstFound),
   ff: anywhere(prefer.firstFound),
   lfs: anywhere(prefer.leastFreeSpace),
   lup: anywhere(prefer.leastUsedPercentage),
@@ -37,39 +36,44 @@ export const createPolicies = {
   mfs: anywhere(prefer.mostFreeSpace),
   pfrd: anywhere(prefer.randomByFreeSpace),
   rand: anywhere(prefer.random),
+  newest: whereParentExists(prefer.newest),
+  epall: whereParentExists(prefer.firstFound),
   epff: whereParentExists(prefer.firstFound),
   eplfs: whereParentExists(prefer.leastFreeSpace),
-  eplup: whereParentExists(prefer.leastUsedPercentage),
   eplus: whereParentExists(prefer.leastUsedSpace),
   epmfs: whereParentExists(prefer.mostFreeSpace),
   eppfrd: whereParentExists(prefer.randomByFreeSpace),
   eprand: whereParentExists(prefer.random),
   msplfs: mostSharedPath(prefer.leastFreeSpace),
-  msplup: mostSharedPath(prefer.leastUsedPercentage),
   msplus: mostSharedPath(prefer.leastUsedSpace),
   mspmfs: mostSharedPath(prefer.mostFreeSpace),
   msppfrd: mostSharedPath(prefer.randomByFreeSpace),
   erofs: () => READ_ONLY,
 } as const satisfies Record<string, CreatePolicy>;
 
-export type CreatePolicyName = keyof typeof createPolicies;
+export type PolicyName = keyof typeof createPolicies;
 
-/** Every name, for messages about an unknown one. */
-export const createPolicyNames = Object.keys(createPolicies) as readonly CreatePolicyName[];
+/** Every name: the same for all categories, as in mergerfs. */
+export const policyNames = Object.keys(createPolicies) as readonly PolicyName[];
 
-export function isCreatePolicyName(name: string): name is CreatePolicyName {
+export function isPolicyName(name: string): name is PolicyName {
   return Object.hasOwn(createPolicies, name);
+}
+
+/** Whether a directory is made on every branch that the policy would answer, one after the other. */
+export function isForEvery(name: PolicyName): boolean {
+  return name === 'all' || name === 'epall';
 }
 
 /** A level of no path: every branch has it. */
 const ANY_PATH = -1;
 
 function anywhere(preference: prefer.Preference): CreatePolicy {
-  return (facts, presence, tried, random) => choose(preference, ANY_PATH, facts, presence, tried, random);
+  return (facts, presence, tried, random) => choose(refuse, preference, ANY_PATH, facts, presence, tried, random);
 }
 
 function whereParentExists(preference: prefer.Preference): CreatePolicy {
-  return (facts, presence, tried, random) => choose(preference, 0, facts, presence, tried, random);
+  return (facts, presence, tried, random) => choose(refuse, preference, 0, facts, presence, tried, random);
 }
 
 /** Where the parent exists; if none of those will do, where the parent's parent exists, and so on up to the root. */
@@ -77,7 +81,7 @@ function mostSharedPath(preference: prefer.Preference): CreatePolicy {
   return (facts, presence, tried, random) => {
     let refusal: number = NO_SUCH_PATH;
     for (let level = 0; level < presence.levels; level++) {
-      const result = choose(preference, level, facts, presence, tried, random);
+      const result = choose(refuse, preference, level, facts, presence, tried, random);
       if (result >= 0) return result;
       refusal = worseRefusal(refusal, result);
     }
@@ -85,41 +89,10 @@ function mostSharedPath(preference: prefer.Preference): CreatePolicy {
   };
 }
 
-function choose(
-  preference: prefer.Preference,
-  level: number,
-  facts: readonly BranchFacts[],
-  presence: ParentPresence,
-  tried: BranchSet,
-  random: () => number,
-): number {
-  let refusal: number = NO_SUCH_PATH;
-  let best = -1;
-  let bestScore = 0;
-  let equals = 0;
-  for (let index = 0; index < facts.length; index++) {
-    const branch = facts[index]!;
-    const refused = refuse(branch, level, presence, tried);
-    if (refused !== 0) {
-      refusal = worseRefusal(refusal, refused);
-      continue;
-    }
-    const score = preference(branch, random);
-    if (best < 0 || score > bestScore) {
-      best = index;
-      bestScore = score;
-      equals = 1;
-    } else if (score === bestScore && random() * ++equals < 1) {
-      best = index; // the n-th of n equals replaces the others with probability 1/n
-    }
-  }
-  return best >= 0 ? best : refusal;
-}
-
-function refuse(branch: BranchFacts, level: number, presence: ParentPresence, tried: BranchSet): number {
+const refuse: Filter = (branch, level, presence, tried) => {
   if (branch.mode !== 'RW') return READ_ONLY;
   if (level !== ANY_PATH && !presence.has(level, branch.index)) return NO_SUCH_PATH;
   if (branch.readOnlyFilesystem) return READ_ONLY;
   if (branch.availableBytes < branch.minFreeSpaceBytes || tried.has(branch.index)) return NO_SPACE;
   return 0;
-}
+};

@@ -2,7 +2,7 @@
  * What a policy is told, and nothing else: policies are pure.
  *
  * Hot path: all numbers are plain numbers up to 2^53, and no shape here asks its maker to allocate for each call.
- * The two lookups are interfaces so that the inode table can answer from its own bit masks.
+ * The lookups are interfaces so that the inode table can answer from its own bit masks.
  */
 
 export type BranchMode = 'RW' | 'RO' | 'NC';
@@ -26,9 +26,11 @@ export interface BranchSet {
   has(branchIndex: number): boolean;
 }
 
-/** On which branches the directory that gets the new name exists, and the directories above it. */
-export interface ParentPresence {
-  /** How many levels there are: 0 is the parent, the last one is the union's root, which every branch has. At least 1. */
+/** Where something is: the directory that gets a new name and the directories above it, or, with one level, what is looked for. */
+export interface Presence {
+  /** 0 is the thing itself; of a parent, the last one is the union's root, which every branch has. At least 1. */
   readonly levels: number;
   has(level: number, branchIndex: number): boolean;
+  /** Modification time, in seconds, of the copy of level 0 on a branch that has one. Asked by `newest` alone. */
+  modifiedAt(branchIndex: number): number;
 }

@@ -37,7 +37,7 @@ function run(data: ReaderData): void {
   const { thread, deviceFd: device, config } = data;
   const context = new Context({ state, thread, device, config, log });
   prepareThread(context, data.cpu);
-  serve(context, operations(), new Meter(data.meters, thread));
+  serve(context, operations(config.policies), new Meter(data.meters, thread));
 }
 
 /** A umask of its own (the process's is shared otherwise), capabilities that stay, and one CPU. */

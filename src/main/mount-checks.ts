@@ -6,7 +6,6 @@ import { existsSync, globSync, realpathSync, statfsSync, statSync } from 'node:f
 import { isAbsolute, resolve } from 'node:path';
 import { isWithin, mountAt } from '../host/mountinfo.ts';
 import type { BranchMode } from '../protocol/resources.ts';
-import { suggestion, UsageError } from './flags.ts';
 import type { BranchPattern } from './mount-options.ts';
 
 export interface MountBranch {
@@ -15,11 +14,6 @@ export interface MountBranch {
   readonly path: string;
   readonly mode: BranchMode;
   readonly minFreeSpaceBytes: number;
-}
-
-export function checkPolicy(name: string, known: readonly string[]): void {
-  if (known.includes(name)) return;
-  throw new UsageError(`unknown create policy ${name}${suggestion(name, known) || `; known are ${known.join(' ')}`}`);
 }
 
 export function checkMachine(): void {

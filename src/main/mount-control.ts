@@ -8,10 +8,11 @@ import { prepareControlSocket } from '../host/mount-control.ts';
 import { isWithin } from '../host/mountinfo.ts';
 import { type MountControlRequest, type MountStatus, parseMountControlRequest } from '../protocol/mount-control.ts';
 import type { MountRequest } from './mount-options.ts';
+import { policyOptions } from './policy-options.ts';
 
 export interface ControlledMount {
   readonly union: Union;
-  readonly request: Pick<MountRequest, 'createPolicy' | 'cache' | 'readOnly'>;
+  readonly request: Pick<MountRequest, 'policies' | 'cache' | 'readOnly'>;
   readonly mountpoint: string;
   /** `major:minor` of the mount. */
   readonly device: string;
@@ -66,7 +67,7 @@ function status(union: Union, request: ControlledMount['request'], mountpoint: s
     mountpoint,
     pid: process.pid,
     uptimeSeconds: process.uptime(),
-    createPolicy: request.createPolicy,
+    policies: policyOptions(request.policies),
     cache: request.cache,
     readOnly: request.readOnly,
     branches,

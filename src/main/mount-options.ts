@@ -3,11 +3,12 @@
  * Names and meaning follow mergerfs where it has the same thing, so that a line of fstab can be taken over; sizes with K, M, G, T
  * are therefore powers of 1024 (as is Ki, Mi, …).
  */
-import type { Restriction } from '../../fuse/index.ts';
+import type { PolicySettings, Restriction } from '../../fuse/index.ts';
 import { parseQuantity } from '../base/units.ts';
 import type { BranchMode } from '../protocol/resources.ts';
 import { parseFlags, suggestion, UsageError } from './flags.ts';
-import { acceptForeign, createPolicyOf, isPolicyOption } from './mergerfs-options.ts';
+import { acceptForeign } from './mergerfs-options.ts';
+import { isPolicyOption, policiesOf } from './policy-options.ts';
 
 /** A branch as written: `path` may be a glob pattern. */
 export interface BranchPattern {
@@ -22,7 +23,7 @@ export interface MountRequest {
   readonly source: string;
   readonly mountpoint: string;
   readonly foreground: boolean;
-  readonly createPolicy: string;
+  readonly policies: PolicySettings;
   /** For branches that do not say their own; undefined leaves it to the default (mount-checks.ts). */
   readonly minFreeSpaceBytes: number | undefined;
   readonly fsname: string | undefined;
@@ -68,12 +69,12 @@ const RESTRICTIONS: Readonly<Record<string, Restriction>> = {
 };
 /** What mount(8) and old fstab lines say, that is true anyway or not for us. */
 const ACCEPTED = [
-  'defaults allow_other default_permissions use_ino nonempty hard_remove big_writes',
+  'defaults allow_other default_permissions allow-other default-permissions',
   'auto noauto nofail _netdev user nouser users group owner',
   'relatime norelatime atime noatime diratime nodiratime strictatime lazytime nolazytime async',
 ].flatMap((line) => line.split(' '));
 
-/** Returns undefined when help was asked for. Throws UsageError. The policy's name is checked where policies are known. */
+/** Returns undefined when help was asked for. Throws UsageError. Names of policies are checked where policies are known. */
 export function parseMountArguments(argv: readonly string[]): MountRequest | undefined {
   const { values, positionals } = parseFlags({
     args: [...argv],
@@ -91,16 +92,14 @@ export function parseMountArguments(argv: readonly string[]): MountRequest | und
   if (extra !== undefined) {
     throw new UsageError(`unexpected argument ${extra}; branches are one argument, separated by colons (quote globs)`);
   }
-  const { options, createPolicy, restrictions } = parseOptions(
-    (values.option ?? []).flatMap((list) => list.split(',')),
-  );
+  const { options, policies, restrictions } = parseOptions((values.option ?? []).flatMap((list) => list.split(',')));
   const minFree = options.get('minfreespace');
   return {
     branches: branches.split(':').filter(Boolean).map(parseBranch),
     source: branches,
     mountpoint,
     foreground: values.foreground ?? false,
-    createPolicy: createPolicy ?? 'pfrd',
+    policies,
     minFreeSpaceBytes: minFree === undefined ? undefined : parseSize(minFree, 'minfreespace'),
     fsname: options.get('fsname'),
     readOnly: options.has('ro'),
@@ -131,7 +130,7 @@ export function parseBranch(text: string): BranchPattern {
 
 interface Options {
   readonly options: ReadonlyMap<string, string>;
-  readonly createPolicy: string | undefined;
+  readonly policies: PolicySettings;
   readonly restrictions: readonly Restriction[];
 }
 
@@ -153,7 +152,7 @@ function parseOptions(items: readonly string[]): Options {
       setOption(options, name, value);
     }
   }
-  return { options, createPolicy: createPolicyOf(policies), restrictions: [...restrictions] };
+  return { options, policies: policiesOf(policies), restrictions: [...restrictions] };
 }
 
 function isAccepted(name: string): boolean {

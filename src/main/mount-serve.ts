@@ -5,7 +5,7 @@
  */
 
 import { closeSync } from 'node:fs';
-import { cloneDevice, createPolicyNames, mountDevice, openDevice, openUnion } from '../../fuse/index.ts';
+import { cloneDevice, mountDevice, openDevice, openUnion, policyNames, withoutEffect } from '../../fuse/index.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { DescriptorServer } from '../host/descriptor-server.ts';
@@ -14,22 +14,24 @@ import { removeControlSockets } from '../host/mount-control.ts';
 import { probe, unionAt, unmountOnce } from '../host/mounter.ts';
 import { realMountPath } from '../host/real-path.ts';
 import { errnoCode } from '../host/syscalls.ts';
-import { checkMachine, checkPolicy, resolveBranches, resolveMountpoint } from './mount-checks.ts';
+import { checkMachine, resolveBranches, resolveMountpoint } from './mount-checks.ts';
 import { serveMountControl } from './mount-control.ts';
 import type { MountRequest } from './mount-options.ts';
+import { checkPolicies } from './policy-options.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
 export async function serveMount(request: MountRequest): Promise<number> {
   let silent = false;
   const log = createStderrLogger('union-csi mount', () => silent);
-  checkPolicy(request.createPolicy, createPolicyNames);
+  checkPolicies(request.policies, policyNames);
+  for (const sentence of withoutEffect(request.policies)) log.warn(sentence);
   checkMachine();
   const branches = resolveBranches(request.branches, request.minFreeSpaceBytes);
   await removeDeadMount(request.mountpoint, log);
   const mountpoint = resolveMountpoint(request.mountpoint, branches);
   const union = openUnion({
     branches,
-    policies: { create: request.createPolicy, action: 'ff', search: 'ff' },
+    policies: request.policies,
     passthrough: true,
     cache: request.cache,
     readOnly: request.readOnly,

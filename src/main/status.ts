@@ -59,8 +59,8 @@ export function withRate(first: MountStatus, second: MountStatus): StatusReport 
 }
 
 export function formatStatus(report: StatusReport): string {
-  const { mountpoint, pid, uptimeSeconds, createPolicy, cache, readOnly, branches } = report;
-  const rules = [`category.create=${createPolicy}`, `cache=${cache}`, ...(readOnly ? ['ro'] : [])];
+  const { mountpoint, pid, uptimeSeconds, policies, cache, readOnly, branches } = report;
+  const rules = [...policies, `cache=${cache}`, ...(readOnly ? ['ro'] : [])];
   const header = ['branch', 'mode', 'health', 'size', 'used', 'available', 'reserve', 'inodes'];
   const count = (amount: number) => amount.toLocaleString('en-US');
   return [

@@ -40,7 +40,8 @@ export interface MountStatus {
   readonly mountpoint: string;
   readonly pid: number;
   readonly uptimeSeconds: number;
-  readonly createPolicy: string;
+  /** As options: `category.create=mfs`, `func.mkdir=all`. */
+  readonly policies: readonly string[];
   readonly cache: 'exclusive' | 'shared';
   readonly readOnly: boolean;
   readonly branches: readonly MountedBranch[];
@@ -85,16 +86,16 @@ export function parseMountControlRequest(value: unknown): Result<MountControlReq
 /** Undefined when it is no status that this version can read. */
 export function parseMountStatus(value: unknown): MountStatus | undefined {
   if (!isRecord(value)) return undefined;
-  const { mountpoint, createPolicy, cache, readOnly, branches } = value;
+  const { mountpoint, policies, cache, readOnly, branches } = value;
   const { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes } = value;
   const numbers = { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes };
-  if (typeof mountpoint !== 'string' || typeof createPolicy !== 'string' || typeof readOnly !== 'boolean') {
+  if (typeof mountpoint !== 'string' || !isTexts(policies) || typeof readOnly !== 'boolean') {
     return undefined;
   }
   if ((cache !== 'exclusive' && cache !== 'shared') || !Array.isArray(branches) || !areAmounts(numbers)) {
     return undefined;
   }
-  return { mountpoint, createPolicy, cache, readOnly, branches: branches.filter(isMountedBranch), ...numbers };
+  return { mountpoint, policies, cache, readOnly, branches: branches.filter(isMountedBranch), ...numbers };
 }
 
 function isMountedBranch(value: unknown): value is MountedBranch {
@@ -106,6 +107,10 @@ function isMountedBranch(value: unknown): value is MountedBranch {
     HEALTHS.some((known) => known === health) &&
     areAmounts({ minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files })
   );
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((text) => typeof text === 'string');
 }
 
 function areAmounts<K extends string>(values: Readonly<Record<K, unknown>>): values is Readonly<Record<K, number>> {

@@ -38,11 +38,14 @@ const CLAIM_NAMESPACE = `${SIDECAR_PREFIX}pvc/namespace`;
 
 /** The filesystem's policies (fuse/policy; a test compares the lists: this program's controller does not load the filesystem). */
 export const POLICY_NAMES = [
-  ...['ff', 'lfs', 'lup', 'lus', 'mfs', 'pfrd', 'rand'],
-  ...['epff', 'eplfs', 'eplup', 'eplus', 'epmfs', 'eppfrd', 'eprand'],
-  ...['msplfs', 'msplup', 'msplus', 'mspmfs', 'msppfrd', 'erofs'],
+  ...['all', 'ff', 'lfs', 'lup', 'lus', 'mfs', 'newest', 'pfrd', 'rand', 'erofs'],
+  ...['epall', 'epff', 'eplfs', 'eplus', 'epmfs', 'eppfrd', 'eprand'],
+  ...['msplfs', 'msplus', 'mspmfs', 'msppfrd'],
 ] as const;
-export const DEFAULT_POLICIES: PolicySpec = { create: 'mspmfs', action: 'ff', search: 'ff' };
+/** Any other would have no effect: a file is on one branch, and a directory is changed on all of its branches. */
+const ACTION_POLICIES = ['all', 'epall', 'erofs'] as const;
+const SEARCH_POLICIES = POLICY_NAMES.filter((name) => name !== 'erofs');
+export const DEFAULT_POLICIES: PolicySpec = { create: 'mspmfs', action: 'epall', search: 'ff' };
 
 /** The error is a message for the person who wrote the class. */
 export function parseParameters(parameters: Readonly<Record<string, string>>): Result<ClassParameters, string> {
@@ -59,9 +62,9 @@ export function parseParameters(parameters: Readonly<Record<string, string>>): R
   if (!expandStrategy.ok) return expandStrategy;
   const create = parseChoice(parameters, 'createPolicy', POLICY_NAMES, DEFAULT_POLICIES.create);
   if (!create.ok) return create;
-  const action = parseChoice(parameters, 'actionPolicy', POLICY_NAMES, DEFAULT_POLICIES.action);
+  const action = parseChoice(parameters, 'actionPolicy', ACTION_POLICIES, DEFAULT_POLICIES.action);
   if (!action.ok) return action;
-  const search = parseChoice(parameters, 'searchPolicy', POLICY_NAMES, DEFAULT_POLICIES.search);
+  const search = parseChoice(parameters, 'searchPolicy', SEARCH_POLICIES, DEFAULT_POLICIES.search);
   if (!search.ok) return search;
   const minFreeSpace = parseOptionalSize(parameters.minFreeSpace, 'parameter minFreeSpace:');
   if (!minFreeSpace.ok) return minFreeSpace;

@@ -8,6 +8,7 @@ import { F, InodeTable, ROOT } from '../../fuse/inode/inode-table.ts';
 import { State } from '../../fuse/inode/state.ts';
 import { Context } from '../../fuse/ops/context.ts';
 import { operations } from '../../fuse/ops/dispatch.ts';
+import { type PolicySettings, resolvePolicies } from '../../fuse/policy/functions.ts';
 import { IN, OP } from '../../fuse/protocol/abi.ts';
 import { DT_DIR } from '../../fuse/sys/constants.ts';
 import { close } from '../../fuse/sys/libc.ts';
@@ -22,11 +23,15 @@ export class FuseDriver {
   readonly context: Context;
   readonly paths: readonly string[];
   readonly #folder: string;
-  readonly #table = operations();
+  readonly #table: ReturnType<typeof operations>;
   /** Operations act with the caller's mask, which is this process's here. */
   readonly #umask = process.umask();
 
-  constructor(branches: number, cache: 'exclusive' | 'shared' = 'exclusive') {
+  constructor(
+    branches: number,
+    cache: 'exclusive' | 'shared' = 'exclusive',
+    policies: PolicySettings = { create: 'ff', action: 'epall', search: 'ff' },
+  ) {
     this.#folder = mkdtempSync(join(tmpdir(), 'union-driver-'));
     this.paths = Array.from({ length: branches }, (_, index) => join(this.#folder, `b${index}`));
     for (const path of this.paths) mkdirSync(path);
@@ -46,7 +51,8 @@ export class FuseDriver {
       inodes.addBranch(ROOT, table.prepare(branch));
       table.publish();
     }
-    const config = { createPolicy: 'ff', passthrough: false, cache, readOnly: false } as const;
+    const config = { policies: resolvePolicies(policies), passthrough: false, cache, readOnly: false } as const;
+    this.#table = operations(config.policies);
     const fail = (event: string) => {
       throw new Error(event);
     };

@@ -181,7 +181,11 @@ describe('union-csi mount', () => {
       fails([a, a], `mountpoint ${a} lies inside branch ${a}; mount somewhere else`));
 
     it('an unknown policy', () =>
-      fails(['-o', 'category.create=epmfss', a, mountpoint], 'unknown create policy epmfss; did you mean epmfs?', 2));
+      fails(
+        ['-o', 'category.create=epmfss', a, mountpoint],
+        'unknown policy category.create=epmfss; did you mean epmfs?',
+        2,
+      ));
 
     it('an unknown option', () =>
       fails(['-o', 'minfreespac=1', a, mountpoint], 'unknown option minfreespac; did you mean minfreespace?', 2));

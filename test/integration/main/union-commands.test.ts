@@ -80,10 +80,10 @@ describe('commands about a mounted union', () => {
       expect(report).to.include({
         mountpoint,
         pid: union!.pid,
-        createPolicy: 'mfs',
         cache: 'exclusive',
         readOnly: false,
       });
+      expect(report.policies).to.deep.equal(['category.create=mfs']);
       expect(report.branches.map(({ path }) => path)).to.deep.equal([a, b]);
       expect(report.branches[0]).to.include({ mode: 'RW', health: 'ok', minFreeSpaceBytes: 7 * 1024 ** 2 });
       expect(report.operations).to.be.greaterThan(0);

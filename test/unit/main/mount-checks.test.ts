@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { checkPolicy, resolveBranches, resolveMountpoint } from '../../../src/main/mount-checks.ts';
+import { resolveBranches, resolveMountpoint } from '../../../src/main/mount-checks.ts';
 import { parseBranch } from '../../../src/main/mount-options.ts';
 
 describe('mount checks', () => {
@@ -85,12 +85,5 @@ describe('mount checks', () => {
     );
     expect(() => resolveMountpoint(`${root}/disk1/inner`, union)).to.throw(`lies inside branch ${root}/disk1`);
     expect(() => resolveMountpoint(root, union)).to.throw(`branch ${root}/disk1 lies below the mountpoint ${root}`);
-  });
-
-  it('refuses an unknown policy and names the nearest', () => {
-    expect(() => checkPolicy('epmsf', ['ff', 'mfs', 'epmfs'])).to.throw(
-      'unknown create policy epmsf; did you mean epmfs?',
-    );
-    expect(() => checkPolicy('mfs', ['ff', 'mfs'])).not.to.throw();
   });
 });

@@ -14,7 +14,7 @@ describe('parseMountArguments', () => {
       source: '/a:/b',
       mountpoint: '/m',
       foreground: false,
-      createPolicy: 'pfrd',
+      policies: { create: 'pfrd', action: 'epall', search: 'ff', functions: {} },
       minFreeSpaceBytes: undefined,
       fsname: undefined,
       readOnly: false,
@@ -26,8 +26,9 @@ describe('parseMountArguments', () => {
   it('takes a line of fstab over', () => {
     const options =
       'defaults,allow_other,nofail,x-systemd.automount,category.create=mfs,minfreespace=4G,fsname=pool,ro,moveonenospc=false,dropcacheonclose=false';
-    expect(parse('-o', options, '/a', '/m')).to.include({
-      createPolicy: 'mfs',
+    const request = parse('-o', options, '/a', '/m');
+    expect(request.policies.create).to.equal('mfs');
+    expect(request).to.include({
       minFreeSpaceBytes: 4 * 1024 ** 3,
       fsname: 'pool',
       readOnly: true,
@@ -35,11 +36,9 @@ describe('parseMountArguments', () => {
   });
 
   it('takes options at any place, several times, the last one counting', () => {
-    expect(parse('/a', '-o', 'ro', '/m', '-o', 'rw,category.create=ff', '-f')).to.include({
-      readOnly: false,
-      createPolicy: 'ff',
-      foreground: true,
-    });
+    const request = parse('/a', '-o', 'ro', '/m', '-o', 'rw,category.create=ff', '-f');
+    expect(request).to.include({ readOnly: false, foreground: true });
+    expect(request.policies.create).to.equal('ff');
   });
 
   it('passes on what is forbidden on the mount, the last word counting', () => {

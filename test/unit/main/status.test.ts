@@ -10,7 +10,7 @@ const status: MountStatus = {
   mountpoint: '/mnt/all',
   pid: 7,
   uptimeSeconds: 3_725,
-  createPolicy: 'mfs',
+  policies: ['category.create=mfs'],
   cache: 'shared',
   readOnly: false,
   branches: [

@@ -52,7 +52,7 @@ describe('parseMountStatus', () => {
     mountpoint: '/m',
     pid: 1,
     uptimeSeconds: 1.5,
-    createPolicy: 'ff',
+    policies: ['category.create=ff'],
     cache: 'shared',
     readOnly: false,
     branches: [branch],

@@ -1,6 +1,6 @@
 /** Parameters and branch lists: what they mean, and the message of each thing that can be wrong with them. */
 import { expect } from 'chai';
-import { createPolicyNames } from '../../../fuse/policy/create.ts';
+import { policyNames } from '../../../fuse/policy/create.ts';
 import { POLICY_NAMES, parseBranchesAnnotation, parseParameters } from '../../../src/protocol/parameters.ts';
 
 function parsed(parameters: Record<string, string>) {
@@ -22,7 +22,7 @@ describe('parseParameters', () => {
     expect(parsed(short)).to.deep.equal({
       branches: [{ kind: 'template', storageClassName: 'fast', count: 3, size: { kind: 'rest' }, mode: 'RW' }],
       branchNamespace: 'driver',
-      policies: { create: 'mspmfs', action: 'ff', search: 'ff' },
+      policies: { create: 'mspmfs', action: 'epall', search: 'ff' },
       expandStrategy: 'grow',
     });
   });
@@ -77,7 +77,7 @@ describe('parseParameters', () => {
   });
 
   it('knows the policies that the filesystem has', () => {
-    expect([...POLICY_NAMES].sort()).to.deep.equal([...createPolicyNames].sort());
+    expect([...POLICY_NAMES].sort()).to.deep.equal([...policyNames].sort());
   });
 
   const bad: readonly [what: string, parameters: Record<string, string>, message: string][] = [
@@ -96,6 +96,11 @@ describe('parseParameters', () => {
       'a misspelt policy',
       { ...short, createPolicy: 'mspmf' },
       'parameter createPolicy "mspmf" is unknown; did you mean "mspmfs"?',
+    ],
+    [
+      'an action policy that would do nothing',
+      { ...short, actionPolicy: 'epff' },
+      'parameter actionPolicy "epff" is unknown; use all, epall, erofs',
     ],
     [
       'an unknown strategy',
