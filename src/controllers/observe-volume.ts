@@ -52,7 +52,10 @@ async function readSelectedNode(
   signal: AbortSignal,
 ): Promise<Node | undefined> {
   const name = spec.selectedNode;
-  return name === undefined || status?.phase === 'Ready' ? undefined : await view.nodes.get({ name }, signal);
+  const hasVolume = (id: string) => status?.branches?.some((branch) => branch.id === id && branch.persistentVolume);
+  return name === undefined || spec.branches.every(({ id }) => hasVolume(id))
+    ? undefined
+    : await view.nodes.get({ name }, signal);
 }
 
 type Claims = ReadonlyMap<string, PersistentVolumeClaim | undefined>;

@@ -15,6 +15,8 @@ export interface ClusterAccess {
   /** `https://host:port` and a path prefix, if any; no slash at the end. */
   readonly server: string;
   readonly tls: TlsAccess;
+  /** Of the kubeconfig's context. */
+  readonly namespace?: string;
   /** The Authorization header now: tokens rotate, so ask for every request. */
   authorization(): Promise<string | undefined>;
 }
@@ -28,8 +30,8 @@ export interface TlsAccess {
 }
 
 /** Reads the kubeconfig at `path`, or without one the pod's service account. Throws FAILED_PRECONDITION. */
-export function loadAccess(path: string | undefined): ClusterAccess {
-  return path === undefined ? inClusterAccess(process.env) : kubeconfigAccess(path);
+export function loadAccess(path: string | undefined, context?: string): ClusterAccess {
+  return path === undefined ? inClusterAccess(process.env) : kubeconfigAccess(path, context);
 }
 
 function inClusterAccess(env: NodeJS.ProcessEnv): ClusterAccess {
@@ -45,7 +47,7 @@ function inClusterAccess(env: NodeJS.ProcessEnv): ClusterAccess {
   };
 }
 
-function kubeconfigAccess(path: string): ClusterAccess {
+function kubeconfigAccess(path: string, chosen: string | undefined): ClusterAccess {
   const fail = (message: string) => new UnionError('FAILED_PRECONDITION', `kubeconfig ${path}: ${message}`);
   let config: Fields;
   try {
@@ -55,16 +57,18 @@ function kubeconfigAccess(path: string): ClusterAccess {
     const [message = ''] = messageOf(error).split('\n', 1);
     throw fail(message.replace(/:$/, ''));
   }
-  const contextName = text(config['current-context']);
+  const contextName = chosen ?? text(config['current-context']);
   if (contextName === undefined) throw fail('no current-context; choose one with kubectl config use-context');
   const context = named(config.contexts, contextName, 'context');
-  if (context === undefined) throw fail(`current context "${contextName}" is not among its contexts`);
+  if (context === undefined)
+    throw fail(`${chosen === undefined ? 'current ' : ''}context "${contextName}" is not among its contexts`);
   const cluster = named(config.clusters, text(context.cluster), 'cluster');
   const server = text(cluster?.server);
   if (cluster === undefined || server === undefined)
     throw fail(`context "${contextName}" names no cluster with a server`);
   const user = named(config.users, text(context.user), 'user') ?? {};
 
+  const namespace = text(context.namespace);
   const material = (holder: Fields, key: string): Buffer | undefined => {
     const inline = text(holder[`${key}-data`]);
     if (inline !== undefined) return Buffer.from(inline, 'base64');
@@ -80,11 +84,12 @@ function kubeconfigAccess(path: string): ClusterAccess {
       serverName: text(cluster['tls-server-name']),
       insecure: cluster['insecure-skip-tls-verify'] === true ? true : undefined,
     }),
-    authorization: authorizationOf(user, path),
+    authorization: authorizationOf(user, path, contextName),
+    ...(namespace !== undefined && { namespace }),
   };
 }
 
-function authorizationOf(user: Fields, path: string): () => Promise<string | undefined> {
+function authorizationOf(user: Fields, path: string, context: string): () => Promise<string | undefined> {
   const token = text(user.token);
   const tokenFile = text(user.tokenFile);
   if (tokenFile !== undefined) {
@@ -97,6 +102,7 @@ function authorizationOf(user: Fields, path: string): () => Promise<string | und
     const { KubeConfig } = await import('@kubernetes/client-node');
     const config = new KubeConfig();
     config.loadFromFile(path);
+    config.setCurrentContext(context);
     const options: { headers: Record<string, string> } = { headers: {} };
     await config.applyToHTTPSOptions(options);
     return options.headers.Authorization;

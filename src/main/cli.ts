@@ -36,6 +36,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'look for what is wrong on branches, and repair it',
     load: () => import('./check.ts'),
   },
+  kubectl: {
+    summary: 'unions of a cluster: status, df, where, …; as a plugin: kubectl union',
+    load: () => import('./kubectl.ts'),
+  },
   start: {
     summary: 'a guided tour: cluster, union, pod, all on this machine',
     load: () => import('./start.ts'),

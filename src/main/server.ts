@@ -5,20 +5,26 @@
  * SIGTERM means that the pod is to go. Applications come first: while the union is mounted it is only noted.
  */
 import { closeSync } from 'node:fs';
-import { openUnion } from '../../fuse/index.ts';
+import { openUnion, type Union } from '../../fuse/index.ts';
+import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';
 import { type ServedUnion, UnionServer } from '../host/union-server.ts';
 import { parseServerConfig, type ServerConfig } from '../protocol/server-config.ts';
-import { parseFlags, required, UsageError } from './flags.ts';
+import { parseFlags, parsePort, required, UsageError } from './flags.ts';
+import { type Health, startHealth } from './health.ts';
 import { createStderrLogger } from './stderr-logger.ts';
+import { unionPages } from './union-pages.ts';
 
 const help = `usage: union-csi server --socket PATH --config JSON
 
 Serves one union of directories to the node plugin, which mounts it.
-  --socket PATH  control socket to listen on
-  --config JSON  {"volumeId", "branches": [{"id", "path", "mode", "minFreeSpaceBytes"}],
-                  "policies": {"create", "action", "search"}, "passthrough", "cache"}
+  --socket PATH       control socket to listen on
+  --config JSON       {"volumeId", "branches": [{"id", "path", "mode", "minFreeSpaceBytes"}],
+                      "policies": {"create", "action", "search"}, "passthrough", "cache"}
+  --metrics-port PORT  serve /healthz, /readyz, /metrics, /status and /where
+  --metrics-host HOST  on this address; default is every one in a pod, else 127.0.0.1
+  --pod-uid UID        what who asks for /where must know
 
 Ends with SIGTERM; while the union is mounted, only after the unmount.
 `;
@@ -26,7 +32,14 @@ Ends with SIGTERM; while the union is mounted, only after the unmount.
 export async function run(argv: string[]): Promise<number> {
   const { values } = parseFlags({
     args: argv,
-    options: { socket: { type: 'string' }, config: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    options: {
+      socket: { type: 'string' },
+      config: { type: 'string' },
+      'metrics-port': { type: 'string' },
+      'metrics-host': { type: 'string' },
+      'pod-uid': { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
   if (values.help) {
     process.stdout.write(help);
@@ -37,19 +50,59 @@ export async function run(argv: string[]): Promise<number> {
   if (!config.ok) throw new UsageError(`--config: ${config.error}`);
 
   const log = createStderrLogger('union-csi server', () => false, { volume: config.value.volumeId });
+  const opened = new Set<Union>();
   const union = new UnionServer({
     volumeId: config.value.volumeId,
-    open: ({ readOnly }) => openBranches(config.value, readOnly),
+    open: ({ readOnly }) => openBranches(config.value, readOnly, opened),
     log,
   });
   const ended = terminated(union, log); // before anyone can see the socket
   const socket = new DescriptorServer({ path, handle: (request, signal) => union.handle(request, signal), log });
   log.info('listening', { socket: path });
+  const stop = new AbortController();
+  const port = parsePort(values['metrics-port'], 'metrics-port');
+  const health = tell(
+    { port, host: values['metrics-host'], podUid: values['pod-uid'], volumeId: config.value.volumeId, opened, log },
+    stop.signal,
+  );
   await ended;
   await socket.close();
   await union.idle(); // a request that was under way may have begun to serve
   union.close();
+  stop.abort();
+  await (await health)?.stopped;
   return 0;
+}
+
+interface Telling {
+  readonly port: number | undefined;
+  readonly host: string | undefined;
+  readonly podUid: string | undefined;
+  readonly volumeId: string;
+  /** The union that is open now, if one is. */
+  readonly opened: ReadonlySet<Union>;
+  readonly log: Logger;
+}
+
+/** Health, metrics and pages; a union is served without them too. */
+async function tell(
+  { port, host, podUid, volumeId, opened, log }: Telling,
+  signal: AbortSignal,
+): Promise<Health | undefined> {
+  if (port === undefined) return undefined;
+  const current = () => [...opened].at(-1);
+  try {
+    const { registerUnionMetrics, timedOperations } = await import('./union-metrics.ts');
+    const pages = unionPages({ volumeId, podUid, status: () => current()?.status() });
+    const metrics = (registry: Parameters<typeof registerUnionMetrics>[0]) =>
+      registerUnionMetrics(registry, { volumeId, current });
+    const moreMetrics = () => timedOperations(volumeId, current()?.measurements() ?? { operations: [] });
+    const isReady = () => opened.size > 0;
+    return await startHealth({ port, host, isReady, metrics, moreMetrics, pages, log }, signal);
+  } catch (error) {
+    log.error('cannot tell how the union is doing', { error: messageOf(error) });
+    return undefined;
+  }
 }
 
 /** Resolves after SIGTERM or SIGINT, and not before the union is unmounted. */
@@ -65,9 +118,10 @@ async function terminated(union: UnionServer, log: Logger): Promise<void> {
 }
 
 /** The filesystem as UnionServer wants it: branches without a write when read only, and the descriptors closed in the end. */
-function openBranches(config: ServerConfig, readOnly: boolean): ServedUnion {
+function openBranches(config: ServerConfig, readOnly: boolean, opened: Set<Union>): ServedUnion {
   const branches = readOnly ? config.branches.map((branch) => ({ ...branch, mode: 'RO' as const })) : config.branches;
   const union = openUnion({ ...config, branches, readOnly });
+  opened.add(union);
   return {
     serve: async ({ devices, log }) => {
       const closeDevices = () => devices.forEach((device) => void closeSync(device));
@@ -80,6 +134,9 @@ function openBranches(config: ServerConfig, readOnly: boolean): ServedUnion {
       }
     },
     branches: () => union.status().branches,
-    close: () => union.close(),
+    close: () => {
+      opened.delete(union);
+      union.close();
+    },
   };
 }

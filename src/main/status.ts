@@ -5,6 +5,7 @@ import { formatBytes } from '../base/units.ts';
 import { askMountStatus, findUnion } from '../host/mount-control.ts';
 import type { MountedBranch, MountStatus } from '../protocol/mount-control.ts';
 import { parseFlags, UsageError } from './flags.ts';
+import { formatTable } from './table.ts';
 
 export const statusHelp = `usage: union-csi status [--json] MOUNTPOINT
 
@@ -66,7 +67,7 @@ export function formatStatus(report: StatusReport): string {
   return [
     `${mountpoint}: served by process ${pid} for ${formatDuration(uptimeSeconds)}, ${rules.join(',')}`,
     '',
-    ...formatTable([header, ...branches.map(branchRow)]),
+    ...formatTable([header, ...branches.map(branchRow)], 3),
     '',
     `operations     ${count(report.operations)}, ${count(report.operationsPerSecond)} per second now`,
     `open handles   ${count(report.openHandles)}`,
@@ -79,14 +80,6 @@ export function formatStatus(report: StatusReport): string {
 function branchRow(branch: MountedBranch): readonly string[] {
   const sizes = [branch.totalBytes, branch.usedBytes, branch.availableBytes, branch.minFreeSpaceBytes];
   return [branch.path, branch.mode, branch.health, ...sizes.map(formatBytes), branch.files.toLocaleString('en-US')];
-}
-
-/** Columns two spaces apart, the first three at the left, numbers at the right. */
-function formatTable(rows: readonly (readonly string[])[]): readonly string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const pad = (cell: string, column: number) =>
-    column < 3 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!);
-  return rows.map((row) => row.map(pad).join('  ').trimEnd());
 }
 
 /** The two largest units: 3 d 4 h, 12 min 5 s. */

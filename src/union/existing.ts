@@ -90,6 +90,11 @@ function canGrow(branch: BranchSpec, storageClasses: readonly StorageClass[]): b
   return storageClass?.allowVolumeExpansion === true;
 }
 
+/** Behind the highest that there is. */
+export function nextBranchId({ branches }: UnionVolumeSpec): string {
+  return `b${Math.max(...branches.map(({ id }) => Number(id.slice(1)))) + 1}`;
+}
+
 /** One more branch of the last created one's class, as large as what is missing. */
 function addBranch(volume: UnionVolume, missing: bigint, range: CapacityRange): Result<UnionVolumeSpec, PlanError> {
   const { spec } = volume;
@@ -110,8 +115,7 @@ function addBranch(volume: UnionVolume, missing: bigint, range: CapacityRange): 
   const limitBytes = range.limitBytes === 0n ? 0n : range.limitBytes - current;
   const size = splitCapacity({ requiredBytes: missing, limitBytes }, [{ kind: 'rest' }], 0n);
   if (!size.ok) return size;
-  const next = Math.max(...spec.branches.map(({ id }) => Number(id.slice(1)))) + 1;
-  const id = `b${next}`;
+  const id = nextBranchId(spec);
   const branch: BranchSpec = {
     ...model,
     id,

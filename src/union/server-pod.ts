@@ -17,6 +17,7 @@ import {
   type UnionVolume,
 } from '../protocol/resources.ts';
 import type { ServerConfig } from '../protocol/server-config.ts';
+import { SERVER_PORT } from '../protocol/server-pages.ts';
 import { isMultiNode } from './access-mode.ts';
 import { branchNamespace } from './ids.ts';
 
@@ -85,7 +86,14 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
           name: 'server',
           image: options.image,
           command: ['union-csi', 'server'],
-          args: ['--socket', SERVER_SOCKET, '--config', JSON.stringify(serverConfig(volume))],
+          args: [
+            ...['--socket', SERVER_SOCKET, '--config', JSON.stringify(serverConfig(volume))],
+            ...['--metrics-port', String(SERVER_PORT), '--metrics-host', '$(POD_IP)', '--pod-uid', '$(POD_UID)'],
+          ],
+          env: [field('POD_IP', 'status.podIP'), field('POD_UID', 'metadata.uid')],
+          ports: [{ name: 'metrics', containerPort: SERVER_PORT }],
+          // No liveness probe: a server that is slow is better than one that was killed.
+          readinessProbe: { httpGet: { path: '/readyz', port: 'metrics' }, periodSeconds: 5, timeoutSeconds: 5 },
           resources: { requests: { cpu: '20m', memory: '128Mi' } },
           securityContext: {
             runAsUser: 0,
@@ -135,6 +143,10 @@ function mountedBranches({ spec, status }: UnionVolume): readonly BranchSpec[] {
 
 function pathOf(branchId: string): string {
   return `/branches/${branchId}`;
+}
+
+function field(name: string, fieldPath: string) {
+  return { name, valueFrom: { fieldRef: { fieldPath } } };
 }
 
 function onNode(name: string) {

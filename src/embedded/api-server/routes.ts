@@ -7,6 +7,8 @@ export interface ResourceRoute {
   /** Absent: the collection. */
   readonly name: string | undefined;
   readonly subresource: string | undefined;
+  /** Of the subresource proxy: what of the pod is asked for. */
+  readonly proxyPath?: string;
 }
 
 /** `/api/v1/…` or `/apis/GROUP/VERSION/…`, with `namespaces/NAMESPACE/` or without; undefined when nothing is served there. */
@@ -28,9 +30,13 @@ export function resourceRoute(kinds: readonly KindInfo[], path: string): Resourc
 
 function route(info: KindInfo, namespace: string | undefined, rest: readonly string[]): ResourceRoute | undefined {
   const [name, subresource] = rest;
+  const isPod = info.plural === 'pods' && info.group === '';
+  if (subresource === 'proxy' && isPod) {
+    return { info, namespace, name, subresource, proxyPath: `/${rest.slice(2).join('/')}` };
+  }
   if (rest.length > 2) return undefined;
   const known = subresource === undefined || (subresource === 'status' && info.hasStatus);
-  const isLog = subresource === 'log' && info.plural === 'pods' && info.group === '';
+  const isLog = subresource === 'log' && isPod;
   return known || isLog ? { info, namespace, name, subresource } : undefined;
 }
 

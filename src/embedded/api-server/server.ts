@@ -10,6 +10,7 @@ import { discoveryDocument } from './discovery.ts';
 import { checkOrigin, type Exchange, sendJson, statusOf } from './http.ts';
 import { OPENAPI_V2, openApiDocument, openApiIndex, openApiV2Protobuf } from './openapi.ts';
 import { type ReadLog, sendLog } from './pod-log.ts';
+import { proxyToPod } from './pod-proxy.ts';
 import { getObject, listObjects, watchObjects } from './read-handlers.ts';
 import { type ResourceRoute, resourceRoute } from './routes.ts';
 import type { Store } from './store.ts';
@@ -135,7 +136,8 @@ async function onResource(
   }
   const named: NamedRoute = { ...route, name };
   if (method === 'GET' && subresource === 'log') return await sendLog(store, named, exchange, readLog, signal);
-  if (subresource === 'log') throw methodNotAllowed();
+  if (method === 'GET' && subresource === 'proxy') return await proxyToPod(store, named, exchange, signal);
+  if (subresource === 'log' || subresource === 'proxy') throw methodNotAllowed();
   if (method === 'GET') return getObject(store, named, exchange);
   if (method === 'PUT') return await updateObject(store, named, exchange);
   if (method === 'PATCH') return await patchObject(store, named, exchange);

@@ -13,6 +13,7 @@ export type StatusReason =
   | 'MethodNotAllowed'
   | 'NotFound'
   | 'RequestEntityTooLarge'
+  | 'ServiceUnavailable'
   | 'UnsupportedMediaType';
 
 export interface StatusCause {

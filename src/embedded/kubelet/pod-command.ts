@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import type { Pod } from '../../protocol/objects.ts';
 import type { ContainerSpec } from './container.ts';
+import { podAddress } from './pod-address.ts';
 
 type Container = NonNullable<Pod['spec']>['containers'][number];
 
@@ -71,6 +72,7 @@ function field(pod: Pod, path: string): string {
     case 'spec.nodeName':
       return pod.spec?.nodeName ?? '';
     case 'status.podIP':
+      return podAddress(pod);
     case 'status.hostIP':
       return '127.0.0.1';
     default:

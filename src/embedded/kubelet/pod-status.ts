@@ -1,6 +1,7 @@
 /** What a pod's containers did, as its status says it, and what is to be done next. Pure. */
 import type { Pod } from '../../protocol/objects.ts';
 import type { ContainerRun } from './container.ts';
+import { podAddress } from './pod-address.ts';
 
 type Container = NonNullable<Pod['spec']>['containers'][number];
 type PodStatus = NonNullable<Pod['status']>;
@@ -75,8 +76,8 @@ export function podStatus(pod: Pod, facts: PodFacts): PodStatus {
     ],
     containerStatuses: statuses,
     hostIP: '127.0.0.1',
-    podIP: '127.0.0.1',
-    podIPs: [{ ip: '127.0.0.1' }],
+    podIP: podAddress(pod),
+    podIPs: [{ ip: podAddress(pod) }],
     startTime: pod.status?.startTime ?? toTime(facts.now),
   };
 }

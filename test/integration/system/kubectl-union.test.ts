@@ -1,0 +1,117 @@
+/** The kubectl plugin against the embedded cluster: the program as people run it, and what it prints. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { ClusterProcess } from '../../support/cluster-process.ts';
+import { ClusterUser } from '../../support/cluster-user.ts';
+import { eventually } from '../../support/eventually.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+
+const program = fileURLToPath(new URL('../../../bin/kubectl-union', import.meta.url));
+
+describe('kubectl union', function () {
+  this.timeout(90_000);
+  let cluster: ClusterProcess;
+  let user: ClusterUser;
+
+  before(async function () {
+    needs(this, fuse, loop);
+    cluster = new ClusterProcess();
+    await cluster.start();
+    user = new ClusterUser(cluster.api);
+    const waiting = { volumeBindingMode: 'WaitForFirstConsumer' };
+    await user.createClass('disk', {}, { provisioner: 'loop.embedded.union.csi.dev', ...waiting });
+    await user.createClass('union', { lowerStorageClassName: 'disk', branches: '2', createPolicy: 'rand' }, waiting);
+    await user.createClaim('data', 'union');
+  });
+
+  after(async function () {
+    const failed = this.test?.parent?.tests.some(({ state }) => state === 'failed');
+    await (failed ? cluster?.discard() : cluster?.stop());
+  });
+
+  function run(...args: readonly string[]) {
+    const { status, stdout, stderr } = spawnSync(program, args, {
+      encoding: 'utf8',
+      env: { ...process.env, KUBECONFIG: cluster.kubeconfig },
+    });
+    return { status, stdout, stderr };
+  }
+
+  const json = (...args: readonly string[]) => JSON.parse(run(...args, '--output', 'json').stdout);
+
+  it('explains a claim that waits for its first pod', () => {
+    const { status, stdout } = run('explain', 'data');
+    expect(status).to.equal(1);
+    expect(stdout).to.match(/^default\/data: not as it should be\n/);
+    expect(stdout).to.include('start a pod that uses the claim');
+  });
+
+  it('tells how unions are, and what their branches hold', async () => {
+    const write = 'mkdir -p films/old && for n in $(seq 20); do echo "$n" > films/$n; done; ln -s films link';
+    await user.run('writer', 'data', write);
+    const [row] = json('status');
+    expect(row).to.deep.include({
+      claim: 'data',
+      phase: 'Ready',
+      branches: { bound: 2, wanted: 2 },
+      nodes: ['node-1'],
+    });
+    expect(row.usedBytes).to.be.greaterThan(0);
+    expect(run('status').stdout).to.match(/^CLAIM {2}PHASE {2}BRANCHES {2}NODES .*\ndata +Ready +2 +node-1 /);
+    const [union] = json('df', 'data');
+    expect(union.branches.map(({ id, health }: { id: string; health: string }) => [id, health])).to.deep.equal([
+      ['b0', 'ok'],
+      ['b1', 'ok'],
+    ]);
+    expect(run('df').stdout.trim().split('\n')).to.have.length(3);
+    expect(run('explain', 'data').stdout).to.match(/^default\/data: nothing is wrong\n/);
+  });
+
+  it('tells where files are, and follows no links', async () => {
+    const paths = Array.from({ length: 20 }, (_, index) => `films/${index + 1}`);
+    const found = json('where', 'data', ...paths, 'films', 'link/1', '/films/../films/1', 'films/none');
+    const branchesOf = ({ copies }: { copies: { branch: string }[] }) => copies.map(({ branch }) => branch);
+    const files = found.slice(0, 20).map(branchesOf);
+    expect(files.every((branches: string[]) => branches.length === 1)).to.equal(true);
+    expect(new Set(files.flat())).to.deep.equal(new Set(['b0', 'b1']));
+    expect(found.slice(20).map(branchesOf)).to.deep.equal([['b0', 'b1'], [], [], []]);
+    const { union } = await user.volumeOf('data');
+    expect(found[0].copies[0].claim.name).to.equal(`${union.metadata.name}-${files[0][0]}`);
+    expect(run('where', 'data', 'films/none')).to.include({ status: 1, stderr: 'films/none is on no branch\n' });
+  });
+
+  it('adds a branch, which is used when the pods start anew', async () => {
+    expect(run('add-branch', 'data', '--class', 'dist', '--size', '32Mi')).to.include({
+      status: 1,
+      stderr: 'union-csi kubectl: "dist" is no storage class that a branch can be of; did you mean "disk"?\n',
+    });
+    expect(run('add-branch', 'data', '--class', 'disk', '--size', '64Mi', '--reserve', '8Mi').status).to.equal(0);
+    await eventually('a bound branch', () => json('branches', 'data')[2]?.phase === 'Bound');
+    expect(json('branches', 'data')[2]).to.include({ id: 'b2', origin: 'created', storageClassName: 'disk' });
+    await user.deletePod('writer');
+    await eventually('the union to be let go', () => json('status')[0].nodes.length === 0);
+    expect(run('df', 'data').stderr).to.equal('default/data: nobody uses it now, so nobody knows what is on it\n');
+    await user.run('writer', 'data', 'for n in $(seq 30); do echo > new$n; done');
+    const [{ branches }] = json('df', 'data');
+    expect(branches[2]).to.include({ id: 'b2', minFreeSpaceBytes: 8 << 20 });
+    const copies = json('where', 'data', ...Array.from({ length: 30 }, (_, index) => `new${index + 1}`));
+    expect(copies.some((file: { copies: { branch: string }[] }) => file.copies[0]?.branch === 'b2')).to.equal(true);
+    expect(run('branches', 'data').stdout).to.match(/\nb2 +RW +created +disk +union-csi\//);
+  });
+
+  it('says what is no union', async () => {
+    await user.createClaim('plain', 'disk');
+    expect(run('branches', 'plain').stderr).to.match(/claim "default\/plain" has no union/);
+    expect(run('explain', 'plain').stdout).to.match(/is of loop\.embedded\.union\.csi\.dev, not of unions/);
+    expect(run('status', '--namespace', 'kube-system').stdout).to.equal('no unions; look in all namespaces with -A\n');
+    expect(run('explain', 'nothing').stderr).to.match(/claim "default\/nothing" does not exist/);
+    expect(run('statsu')).to.include({
+      status: 2,
+      stderr: 'union-csi kubectl: unknown command statsu; did you mean status?\n',
+    });
+    await user.deletePod('writer');
+    await user.deleteClaim('plain');
+    await user.deleteClaim('data');
+  });
+});
