@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const everything = ['test/*.test.ts', 'test/{unit,property,transcript,integration}/**/*.test.ts'];
+const everything = ['test/*.test.ts', 'test/{unit,property,transcript,sim,integration}/**/*.test.ts'];
 
 const args = process.argv.slice(2);
 // Everything takes both CPUs: most tests wait for processes that they start.

@@ -9,7 +9,13 @@ import { tryPlan } from './try-plan.ts';
 const FIXED_SEEDS = 150;
 const RANDOM_SEEDS = 150;
 
-/** The first seed from 1 on that catches each wrong engine (`npm run test:sim -- --seed 1 --seeds 2000 --mutant H`). */
+/** A wrong engine has to be caught by one of the seeds from 1 to this. */
+const MUTANT_SEEDS = 2000;
+
+/**
+ * The first seed from 1 on that catches each wrong engine (`npm run test:sim -- --seed 1 --seeds 2000 --mutant H`). Tried first, to
+ * save time: whatever changes the engine's effects changes histories, and then another seed is the first.
+ */
 const CAUGHT_AT: Readonly<Record<string, number>> = {
   A: 1,
   B: 36,
@@ -76,9 +82,15 @@ describe('the block engine in the simulator', function () {
   }
 
   for (const [mutant, at] of Object.entries(CAUGHT_AT)) {
-    it(`catches wrong engine ${mutant}`, () => {
-      expect(tryPlan(makePlan(at)).violation, 'the engine itself').to.equal(undefined);
-      expect(tryPlan(makePlan(at), mutant).violation, `mutant ${mutant} in seed ${at}`).to.be.a('string');
+    it(`catches wrong engine ${mutant}`, function () {
+      const caught = [at, ...seedsUpTo(MUTANT_SEEDS)].find((seed) => tryPlan(makePlan(seed), mutant).violation);
+      expect(caught, `mutant ${mutant} is caught within ${MUTANT_SEEDS} seeds`).to.be.a('number');
+      expect(tryPlan(makePlan(caught!)).violation, `the engine itself in seed ${caught}`).to.equal(undefined);
+      if (caught !== at) this.test!.title += `, now by seed ${caught} instead of ${at}`;
     });
   }
 });
+
+function seedsUpTo(last: number): readonly number[] {
+  return Array.from({ length: last }, (_, index) => index + 1);
+}
