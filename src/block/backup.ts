@@ -72,8 +72,8 @@ export class Backup {
 
   #sendStatus(to: ReplicaId, epoch: Epoch, beat?: number): void {
     const { store } = this.#context;
-    const { usable, durable, committed } = store;
-    const status = { usable, durable, committed, rebuild: this.#rebuild.progress(epoch) };
+    const { usable, intact, durable, committed } = store;
+    const status = { usable, intact, durable, committed, rebuild: this.#rebuild.progress(epoch) };
     this.#context.send(to, { kind: 'status', epoch, beat, status });
   }
 

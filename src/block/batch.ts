@@ -44,32 +44,41 @@ export function encodeBatch(
   identity: { readonly volume: string; readonly epoch: Epoch; readonly previous: Point },
   records: readonly LogRecord[],
 ): Batch {
+  const { volume, epoch, previous } = identity;
   const payloadBlocks = records.reduce((sum, record) => sum + payloadOf(record), 0);
   assert(records.length > 0 && records.length <= MAX_BATCH_RECORDS, `a batch of ${records.length} records`);
-  const bytes = Buffer.alloc((1 + payloadBlocks) * BLOCK_SIZE);
+  assert(payloadBlocks <= MAX_PAYLOAD_BLOCKS, `a batch of ${payloadBlocks} blocks`);
+  const bytes = Buffer.allocUnsafeSlow((1 + payloadBlocks) * BLOCK_SIZE).fill(0, 0, BLOCK_SIZE);
   let offset = BLOCK_SIZE;
-  records.forEach((record, index) => {
+  const placed = records.map((record, index): LogRecord => {
     const at = RECORDS_OFFSET + index * RECORD_SIZE;
     bytes.writeUInt32LE(TYPES.indexOf(record.kind), at);
-    if (record.kind === 'epoch') return;
+    if (record.kind === 'epoch') return record;
     bytes.writeUInt32LE(record.lba, at + 4);
     bytes.writeUInt32LE(blocksOf(record), at + 8);
-    if (record.kind !== 'write') return;
+    if (record.kind !== 'write') return record;
     bytes.set(record.data, offset);
-    offset += record.data.length;
+    const data = bytes.subarray(offset, offset + record.data.length);
+    offset += data.length;
+    return { ...record, data };
   });
+  const firstLsn = toLsn(previous.lsn + 1n);
   bytes.writeUInt32LE(MAGIC, 0);
   bytes.writeUInt32LE(crc32(bytes.subarray(BLOCK_SIZE)), 8);
   bytes.writeUInt32LE(records.length, 12);
   bytes.writeUInt32LE(payloadBlocks, 16);
-  bytes.write(identity.volume, 24, 16, 'hex');
-  bytes.writeBigUInt64LE(identity.epoch, 40);
-  bytes.writeBigUInt64LE(identity.previous.lsn + 1n, 48);
-  bytes.write(identity.previous.hash, 56, 16, 'hex');
+  bytes.write(volume, 24, 16, 'hex');
+  bytes.writeBigUInt64LE(epoch, 40);
+  bytes.writeBigUInt64LE(firstLsn, 48);
+  bytes.write(previous.hash, 56, 16, 'hex');
   bytes.writeUInt32LE(crc32(bytes.subarray(8, BLOCK_SIZE)), 4);
-  const decoded = decodeBatch(bytes);
-  assert(decoded.ok, 'a batch that does not decode');
-  return decoded.value;
+  const header = { volume, epoch, firstLsn, previousHash: previous.hash, count: records.length, payloadBlocks };
+  return { ...header, records: placed, end: endOf(header, bytes), bytes };
+}
+
+function endOf({ firstLsn, count, epoch }: BatchHeader, bytes: Buffer): Point {
+  const digest = hash('sha256', bytes.subarray(0, BLOCK_SIZE), 'hex').slice(0, 32);
+  return { lsn: toLsn(firstLsn + BigInt(count) - 1n), hash: digest, epoch };
 }
 
 export function payloadOf(record: LogRecord): number {
@@ -103,7 +112,7 @@ export function decodeHeader(bytes: Uint8Array): Result<BatchHeader, 'damaged'> 
 export function decodeBatch(bytes: Uint8Array): Result<Batch, 'damaged'> {
   const header = decodeHeader(bytes);
   if (!header.ok) return header;
-  const { count, payloadBlocks, firstLsn, epoch } = header.value;
+  const { count, payloadBlocks } = header.value;
   const length = (1 + payloadBlocks) * BLOCK_SIZE;
   if (bytes.length < length) return err('damaged');
   const block = Buffer.from(bytes.buffer, bytes.byteOffset, length);
@@ -117,12 +126,7 @@ export function decodeBatch(bytes: Uint8Array): Result<Batch, 'damaged'> {
     records.push(record);
   }
   if (offset !== length) return err('damaged');
-  const end: Point = {
-    lsn: toLsn(firstLsn + BigInt(count) - 1n),
-    hash: hash('sha256', block.subarray(0, BLOCK_SIZE), 'hex').slice(0, 32),
-    epoch,
-  };
-  return ok({ ...header.value, records, end, bytes: block });
+  return ok({ ...header.value, records, end: endOf(header.value, block), bytes: block });
 }
 
 function decodeRecord(block: Buffer, offsets: { at: number; payload: number }): LogRecord | undefined {

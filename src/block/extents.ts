@@ -21,6 +21,10 @@ import {
 import { perform, readAll, type Task } from './tasks.ts';
 import { BLOCK_SIZE, type Lsn, toLsn } from './units.ts';
 
+/** Pages of the table that are read at once. */
+const LOAD_PAGES = 512;
+/** Blocks of the data area that are written at once. */
+const MAX_WRITE_BLOCKS = 256;
 const BLANK: TableEntry = { crc: ZERO_CRC, lsn: toLsn(0) };
 
 export class Extents {
@@ -36,20 +40,23 @@ export class Extents {
 
   /** Reads the table; false when it cannot be read. */
   *load(): Task<boolean> {
-    const [bytes] = yield* readAll([
-      { kind: 'read', area: 'table', offset: 0, length: this.#pageCount * 2 * BLOCK_SIZE },
-    ]);
-    if (bytes === undefined) return false;
-    for (let index = 0; index < this.#pageCount; index++) {
-      const page = this.#newestSlot(bytes, index);
-      if (page !== undefined) this.#pages.set(index, page);
+    for (let first = 0; first < this.#pageCount; first += LOAD_PAGES) {
+      const count = Math.min(LOAD_PAGES, this.#pageCount - first);
+      const offset = first * 2 * BLOCK_SIZE;
+      const [bytes] = yield* readAll([{ kind: 'read', area: 'table', offset, length: count * 2 * BLOCK_SIZE }]);
+      if (bytes === undefined) return false;
+      for (let index = 0; index < count; index++) {
+        const slots = bytes.subarray(index * 2 * BLOCK_SIZE, (index + 1) * 2 * BLOCK_SIZE);
+        const page = this.#newestSlot(slots, first + index);
+        if (page !== undefined) this.#pages.set(page.index, page);
+      }
     }
     return true;
   }
 
   #newestSlot(bytes: Uint8Array, index: number): TablePage | undefined {
     const slots = [0, 1].map((slot) => {
-      const start = (index * 2 + slot) * BLOCK_SIZE;
+      const start = slot * BLOCK_SIZE;
       return decodePage(bytes.subarray(start, start + BLOCK_SIZE), { index, volume: this.#volume });
     });
     const pages = slots.filter((slot) => typeof slot === 'object');
@@ -61,6 +68,15 @@ export class Extents {
   entry(lba: number): TableEntry {
     const page = this.#pages.get(Math.floor(lba / ENTRIES_PER_PAGE));
     return page ? getEntry(page, lba % ENTRIES_PER_PAGE) : BLANK;
+  }
+
+  /** Whether no block of a range was ever written, nor of the table's pages that it touches. */
+  isBlank(lba: number, blocks: number): boolean {
+    const last = Math.floor((lba + blocks - 1) / ENTRIES_PER_PAGE);
+    for (let index = Math.floor(lba / ENTRIES_PER_PAGE); index <= last; index++) {
+      if (this.#pages.has(index)) return false;
+    }
+    return true;
   }
 
   /** Whether `data` is what the block should hold. */
@@ -140,11 +156,34 @@ export function tablePages(blocks: number): number {
   return Math.ceil(blocks / ENTRIES_PER_PAGE);
 }
 
+/** In the order of the volume, neighbours at once where their data also lie side by side in memory, as those of one batch do. */
 function dataOperations(changes: ReadonlyMap<number, BlockVersion>): readonly DiskOperation[] {
-  return [...changes].map(([lba, { data }]): DiskOperation => {
-    const offset = lba * BLOCK_SIZE;
-    return data
-      ? { kind: 'write', area: 'data', offset, data }
-      : { kind: 'discard', area: 'data', offset, length: BLOCK_SIZE };
-  });
+  const lbas = Float64Array.from(changes.keys()).sort();
+  const operations: DiskOperation[] = [];
+  for (let index = 0; index < lbas.length; ) {
+    const first = lbas[index]!;
+    const { data } = changes.get(first)!;
+    let end = index + 1;
+    while (end < lbas.length && lbas[end] === first + end - index && end - index < MAX_WRITE_BLOCKS) {
+      if (!follows(changes.get(lbas[end]!)!.data, data, (end - index) * BLOCK_SIZE)) break;
+      end++;
+    }
+    operations.push(dataOperation(first, end - index, data));
+    index = end;
+  }
+  return operations;
+}
+
+/** Whether `next` lies `distance` bytes after `first` in memory, or both are zeros. */
+function follows(next: Uint8Array | undefined, first: Uint8Array | undefined, distance: number): boolean {
+  if (next === undefined || first === undefined) return next === first;
+  return next.buffer === first.buffer && next.byteOffset === first.byteOffset + distance;
+}
+
+function dataOperation(lba: number, blocks: number, first: Uint8Array | undefined): DiskOperation {
+  const offset = lba * BLOCK_SIZE;
+  const length = blocks * BLOCK_SIZE;
+  if (first === undefined) return { kind: 'discard', area: 'data', offset, length };
+  const data = new Uint8Array(first.buffer, first.byteOffset, length);
+  return { kind: 'write', area: 'data', offset, data };
 }

@@ -12,6 +12,7 @@ export class Membership {
   readonly #emit: (effect: Effect) => void;
   #config: VolumeConfig | undefined;
   #proposal: VolumeConfig | undefined;
+  #inSync: readonly ReplicaId[] = [];
   #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(emit: (effect: Effect) => void) {
@@ -26,13 +27,18 @@ export class Membership {
     return this.#proposal;
   }
 
-  /** Members that may be in sync, whichever way the proposal is decided. */
+  /** Members that may be in sync, whichever way the proposal is decided. The same array until that changes. */
   get inSync(): readonly ReplicaId[] {
-    return [...new Set([...(this.#config?.inSync ?? []), ...(this.#proposal?.inSync ?? [])])];
+    return this.#inSync;
+  }
+
+  #changed(): void {
+    this.#inSync = [...new Set([...(this.#config?.inSync ?? []), ...(this.#proposal?.inSync ?? [])])];
   }
 
   propose(config: VolumeConfig, now: number): void {
     this.#proposal = config;
+    this.#changed();
     this.#askedAt = now;
     this.#emit({ kind: 'propose', config });
   }
@@ -46,6 +52,7 @@ export class Membership {
     const { config } = outcome;
     if (config.version > (this.#config?.version ?? -1)) this.#config = config;
     if (this.#proposal && config.version >= this.#proposal.version) this.#proposal = undefined;
+    this.#changed();
   }
 
   tick(now: number): void {

@@ -49,6 +49,8 @@ export type Message =
 export interface PeerStatus {
   /** False: only a rebuild helps. */
   readonly usable: boolean;
+  /** False: usable, but some block is damaged. */
+  readonly intact: boolean;
   readonly durable: Point;
   /** A prefix that the sender knows to be committed; it truncates no further than this. */
   readonly committed: Point;

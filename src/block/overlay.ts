@@ -25,6 +25,13 @@ export class Overlay {
     return this.#versions.keys();
   }
 
+  /** Whether any of these blocks has a version here. */
+  touches(lba: number, blocks: number): boolean {
+    if (this.#versions.size === 0) return false;
+    for (let block = lba; block < lba + blocks; block++) if (this.#versions.has(block)) return true;
+    return false;
+  }
+
   add(record: LogRecord, lsn: Lsn): void {
     if (record.kind === 'epoch') return;
     for (let index = 0; index < blocksOf(record); index++) {
@@ -33,6 +40,16 @@ export class Overlay {
       const versions = this.#versions.get(record.lba + index);
       if (versions) versions.push({ lsn, data });
       else this.#versions.set(record.lba + index, [{ lsn, data }]);
+    }
+  }
+
+  /** The same record again, with its data in another place: in the batch, so that its first buffer can go. */
+  move(record: LogRecord, lsn: Lsn): void {
+    if (record.kind !== 'write') return;
+    for (let index = 0; index < blocksOf(record); index++) {
+      const versions = this.#versions.get(record.lba + index);
+      const at = versions?.findLastIndex((version) => version.lsn === lsn) ?? -1;
+      if (at >= 0) versions![at] = { lsn, data: record.data.subarray(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE) };
     }
   }
 

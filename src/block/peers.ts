@@ -34,6 +34,7 @@ export class Peers {
   readonly #epoch: Epoch;
   readonly #onDamage: () => void;
   readonly #peers = new Map<ReplicaId, Peer>();
+  #inSyncPeers: { readonly of: readonly ReplicaId[]; readonly peers: readonly Peer[] } = { of: [], peers: [] };
   #beatAt = Number.NEGATIVE_INFINITY;
   #session = 0;
   #greeting = false;
@@ -80,7 +81,11 @@ export class Peers {
   }
 
   get #inSync(): readonly Peer[] {
-    return this.#context.membership.inSync.flatMap((id) => this.#peers.get(id) ?? []);
+    const { inSync } = this.#context.membership;
+    if (this.#inSyncPeers.of !== inSync) {
+      this.#inSyncPeers = { of: inSync, peers: inSync.flatMap((id) => this.#peers.get(id) ?? []) };
+    }
+    return this.#inSyncPeers.peers;
   }
 
   heard(from: ReplicaId, message: Extract<Message, { kind: 'status' }>): void {
@@ -183,11 +188,12 @@ export class Peers {
     return points;
   }
 
-  /** The usable in-sync peer with the longest log. */
-  furthest(): { readonly id: ReplicaId; readonly point: Point } | undefined {
+  /** The usable in-sync peer with the longest log; for `content`, only of those that can read all of theirs. */
+  furthest(what: 'log' | 'content'): { readonly id: ReplicaId; readonly point: Point } | undefined {
     const { config } = this.#context.membership;
     return this.#inSync
       .filter((peer) => peer.status?.usable && config?.inSync.includes(peer.id))
+      .filter((peer) => what === 'log' || peer.status?.intact)
       .map((peer) => ({ id: peer.id, point: peer.status!.durable }))
       .reduce<{ id: ReplicaId; point: Point } | undefined>(
         (best, candidate) => (best === undefined || isAhead(candidate.point, best.point) ? candidate : best),
@@ -202,9 +208,9 @@ export class Peers {
       const { status } = peer;
       const silent = now - Math.max(peer.heardAt, peer.leaseUntil - LEASE_MS) > EVICT_MS;
       const stuck = !this.isCaughtUp(peer) && now - peer.movedAt > EVICT_MS;
-      return (
-        silent || stuck || (status !== undefined && this.#common(status) === undefined) || status?.usable === false
-      );
+      if (silent || stuck || status === undefined) return silent || stuck;
+      // A damaged block is no reason before it is known whose log reaches furthest.
+      return this.#common(status) === undefined || !status.usable || (this.#established && !status.intact);
     });
     if (hopeless) membership.propose(withoutMember(membership.config, hopeless.id), now);
   }
@@ -216,7 +222,8 @@ export class Peers {
     const now = this.#context.now();
     for (const peer of this.#peers.values()) {
       const { status } = peer;
-      if (config.inSync.includes(peer.id) || peer.rebuilding || !status?.usable || now >= peer.leaseUntil) continue;
+      if (config.inSync.includes(peer.id) || peer.rebuilding || now >= peer.leaseUntil) continue;
+      if (!status?.usable || !status.intact) continue;
       if (status.durable.lsn < store.committed.lsn || !store.log.has(status.durable)) continue;
       peer.movedAt = now;
       membership.propose(withMember(config, peer.id), now);
@@ -228,7 +235,8 @@ export class Peers {
     const { membership, start, store } = this.#context;
     if (peer.rebuilding || this.#context.now() < peer.rebuildFrom || peer.status === undefined) return;
     if (membership.inSync.includes(peer.id)) return;
-    if (peer.status.usable && this.#common(peer.status) !== undefined) return;
+    const { usable, intact } = peer.status;
+    if (usable && intact && this.#common(peer.status) !== undefined) return;
     peer.rebuilding = true;
     const session = ++this.#session;
     start(

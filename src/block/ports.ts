@@ -43,6 +43,8 @@ export type ConfigOutcome =
 export type Effect =
   | { readonly kind: 'disk'; readonly id: number; readonly operation: DiskOperation }
   | { readonly kind: 'send'; readonly to: ReplicaId; readonly message: Message }
+  /** Blocks of a range that a scrub has found damaged. The replica sees to their repair if another can take over. */
+  | { readonly kind: 'scrubbed'; readonly lba: number; readonly damaged: readonly number[] }
   | { readonly kind: 'answer'; readonly request: number; readonly answer: ClientAnswer }
   /** Reads the configuration; answered by a `config` event. */
   | { readonly kind: 'refresh' }
@@ -59,4 +61,6 @@ export type ReplicaEvent = { readonly now: number } & (
   | { readonly kind: 'message'; readonly from: ReplicaId; readonly message: Message }
   | { readonly kind: 'request'; readonly request: number; readonly body: ClientRequest }
   | { readonly kind: 'config'; readonly outcome: ConfigOutcome }
+  /** Look whether these blocks are still what they should be; answered by a `scrubbed` effect. */
+  | { readonly kind: 'scrub'; readonly lba: number; readonly blocks: number }
 );

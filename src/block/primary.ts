@@ -38,7 +38,7 @@ export class Primary {
   constructor(context: Context, epoch: Epoch) {
     this.epoch = epoch;
     this.#context = context;
-    this.#peers = new Peers(context, epoch, () => this.#stepAside());
+    this.#peers = new Peers(context, epoch, () => this.stepAside());
     this.#lastLsn = context.store.log.last.lsn;
     this.#leasedAt = context.now();
     // Four batches fit the ring, so that a checkpoint of half of it always makes room for the next.
@@ -103,7 +103,7 @@ export class Primary {
   /** The in-sync member that has got furthest leads: a log that lost its end on one disk is still whole on another. */
   #yieldToBetterLog(): boolean {
     const { store, membership, id } = this.#context;
-    const best = this.#peers.furthest();
+    const best = this.#peers.furthest('log');
     if (best === undefined || !isAhead(best.point, store.durable)) return false;
     if (membership.config?.primary !== id || membership.proposal !== undefined) return false;
     membership.propose(withPrimary(membership.config, best.id), this.#context.now());
@@ -127,7 +127,7 @@ export class Primary {
     const data = yield* store.read(lba, blocks);
     if (data === undefined) {
       yield* until(() => this.#ended || membership.proposal === undefined);
-      if (!this.#ended && !this.#stepAside()) this.#context.answer(request, { ok: false, error: 'damaged' });
+      if (!this.#ended && !this.stepAside()) this.#context.answer(request, { ok: false, error: 'damaged' });
       else this.#context.answer(request, { ok: false, error: 'moved' });
       return;
     }
@@ -136,10 +136,10 @@ export class Primary {
   }
 
   /** Hands the volume to a member whose disk may be whole, if there is one. */
-  #stepAside(): boolean {
+  stepAside(): boolean {
     const { store, membership, id } = this.#context;
     const { config, proposal } = membership;
-    const other = this.#peers.furthest();
+    const other = this.#peers.furthest('content');
     if (config?.primary !== id || other === undefined || proposal !== undefined) return false;
     membership.propose(withPrimary(config, other.id, [id]), this.#context.now());
     store.condemn();
@@ -149,8 +149,10 @@ export class Primary {
 
   *#change(request: number, body: Exclude<ClientRequest, { kind: 'read' | 'flush' }>): Task {
     const { store } = this.#context;
-    let last = this.#lastLsn;
+    let last = toLsn(0);
     for (const record of split(body, this.#maxPayloadBlocks)) {
+      // What was never written is zeros as it is. So a whole volume is trimmed at once, as mkfs does.
+      if ((record.kind === 'trim' || record.kind === 'zero') && store.isBlank(record.lba, record.blocks)) continue;
       yield* until(() => this.#ended || (store.hasRoom && this.#pending.length < MAX_PENDING_RECORDS));
       if (this.#ended) break;
       last = this.#enqueue(record);
@@ -197,6 +199,9 @@ export class Primary {
     const records = this.#pending.splice(0, count).map(({ record }) => record);
     const { volume } = store.identity;
     const batch = encodeBatch({ volume, epoch: this.epoch, previous: store.log.last }, records);
+    batch.records.forEach((record, index) => {
+      store.overlay.move(record, toLsn(batch.firstLsn + BigInt(index)));
+    });
     this.#context.start(store.append(batch));
     this.#peers.stream();
     yield* until(() => store.isQuiet);

@@ -30,7 +30,7 @@ export function* rebuildPeer(rebuild: Rebuild): Task {
   yield* run(rebuild);
   peer.sent = undefined;
   peer.rebuilding = false;
-  if (!peer.status?.usable) peer.rebuildFrom = rebuild.context.now() + EVICT_MS;
+  if (!peer.status?.usable || !peer.status.intact) peer.rebuildFrom = rebuild.context.now() + EVICT_MS;
 }
 
 function* run(rebuild: Rebuild): Task {

@@ -102,6 +102,9 @@ export class Replica {
       case 'request':
         this.#request(event.request, event.body);
         return;
+      case 'scrub':
+        this.#tasks.start(this.#scrub(event.lba, event.blocks));
+        return;
       default:
         assertNever(event);
     }
@@ -143,6 +146,14 @@ export class Replica {
   #request(request: number, body: ClientRequest): void {
     if (this.#role instanceof Primary && this.#role.isServing) this.#role.request(request, body);
     else this.#context.answer(request, { ok: false, error: 'moved' });
+  }
+
+  *#scrub(lba: number, blocks: number): Task {
+    if (!this.#store.usable) return;
+    const damaged = yield* this.#store.scrub(lba, blocks);
+    this.#effects.push({ kind: 'scrubbed', lba, damaged });
+    // A backup's primary learns of it from the next status.
+    if (damaged.length > 0 && this.#role instanceof Primary) this.#role.stepAside();
   }
 
   #advance(): void {

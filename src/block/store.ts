@@ -8,8 +8,9 @@ import type { Batch } from './batch.ts';
 import type { Decisions } from './decisions.ts';
 import { Extents } from './extents.ts';
 import { Log, ringWrites } from './log.ts';
-import { type BlockVersion, Overlay } from './overlay.ts';
+import { Overlay } from './overlay.ts';
 import type { DiskOperation } from './ports.ts';
+import { findDamage, readBlocks } from './reader.ts';
 import { chooseSuperblock, type Identity, scanLog } from './recovery.ts';
 import { encodeSuperblock, type Superblock } from './superblock.ts';
 import { perform, readAll, type Task, until } from './tasks.ts';
@@ -33,6 +34,8 @@ export class Store {
   #committed: Point = ORIGIN;
   /** False: neither log nor extents mean anything; a rebuild is needed. */
   #usable = false;
+  /** False: some block was found damaged; the others still count. */
+  #intact = true;
   #savingSuperblock = false;
   #changingLog = false;
   #applying = false;
@@ -62,6 +65,9 @@ export class Store {
   }
   get usable(): boolean {
     return this.#usable;
+  }
+  get intact(): boolean {
+    return this.#intact;
   }
   /** False when clients have to wait until a checkpoint has made room in memory. */
   get hasRoom(): boolean {
@@ -221,6 +227,7 @@ export class Store {
     yield* this.saveSuperblock({ checkpoint: point, tail: 0 });
     this.#log = new Log(ringBlocks, point, 0);
     this.#extents = extents;
+    this.#intact = true;
     this.overlay.clear();
     this.#durable = point;
     this.#committed = point;
@@ -243,44 +250,24 @@ export class Store {
 
   /** The blocks' newest content, or only what is committed; undefined when some of it is damaged. */
   *read(lba: number, blocks: number, which: 'newest' | 'committed' = 'newest'): Task<Uint8Array | undefined> {
-    const result = Buffer.alloc(blocks * BLOCK_SIZE);
-    let missing = Array.from({ length: blocks }, (_, index) => lba + index);
-    for (;;) {
-      missing = missing.filter((block) => !this.#copyFromOverlay(block, { result, lba, which }));
-      if (missing.length === 0) return result;
-      const before = missing.map((block) => this.#extents.entry(block).lsn);
-      const found = yield* readAll(missing.map(dataRead));
-      const again: number[] = [];
-      for (const [index, block] of missing.entries()) {
-        const data = found[index];
-        const overtaken = this.#version(block, which) !== undefined || this.#extents.entry(block).lsn !== before[index];
-        if (overtaken) again.push(block);
-        else if (data === undefined || !this.#extents.isIntact(block, data)) return undefined;
-        else result.set(data, (block - lba) * BLOCK_SIZE);
-      }
-      missing = again;
-    }
+    const limit = () => (which === 'committed' ? this.#committed.lsn : undefined);
+    return yield* readBlocks(this, { start: lba, blocks }, limit);
   }
 
-  #version(block: number, which: 'newest' | 'committed'): BlockVersion | undefined {
-    return this.overlay.newest(block, which === 'committed' ? this.#committed.lsn : undefined);
+  /** Whether nothing was ever written there. */
+  isBlank(lba: number, blocks: number): boolean {
+    return this.#extents.isBlank(lba, blocks) && !this.overlay.touches(lba, blocks);
   }
 
-  #copyFromOverlay(
-    block: number,
-    into: { readonly result: Buffer; readonly lba: number; readonly which: 'newest' | 'committed' },
-  ): boolean {
-    const version = this.#version(block, into.which);
-    if (version === undefined) return false;
-    const start = (block - into.lba) * BLOCK_SIZE;
-    if (version.data) into.result.set(version.data, start);
-    else into.result.fill(0, start, start + BLOCK_SIZE);
-    return true;
+  /** Reads blocks for their own sake and returns those that are damaged. */
+  *scrub(lba: number, blocks: number): Task<readonly number[]> {
+    const { extents } = this;
+    const damaged = yield* findDamage(this, { start: lba, blocks });
+    // What a rebuild replaces meanwhile is not looked at.
+    if (!this.#usable || extents !== this.#extents) return [];
+    if (damaged.length > 0) this.#intact = false;
+    return damaged;
   }
-}
-
-function dataRead(lba: number): Extract<DiskOperation, { kind: 'read' }> {
-  return { kind: 'read', area: 'data', offset: lba * BLOCK_SIZE, length: BLOCK_SIZE };
 }
 
 function superblockWrites(superblock: Superblock): readonly DiskOperation[] {

@@ -13,7 +13,8 @@ const ENTRY_SIZE = 16;
 const CRC_KNOWN = 1;
 
 export const ENTRIES_PER_PAGE = (BLOCK_SIZE - ENTRIES_OFFSET) / ENTRY_SIZE;
-export const ZERO_CRC = crc32(Buffer.alloc(BLOCK_SIZE));
+const ZEROS = Buffer.alloc(BLOCK_SIZE);
+export const ZERO_CRC = crc32(ZEROS);
 
 export interface TableEntry {
   /** Checksum of the block; undefined: unknown, because the page was damaged. */
@@ -70,8 +71,8 @@ export function decodePage(
   bytes: Uint8Array,
   expected: { readonly index: number; readonly volume: string },
 ): TablePage | 'empty' | 'damaged' {
+  if (ZEROS.equals(bytes)) return 'empty';
   const block = Buffer.from(bytes);
-  if (block.every((byte) => byte === 0)) return 'empty';
   const intact =
     block.length === BLOCK_SIZE &&
     block.readUInt32LE(0) === MAGIC &&

@@ -17,6 +17,9 @@ import type { Random } from './random.ts';
 import { VirtualDisk } from './virtual-disk.ts';
 
 const TICK_MS = 40;
+/** Every so many ticks some blocks are scrubbed. */
+const SCRUB_TICKS = 25;
+const SCRUB_BLOCKS = 64;
 
 type WithoutNow<T> = T extends { readonly now: number } ? Omit<T, 'now'> : never;
 export type Input = WithoutNow<ReplicaEvent>;
@@ -30,6 +33,8 @@ export interface Surroundings {
   config(node: number, proposal: VolumeConfig | undefined): void;
   down(node: number, downMs: number | undefined): void;
   count(what: string): void;
+  /** A scrub has found a damaged block. */
+  scrubFound(node: number): void;
 }
 
 export interface NodeOptions {
@@ -52,6 +57,7 @@ export class SimNode {
   #life = 0;
   #effects = 0;
   #pausedUntil = 0;
+  #scrubAt = 0;
   /** Came in during a pause. */
   readonly #held: Input[] = [];
   #stopReason: string | undefined;
@@ -91,12 +97,21 @@ export class SimNode {
     this.#replica = new Replica({ id: this.id, identity, minInSync, ...decisions });
     this.#stopReason = undefined;
     this.input({ kind: 'start' });
+    let ticks = 0;
     const tick = () => {
       if (this.#life !== life) return;
       this.input({ kind: 'tick' });
+      if (++ticks % SCRUB_TICKS === 0) this.#scrub();
       this.#around.queue.after(TICK_MS, tick);
     };
     this.#around.queue.after(this.#around.random.integer(1, TICK_MS), tick);
+  }
+
+  #scrub(): void {
+    const { blocks } = this.options.identity.geometry;
+    const lba = this.#scrubAt;
+    this.#scrubAt = (lba + SCRUB_BLOCKS) % blocks;
+    this.input({ kind: 'scrub', lba, blocks: Math.min(SCRUB_BLOCKS, blocks - lba) });
   }
 
   pause(forMs: number): void {
@@ -178,6 +193,11 @@ export class SimNode {
         return;
       case 'propose':
         this.#around.config(this.index, effect.config);
+        return;
+      case 'scrubbed':
+        if (effect.damaged.length === 0) return;
+        this.#around.count('scrub-found-damage');
+        this.#around.scrubFound(this.index);
         return;
       case 'stop':
         this.#around.count('stop');

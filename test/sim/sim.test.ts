@@ -18,15 +18,15 @@ const MUTANT_SEEDS = 2000;
  */
 const CAUGHT_AT: Readonly<Record<string, number>> = {
   A: 1,
-  B: 36,
+  B: 7,
   C: 1,
-  D: 1,
+  D: 4,
   F: 27,
-  G: 183,
-  H: 74,
-  I: 7,
+  G: 165,
+  H: 260,
+  I: 1,
   J: 12,
-  K: 74,
+  K: 260,
   L: 24,
 };
 

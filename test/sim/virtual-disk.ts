@@ -100,8 +100,8 @@ export class VirtualDisk {
     area.unsynced = [];
   }
 
-  #write(area: AreaState, operation: DiskOperation): void {
-    let changes = changesOf(operation);
+  #write(area: AreaState, operation: DiskOperation, wanted = changesOf(operation)): void {
+    let changes = wanted;
     if (this.#lie?.area === operation.area) {
       const { kind } = this.#lie;
       this.#lie = undefined;
@@ -120,12 +120,14 @@ export class VirtualDisk {
     return true;
   }
 
-  /** The process is killed: what it had asked for happens wholly or not at all. */
+  /** The process is killed: what it had asked for happens wholly, not at all, or, block by block, in part. */
   kill(): void {
     for (const operation of this.#inFlight) {
-      if (operation.kind === 'write' || operation.kind === 'discard') {
-        if (this.#random.chance(0.5)) this.#write(this.#areas.get(operation.area)!, operation);
-      }
+      if (operation.kind !== 'write' && operation.kind !== 'discard') continue;
+      const fate = this.#random.next();
+      const changes = changesOf(operation);
+      const count = fate < 0.4 ? 0 : fate < 0.8 ? changes.length : this.#random.integer(0, changes.length);
+      this.#write(this.#areas.get(operation.area)!, operation, changes.slice(0, count));
     }
     this.#inFlight.clear();
   }

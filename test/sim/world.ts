@@ -65,6 +65,7 @@ export class World {
       config: (node, proposal) => this.#callStore(node, proposal),
       down: (node, downMs) => this.#wentDown(node, downMs),
       count: (what) => this.count(what),
+      scrubFound: (node) => this.#scrubFound(node),
     };
     const geometry = { blocks: plan.blocks, ringBlocks: plan.ringBlocks };
     const identity = { volume: VOLUME, replica: String(index).padStart(32, 'a'), geometry };
@@ -96,6 +97,13 @@ export class World {
     const others = this.nodes.filter((node) => node.index !== index && node.intact && inSync.includes(node.id));
     const reason = !this.nodes[index]!.intact || this.plan.faults.some(isReadError);
     return reason && others.length === 0;
+  }
+
+  #scrubFound(index: number): void {
+    const node = this.nodes[index]!;
+    if (node.intact && !this.plan.faults.some(isReadError)) {
+      throw new Violation(`a scrub of ${node.id} finds damage although its disk never lied`);
+    }
   }
 
   #deliver(node: SimNode, request: number, body: ClientRequest): void {

@@ -53,6 +53,17 @@ function firstByte(disk: VirtualDisk, store: Store, lba: number): number | undef
   return data?.[0];
 }
 
+function scrubbed(disk: VirtualDisk, store: Store): readonly number[] {
+  let damaged: readonly number[] = [];
+  runTask(
+    disk,
+    (function* (): Task {
+      damaged = yield* store.scrub(0, 300);
+    })(),
+  );
+  return damaged;
+}
+
 describe('Store', () => {
   it('keeps what was appended, over power loss and a checkpoint', () => {
     const disk = formatted();
@@ -117,6 +128,40 @@ describe('Store', () => {
     expect(opened(disk).opening).to.have.property('ok', false);
     expect(opened(disk).opening).to.have.property('ok', false);
     expect(firstByte(disk, opened(disk), 5)).to.equal(7);
+  });
+
+  it('writes neighbours to the extents at once, with the bytes of each', () => {
+    const disk = formatted();
+    const store = opened(disk);
+    const data = Buffer.concat([7, 8, 9].map((byte) => Buffer.alloc(BLOCK_SIZE, byte)));
+    append(
+      disk,
+      store,
+      encodeBatch({ volume: identity.volume, epoch, previous: ORIGIN }, [{ kind: 'write', lba: 5, data }]),
+    );
+    append(disk, store, batchOf(store.log.last, 8, 10));
+    append(disk, store, batchOf(store.log.last, 7, 11));
+    store.commit(store.durable);
+    const changes = store.overlay.upTo(store.committed.lsn);
+    const asked = store.extents.put(changes).next().value as readonly { offset: number }[];
+    expect(asked.map(({ offset }) => offset / BLOCK_SIZE)).to.deep.equal([5, 7, 8]);
+    runTask(disk, store.checkpoint());
+    expect([5, 6, 7, 8].map((lba) => firstByte(disk, store, lba))).to.deep.equal([7, 8, 11, 10]);
+  });
+
+  it('finds by scrubbing what nobody reads', () => {
+    const disk = formatted();
+    const store = opened(disk);
+    append(disk, store, batchOf(ORIGIN, 5, 7));
+    store.commit(store.durable);
+    runTask(disk, store.checkpoint());
+    append(disk, store, batchOf(store.log.last, 6, 7));
+    expect(scrubbed(disk, store)).to.deep.equal([]);
+    expect(store.intact).to.equal(true);
+    for (const lba of [5, 9])
+      disk.force({ kind: 'write', area: 'data', offset: lba * BLOCK_SIZE, data: Buffer.alloc(BLOCK_SIZE, 1) });
+    expect(scrubbed(disk, store)).to.deep.equal([5, 9]);
+    expect(store.intact).to.equal(false);
   });
 
   it('answers nothing instead of a block that does not match its entry', () => {
