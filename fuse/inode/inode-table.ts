@@ -36,6 +36,8 @@ export const INODE = {
   proxied: 1 << 10,
   /** Directory: a name was looked up in vain once; the next time the directory is listed. */
   missed: 1 << 11,
+  /** File: its backing id was opened for reading alone. */
+  backingReadOnly: 1 << 12,
 } as const;
 
 const FIELDS = INODE_BYTES / 4;

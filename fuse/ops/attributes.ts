@@ -25,6 +25,8 @@ import { statInode } from './merged-attributes.ts';
 import { writeText } from './scratch.ts';
 import { forgetAttributes } from './tree.ts';
 
+const CHANGES = FATTR.UID | FATTR.GID | FATTR.SIZE | FATTR.ATIME | FATTR.MTIME;
+
 export function getattr(context: Context): number {
   return answerAttributes(context, context.slot);
 }
@@ -74,9 +76,18 @@ function setOn(context: Context, slot: number, branch: number, valid: number): n
   if (result === 0 && (valid & (FATTR.UID | FATTR.GID)) !== 0) result = changeOwner(context, slot, branch, valid);
   if (result === 0 && (valid & FATTR.MODE) !== 0)
     result = changeMode(context, slot, branch, context.in32(SETATTR_IN.mode) & 0o7777);
-  else if (result === 0 && (valid & FATTR.KILL_SUIDGID) !== 0) result = killPrivileges(context, slot);
+  else if (result === 0 && losesPrivileges(context, slot, valid)) result = killPrivileges(context, slot);
   if (result === 0 && (valid & (FATTR.ATIME | FATTR.MTIME)) !== 0) result = changeTimes(context, slot, branch, valid);
   return result;
+}
+
+/**
+ * Whether a change takes set-id bits with it. One that changes nothing is the kernel's way to say that somebody without privilege
+ * is going to write to a file with such bits, past us too.
+ */
+function losesPrivileges(context: Context, slot: number, valid: number): boolean {
+  if ((valid & FATTR.KILL_SUIDGID) !== 0) return true;
+  return (valid & (CHANGES | FATTR.MODE)) === 0 && context.inodes.kind(slot) !== DT_DIR;
 }
 
 function truncate(context: Context, slot: number, branch: number): number {

@@ -13,6 +13,7 @@ import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, NOTIFY_INVAL_INODE, OPEN_OUT } from
 import {
   DT_REG,
   EACCES,
+  EBUSY,
   ENFILE,
   EPERM,
   EROFS,
@@ -86,7 +87,10 @@ function needsPrivilegeClearing(context: Context, slot: number, branch: number):
 function backingOf(context: Context, slot: number, branch: number, writable: boolean): number {
   const { inodes } = context;
   const known = inodes.get(slot, F.backing);
-  if (known !== 0) return known;
+  if (known !== 0 && !(writable && inodes.has(slot, INODE.backingReadOnly))) return known;
+  // It was opened when the file could not be written to. The kernel keeps to it as long as a handle does.
+  if (known !== 0 && inodes.get(slot, F.opens) !== 0) return -EBUSY;
+  if (known !== 0) dropBacking(context, slot);
   if (!context.config.passthrough || !context.negotiated2(INIT2.PASSTHROUGH)) return 0;
   let descriptor =
     context.branches[branch]!.mode === 'RO' ? -EROFS : openLower(context, slot, branch, O_RDWR | O_CLOEXEC);
@@ -96,6 +100,8 @@ function backingOf(context: Context, slot: number, branch: number, writable: boo
   const id = registerBacking(context, descriptor);
   libc.close(descriptor);
   if (id <= 0) return 0;
+  if (refused) inodes.setFlag(slot, INODE.backingReadOnly);
+  else inodes.clearFlag(slot, INODE.backingReadOnly);
   inodes.set(slot, F.backing, id);
   return id;
 }

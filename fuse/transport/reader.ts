@@ -5,11 +5,9 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, State, WORD } from '../inode/state.ts';
 import { Context, NO_REPLY } from '../ops/context.ts';
-import { releasedir } from '../ops/directory.ts';
 import { type Operation, operations } from '../ops/dispatch.ts';
-import { forget } from '../ops/forget.ts';
-import { release } from '../ops/open.ts';
-import { ENTRY, IN, OP, OUT } from '../protocol/abi.ts';
+import { takeBack } from '../ops/take-back.ts';
+import { IN, OP, OUT } from '../protocol/abi.ts';
 import { CLONE_FS, EAGAIN, EINTR, EIO, ENODEV, ENOENT, ENOSYS, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
@@ -18,8 +16,6 @@ import { Meter } from './meter.ts';
 const PR_SET_SECUREBITS = 28;
 /** Capabilities stay when the filesystem user id changes: the thread creates as the caller and reaches every directory. */
 const SECBIT_NO_SETUID_FIXUP = 4;
-/** Operations whose reply begins with an entry, for which the kernel counts a lookup. */
-const ENTRY_REPLIES = new Set<number>([OP.LOOKUP, OP.MKNOD, OP.MKDIR, OP.SYMLINK, OP.LINK, OP.CREATE, OP.TMPFILE]);
 
 const port = parentPort!;
 const send = (message: ReaderMessage) => port.postMessage(message);
@@ -115,21 +111,4 @@ function reply(context: Context, opcode: number, result: number): void {
   // The caller was killed meanwhile: what the reply handed out comes back.
   if (written === -ENOENT) takeBack(context, opcode, result);
   else log.error('reply_refused', { opcode, result, error: errnoName(-written) });
-}
-
-function takeBack(context: Context, opcode: number, result: number): void {
-  if (result <= 0) return;
-  const { u32, out, body } = context;
-  const opened =
-    opcode === OP.OPEN || opcode === OP.OPENDIR
-      ? out
-      : opcode === OP.CREATE || opcode === OP.TMPFILE
-        ? out + ENTRY.size
-        : 0;
-  if (opened !== 0) {
-    u32[body >>> 2] = u32[opened >>> 2]!;
-    if (opcode === OP.OPENDIR) releasedir(context);
-    else release(context);
-  }
-  if (ENTRY_REPLIES.has(opcode) && u32[out >>> 2] !== 0) forget(context, u32[out >>> 2]!, 1);
 }

@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   closeSync,
   constants,
   copyFileSync,
@@ -270,6 +271,23 @@ for (const proxied of [false, true]) {
         change(file);
         expect((statSync(file).mode & 0o7000).toString(8)).to.equal('0');
         expect(couldSet && hasCapabilities()).to.equal(false);
+      });
+    }
+
+    for (const opener of [0, 1000]) {
+      it(`loses set-id bits and capabilities that came while user ${opener} had it open, by a write without privilege`, () => {
+        writeFileSync(file, 'content');
+        chmodSync(file, 0o777);
+        const descriptor = asUser(opener, () => open('r+'));
+        asUser(1000, () => writeSync(descriptor, 'first'));
+        spawnSync('setcap', ['cap_net_raw+ep', file]);
+        chmodSync(file, 0o6777);
+        asUser(1000, () => writeSync(descriptor, 'second'));
+        expect((statSync(file).mode & 0o7000).toString(8)).to.equal('0');
+        expect(spawnSync('getcap', [file], { encoding: 'utf8' }).stdout).to.equal('');
+        chmodSync(file, 0o6777);
+        writeSync(descriptor, 'third');
+        expect(statSync(file).mode & 0o7000).to.equal(0o6000);
       });
     }
 

@@ -1,0 +1,53 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { F } from '../../../fuse/inode/inode-table.ts';
+import { takeBack } from '../../../fuse/ops/take-back.ts';
+import { OP } from '../../../fuse/protocol/abi.ts';
+import { FuseDriver } from '../../support/fuse-driver.ts';
+
+const ROOT = 1;
+
+describe('takeBack, when the caller of a request was killed', () => {
+  let driver: FuseDriver;
+
+  beforeEach(() => {
+    driver = new FuseDriver(1);
+  });
+
+  afterEach(() => driver.close());
+
+  const lookupsOf = (name: string) => {
+    const slot = driver.lookup(ROOT, name);
+    driver.forget(slot);
+    return driver.context.inodes.get(slot, F.lookups);
+  };
+
+  it('forgets what a listing with attributes looked up', () => {
+    const names = ['directory', 'file', 'a name that takes more than the others'];
+    for (const name of names.slice(1)) writeFileSync(join(driver.paths[0]!, name), '');
+    mkdirSync(join(driver.paths[0]!, names[0]!));
+    const handle = driver.ask(OP.OPENDIR, ROOT, [0, 0]).word(0);
+    const { result } = driver.ask(OP.READDIRPLUS, ROOT, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
+    expect(result).to.be.greaterThan(0);
+    expect(names.map(lookupsOf)).to.deep.equal([1, 1, 1]);
+    driver.ask(OP.READDIRPLUS, ROOT, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
+    takeBack(driver.context, OP.READDIRPLUS, result);
+    expect(names.map(lookupsOf)).to.deep.equal([1, 1, 1]);
+  });
+
+  it('forgets what was looked up or made, and closes what was opened', () => {
+    writeFileSync(join(driver.paths[0]!, 'file'), '');
+    const looked = driver.ask(OP.LOOKUP, ROOT, ['file']);
+    takeBack(driver.context, OP.LOOKUP, looked.result);
+    expect(lookupsOf('file')).to.equal(0);
+    const made = driver.ask(OP.CREATE, ROOT, [0o102, 0o644, 0, 0, 'new']);
+    expect(driver.context.handles.count).to.equal(1);
+    takeBack(driver.context, OP.CREATE, made.result);
+    expect(driver.context.handles.count).to.equal(0);
+    expect(lookupsOf('new')).to.equal(0);
+    const opened = driver.ask(OP.OPENDIR, ROOT, [0, 0]);
+    takeBack(driver.context, OP.OPENDIR, opened.result);
+    expect(driver.context.handles.count).to.equal(0);
+  });
+});
