@@ -21,6 +21,7 @@ import {
   UNION_VOLUME,
 } from '../kubernetes/kinds.ts';
 import { createRepository, type Repository, type Selection, type WriteFailure } from '../kubernetes/repository.ts';
+import type { WorkMeasurement } from '../kubernetes/workqueue.ts';
 import type {
   CoreEvent,
   KubeObject,
@@ -55,6 +56,7 @@ export interface ReconcilerDeps {
   readonly recorder: EventRecorder;
   readonly log: Logger;
   readonly clock: Clock;
+  readonly measure?: ((measurement: WorkMeasurement) => void) | undefined;
 }
 
 export function createClusterView(client: KubeClient, log: Logger): ClusterView {

@@ -32,6 +32,7 @@ export async function runUnionAttachmentController(deps: AttachmentDeps, signal:
     },
     concurrency: CONCURRENCY,
     log: deps.log,
+    measure: deps.measure,
     clock: deps.clock,
   });
   const addAllOf = (volume: string) => {

@@ -27,6 +27,7 @@ export async function runUnionVolumeController(deps: ReconcilerDeps, signal: Abo
     work: (key, signal) => reconcileUnionVolume(deps, key, signal),
     concurrency: CONCURRENCY,
     log: deps.log,
+    measure: deps.measure,
     clock: deps.clock,
   });
   const addAll = (names: readonly string[]) => {

@@ -106,25 +106,33 @@ export interface WorkQueue {
   run(signal: AbortSignal): Promise<void>;
 }
 
+export interface WorkMeasurement {
+  readonly queue: string;
+  readonly outcome: Outcome['kind'];
+  readonly seconds: number;
+}
+
 export interface WorkQueueOptions {
-  /** For logs. */
+  /** For logs and measurements. */
   readonly name: string;
   /** Throwing means: later again. `requeueAfterMs`: all well, but look again then. */
   readonly work: (key: string, signal: AbortSignal) => Promise<undefined | { readonly requeueAfterMs: number }>;
   /** Keys worked on at once. */
   readonly concurrency: number;
   readonly log: Logger;
+  readonly measure?: ((measurement: WorkMeasurement) => void) | undefined;
   readonly backoff?: Backoff;
   readonly clock?: Clock;
   readonly random?: () => number;
 }
 
 export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
-  const { name, work, concurrency, log, clock = systemClock } = options;
+  const { name, work, concurrency, log, measure, clock = systemClock } = options;
   const state = new QueueState(options.backoff ?? DEFAULT_BACKOFF, options.random ?? Math.random);
   let wake = Promise.withResolvers<void>();
 
   const one = async (key: string, signal: AbortSignal): Promise<void> => {
+    const startedAt = performance.now();
     let outcome: Outcome;
     try {
       const answer = await work(key, signal);
@@ -134,6 +142,7 @@ export function createWorkQueue(options: WorkQueueOptions): WorkQueue {
       if (!signal.aborted) report({ log, name, key, failures: state.failuresOf(key) + 1 }, error);
     }
     state.finish(key, outcome, clock.now());
+    measure?.({ queue: name, outcome: outcome.kind, seconds: (performance.now() - startedAt) / 1000 });
     wake.resolve();
   };
 

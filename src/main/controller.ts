@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import type { Registry } from 'prom-client';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
@@ -27,6 +28,7 @@ import {
 import { loadAccess } from '../kubernetes/kubeconfig.ts';
 import { runAsLeader } from '../kubernetes/lease.ts';
 import { createRepository } from '../kubernetes/repository.ts';
+import type { WorkMeasurement } from '../kubernetes/workqueue.ts';
 import { loadCsi } from '../protocol/proto.ts';
 import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
@@ -98,8 +100,15 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
   const isReady = () => volumeChanges.hasSynced && attachmentChanges.hasSynced;
   const { metricsPort } = options;
   try {
+    let measureWork: ((measurement: WorkMeasurement) => void) | undefined;
+    const metrics = async (registry: Registry) => {
+      const { registerControllerMetrics } = await import('./controller-metrics.ts');
+      measureWork = registerControllerMetrics(registry, { volumes: volumeChanges, attachments: attachmentChanges });
+    };
     const health =
-      metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, stop.signal);
+      metricsPort === undefined
+        ? undefined
+        : await startHealth({ port: metricsPort, isReady, metrics, log }, stop.signal);
     const csi = loadCsi();
     const controller = controllerHandlers({
       volumes: createRepository(client, UNION_VOLUME),
@@ -120,7 +129,7 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
     const measure = health && { measure: health.measure };
     const server = await startCsiServer({ endpoint, services, log, ...measure }, stop.signal);
     const watching = [volumeChanges.start(stop.signal), attachmentChanges.start(stop.signal)];
-    const code = await reconcile(client, options, stop.signal);
+    const code = await reconcile(client, options, measureWork, stop.signal);
     stop.abort();
     await Promise.all([...watching, server.stopped, health?.stopped]);
     return code;
@@ -130,11 +139,16 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
   }
 }
 
-async function reconcile(client: KubeClient, options: ServiceOptions, signal: AbortSignal): Promise<number> {
+async function reconcile(
+  client: KubeClient,
+  options: ServiceOptions,
+  measure: ((measurement: WorkMeasurement) => void) | undefined,
+  signal: AbortSignal,
+): Promise<number> {
   const { log, elect } = options;
   const lead = async (term: AbortSignal) => {
     const image = options.serverImage ?? (await ownImage(createRepository(client, POD), hostname(), term));
-    await runControllers({ client, log, server: { image } }, term);
+    await runControllers({ client, log, server: { image }, measure }, term);
   };
   const election = {
     leases: createRepository(client, LEASE),

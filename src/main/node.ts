@@ -3,6 +3,7 @@
  * It serves no mount and holds no state, so it may be stopped and replaced at any time; what was mounted stays.
  */
 
+import type { Registry } from 'prom-client';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import { identityHandlers } from '../csi/identity.ts';
@@ -77,7 +78,12 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const { nodeName, endpoint, kubeletDir, metricsPort } = options;
   const log = createLogger('node').child({ node: nodeName });
   const isReady = () => true;
-  const health = metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, signal);
+  const metrics = async (registry: Registry) => {
+    const { registerNodeMetrics } = await import('./node-metrics.ts');
+    registerNodeMetrics(registry, kubeletDir);
+  };
+  const health =
+    metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, metrics, log }, signal);
   const attachments = createRepository(client, UNION_ATTACHMENT);
   const link = new UnionLink({ nodeName, kubeletDir, attachments, clock: systemClock });
   const csi = loadCsi();

@@ -1,7 +1,10 @@
 /** The kubectl plugin against the embedded cluster: the program as people run it, and what it prints. */
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { parse } from 'yaml';
+import { pods } from '../../../src/embedded/api-server/kinds.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -66,6 +69,25 @@ describe('kubectl union', function () {
     ]);
     expect(run('df').stdout.trim().split('\n')).to.have.length(3);
     expect(run('explain', 'data').stdout).to.match(/^default\/data: nothing is wrong\n/);
+  });
+
+  it('is told by servers, which tell Prometheus too', async () => {
+    const { server } = parse(readFileSync(cluster.kubeconfig, 'utf8')).clusters[0].cluster;
+    const [pod] = (await user.api.list(pods)).filter(({ metadata }) => metadata.namespace === 'union-csi');
+    const proxy = `${server}/api/v1/namespaces/union-csi/pods/${pod!.metadata.name}:9808/proxy`;
+    const ask = async (path: string) => {
+      const answer = await fetch(`${proxy}${path}`);
+      return { status: answer.status, text: await answer.text() };
+    };
+    expect(await ask('/readyz')).to.deep.equal({ status: 200, text: 'ok\n' });
+    const { text } = await ask('/metrics');
+    const volume = pod!.metadata.labels?.['union.csi.dev/volume'];
+    expect(text).to.match(
+      new RegExp(`^union_csi_operations_total\\{operation="create",volume="${volume}"\\} 20$`, 'm'),
+    );
+    expect(text).to.match(/^union_csi_branch_used_bytes\{branch="b1",volume="\S+"\} [1-9]/m);
+    expect((await ask('/where?path=films&pod=guess')).status).to.equal(403);
+    expect((await fetch(`${proxy.replace(':9808', ':9809')}/metrics`)).status).to.equal(503);
   });
 
   it('tells where files are, and follows no links', async () => {
