@@ -26,17 +26,19 @@ import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
 import { InodeTable } from './inode/inode-table.ts';
 import { appendBranch, makeRoot } from './inode/root.ts';
-import { MAX_READERS, State, WORD } from './inode/state.ts';
-import type { OpsLogger } from './ops/context.ts';
+import { createStateMemory, MAX_READERS, State, WORD } from './inode/state.ts';
+import { Context, type OpsLogger } from './ops/context.ts';
+import { removeStaleLinks } from './ops/nameless.ts';
 import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
 import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
 import { type Session, startSession } from './transport/session.ts';
+import { takeOver } from './transport/takeover.ts';
 
 export { OWN_DIRECTORY } from './branch/branches.ts';
 export { readIdentity } from './branch/identity.ts';
-export { MAX_BRANCHES } from './inode/state.ts';
+export { createStateMemory, MAX_BRANCHES } from './inode/state.ts';
 export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
@@ -56,6 +58,11 @@ export interface UnionOptions {
   /** `shared` when others write to the branches too. */
   readonly cache: 'exclusive' | 'shared';
   readonly readOnly?: boolean;
+  /**
+   * Descriptor of state memory (`createStateMemory`), taken over: what a dead server of the same mount left in it is gone on with.
+   * Its process must have ended, to the last thread.
+   */
+  readonly state?: number;
 }
 
 export interface BranchState {
@@ -99,18 +106,45 @@ export class Union {
   readonly #space: Space;
   readonly #scratch: number;
   readonly #meters = createMeterMemory();
+  /** The memory is a dead server's. */
+  readonly #isTakenOver: boolean;
 
   constructor(options: UnionOptions, policies: Policies) {
     this.#options = options;
     this.#policies = policies;
-    const opened = openBranches(options.branches, options.volumeId);
-    if (!options.readOnly) finishIntents(opened);
-    this.#state = State.create(MAIN_THREAD);
+    this.#state = State.open(options.state ?? createStateMemory(), MAIN_THREAD);
     this.#branches = new BranchTable(this.#state);
     this.#scratch = this.#state.threadArea(MAIN_THREAD).scratch;
     this.#space = new Space(this.#state, this.#branches, this.#scratch);
+    this.#isTakenOver = this.#state.isPublished;
+    if (this.#isTakenOver) this.#openAgain();
+    else this.#openFirst();
+  }
+
+  #openFirst(): void {
+    const { branches, volumeId, readOnly } = this.#options;
+    const opened = openBranches(branches, volumeId);
+    if (!readOnly) {
+      finishIntents(opened);
+      removeStaleLinks(opened, () => false);
+    }
     makeRoot(this.#state);
     for (const branch of opened) appendBranch(this.#state, this.#branches, branch);
+    this.#state.publish();
+  }
+
+  /** The branches that a dead server had: some may have been added, and others have new rules, since the mount. */
+  #openAgain(): void {
+    this.#state.recover();
+    const known = this.#branches.list();
+    const missing = this.#options.branches.find(({ id }) => !known.some((branch) => branch.id === id));
+    if (missing !== undefined)
+      throw new UnionFsError(
+        'EINVAL',
+        `the mount has no branch ${missing.id}; unmount it, and mount it with this branch`,
+      );
+    const opened = openBranches(known, this.#options.volumeId);
+    for (const { index, root } of opened) this.#branches.setRoot(index, root);
   }
 
   /**
@@ -119,10 +153,13 @@ export class Union {
    */
   serve({ devices, log }: { readonly devices: readonly number[]; readonly log: OpsLogger }): Promise<Session> {
     const { passthrough, cache, readOnly = false } = this.#options;
+    const config = { policies: this.#policies, passthrough, cache, readOnly };
+    if (this.#isTakenOver)
+      takeOver(new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config, log }));
     return startSession({
       state: this.#state,
       scratch: this.#scratch + 128,
-      config: { policies: this.#policies, passthrough, cache, readOnly },
+      config,
       meters: this.#meters,
       devices,
       log,

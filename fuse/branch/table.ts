@@ -62,6 +62,11 @@ export class BranchTable {
     this.#changed();
   }
 
+  /** A successor's descriptor of a branch's root. */
+  setRoot(index: number, root: number): void {
+    this.#state.u32[(recordAt(index) >>> 2) + B.root] = root;
+  }
+
   #write(index: number, { mode, minFreeSpaceBytes }: Pick<OpenBranch, 'mode' | 'minFreeSpaceBytes'>): void {
     const { u32 } = this.#state;
     const word = recordAt(index) >>> 2;

@@ -3,7 +3,8 @@
  * directory marks the one copy that it touched; the next question looks at that copy alone and takes over its times. Records
  * (DIRECTORY_BYTES, 48 words):
  *
- *   0–39 the beginning of the merged struct statx   40, 41 branches that changed since   42 whether 0–39 are valid
+ *   0–39 the beginning of the merged struct statx   40, 41 branches that changed since   42 the generation of servers
+ *   for which 0–39 are valid: a dead one may have left them half-written
  *   43 free list
  *
  * A directory's inode holds the number of its record. `markChanged` and `forgetAll` need no lock: they only ever cause one look
@@ -57,7 +58,8 @@ export class DirectoryAttributes {
     const at = FIRST + record * FIELDS;
     this.changedLow = Atomics.exchange(this.#i32, at + CHANGED_LOW, 0);
     this.changedHigh = Atomics.exchange(this.#i32, at + CHANGED_HIGH, 0);
-    return Atomics.exchange(this.#i32, at + VALID, 1) === 1;
+    const generation = this.#u32[WORD.generation]!;
+    return Atomics.exchange(this.#i32, at + VALID, generation) === generation;
   }
 
   /** Position in bytes of the merged struct statx, or 0 when the directory has no record and none is to be had. */
@@ -80,8 +82,8 @@ export class DirectoryAttributes {
   release(slot: number): void {
     const record = this.#inodes.get(slot, F.attributes);
     if (record === 0) return;
-    this.#u32[FIRST + record * FIELDS + NEXT] = this.#u32[WORD.directoryFree]!;
-    this.#u32[WORD.directoryFree] = record;
+    this.#state.put(FIRST + record * FIELDS + NEXT, this.#u32[WORD.directoryFree]!);
+    this.#state.put(WORD.directoryFree, record);
     this.#inodes.set(slot, F.attributes, 0);
   }
 
@@ -89,14 +91,14 @@ export class DirectoryAttributes {
     const u32 = this.#u32;
     this.#state.lock();
     let record = u32[WORD.directoryFree]!;
-    if (record !== 0) u32[WORD.directoryFree] = u32[FIRST + record * FIELDS + NEXT]!;
+    if (record !== 0) this.#state.put(WORD.directoryFree, u32[FIRST + record * FIELDS + NEXT]!);
     else if (u32[WORD.directoryBump]! < MAX_DIRECTORIES) {
       record = u32[WORD.directoryBump]!;
-      u32[WORD.directoryBump] = record + 1;
+      this.#state.put(WORD.directoryBump, record + 1);
     }
     if (record !== 0) {
       const at = FIRST + record * FIELDS;
-      u32.fill(0, at, at + FIELDS);
+      u32.fill(0, at, at + NEXT); // of a free record only its place in the list is read
       this.#inodes.set(slot, F.attributes, record);
     }
     this.#state.unlock();

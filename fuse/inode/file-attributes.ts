@@ -18,9 +18,11 @@ const STAT_WORDS = 34;
 export class FileAttributes {
   readonly #u32: Uint32Array;
   readonly #i32: Int32Array;
+  readonly #state: State;
   readonly #names: NameIndex;
 
   constructor(state: State, names: NameIndex) {
+    this.#state = state;
     this.#u32 = state.u32;
     this.#i32 = state.i32;
     this.#names = names;
@@ -39,10 +41,13 @@ export class FileAttributes {
     if (record === 0 || u32[FIRST + record * FIELDS] !== dentry) {
       record = 1 + (u32[WORD.attributeHand]! % (MAX_FILE_ATTRIBUTES - 1));
       u32[WORD.attributeHand] = record;
-      u32[FIRST + record * FIELDS] = dentry;
       this.#names.set(dentry, D.attributes, record);
     }
-    u32.copyWithin(FIRST + record * FIELDS + 1, stat >>> 2, (stat >>> 2) + STAT_WORDS);
+    // Nobody's while it is being written, also for a successor: a plain store, which is not undone.
+    const at = FIRST + record * FIELDS;
+    u32[at] = 0;
+    u32.copyWithin(at + 1, stat >>> 2, (stat >>> 2) + STAT_WORDS);
+    this.#state.put(at, dentry);
   }
 
   /** Puts what is kept for a dentry at `stat`. False when nothing is. Under the table lock. */

@@ -37,7 +37,7 @@ export class HandleTable {
   }
 
   set(handle: number, field: number, value: number): void {
-    this.#u32[FIRST + handle * FIELDS + field] = value;
+    this.#state.put(FIRST + handle * FIELDS + field, value);
   }
 
   isUsed(handle: number): boolean {
@@ -53,32 +53,36 @@ export class HandleTable {
     return this.get(handle, H.descriptor) - 1;
   }
 
-  /** A new handle, or 0 when the table is full. Takes the table lock. */
+  /** Gives a handle without descriptor one. False if another thread has done so. */
+  setDescriptor(handle: number, descriptor: number): boolean {
+    return Atomics.compareExchange(this.#u32, FIRST + handle * FIELDS + H.descriptor, 0, descriptor + 1) === 0;
+  }
+
+  /** A new handle, or 0 when the table is full. Under the table lock. */
   allocate(slot: number, descriptor: number, flags: number): number {
     const u32 = this.#u32;
-    this.#state.lock();
+    const state = this.#state;
     let handle = u32[WORD.handleFree]!;
-    if (handle !== 0) u32[WORD.handleFree] = this.get(handle, H.next);
-    else if (u32[WORD.handleBump]! < MAX_HANDLES) handle = u32[WORD.handleBump]!++;
-    if (handle !== 0) u32[WORD.handleCount]!++;
-    this.#state.unlock();
+    if (handle !== 0) state.put(WORD.handleFree, this.get(handle, H.next));
+    else if (u32[WORD.handleBump]! < MAX_HANDLES) {
+      handle = u32[WORD.handleBump]!;
+      state.put(WORD.handleBump, handle + 1);
+    }
     if (handle === 0) return 0;
-    const at = FIRST + handle * FIELDS;
-    u32.fill(0, at, at + FIELDS);
-    u32[at + H.descriptor] = descriptor + 1;
-    u32[at + H.flags] = flags;
-    u32[at + H.inode] = slot + 1;
+    state.put(WORD.handleCount, u32[WORD.handleCount]! + 1);
+    for (let field = 0; field < FIELDS; field++) this.set(handle, field, 0);
+    this.set(handle, H.descriptor, descriptor + 1);
+    this.set(handle, H.flags, flags);
+    this.set(handle, H.inode, slot + 1);
     return handle;
   }
 
-  /** Takes the table lock. */
+  /** Under the table lock. */
   free(handle: number): void {
     this.set(handle, H.inode, 0);
-    this.#state.lock();
     this.set(handle, H.next, this.#u32[WORD.handleFree]!);
-    this.#u32[WORD.handleFree] = handle;
-    this.#u32[WORD.handleCount]!--;
-    this.#state.unlock();
+    this.#state.put(WORD.handleFree, handle);
+    this.#state.put(WORD.handleCount, this.#u32[WORD.handleCount]! - 1);
   }
 
   get count(): number {

@@ -38,6 +38,8 @@ export const INODE = {
   missed: 1 << 11,
   /** File: its backing id was opened for reading alone. */
   backingReadOnly: 1 << 12,
+  /** File without a name that has a link under `.union/`: see ops/nameless.ts. */
+  kept: 1 << 13,
 } as const;
 
 const FIELDS = INODE_BYTES / 4;
@@ -83,22 +85,22 @@ export class InodeTable {
   }
 
   set(slot: number, field: number, value: number): void {
-    this.#u32[FIRST + slot * FIELDS + field] = value;
+    this.#state.put(FIRST + slot * FIELDS + field, value);
   }
 
   add(slot: number, field: number, value: number): number {
     const at = FIRST + slot * FIELDS + field;
-    this.#u32[at]! += value;
+    this.#state.put(at, this.#u32[at]! + value);
     return this.#u32[at]!;
   }
 
   /** Without the lock: several threads may change flags of one inode. */
   setFlag(slot: number, flag: number): void {
-    Atomics.or(this.#u32, FIRST + slot * FIELDS, flag);
+    this.#state.setBits(FIRST + slot * FIELDS, flag);
   }
 
   clearFlag(slot: number, flag: number): void {
-    Atomics.and(this.#u32, FIRST + slot * FIELDS, ~flag);
+    this.#state.clearBits(FIRST + slot * FIELDS, flag);
   }
 
   kind(slot: number): number {
@@ -120,25 +122,30 @@ export class InodeTable {
   }
 
   addBranch(slot: number, branch: number): void {
-    this.#u32[FIRST + slot * FIELDS + (branch < 32 ? F.maskLow : F.maskHigh)]! |= 1 << (branch & 31);
+    const field = branch < 32 ? F.maskLow : F.maskHigh;
+    this.set(slot, field, this.get(slot, field) | (1 << (branch & 31)));
   }
 
   /** A fresh record of this kind with no lookups, or 0 when the table is full. */
   allocate(kind: number): number {
     const u32 = this.#u32;
+    const state = this.#state;
     let slot = u32[WORD.inodeFree]!;
-    if (slot !== 0) u32[WORD.inodeFree] = this.get(slot, F.next);
+    if (slot !== 0) state.put(WORD.inodeFree, this.get(slot, F.next));
     else {
       slot = u32[WORD.inodeBump]!;
       if (slot >= MAX_INODES) return 0;
-      u32[WORD.inodeBump] = slot + 1;
+      state.put(WORD.inodeBump, slot + 1);
     }
+    // What a free record holds beside its place in the list, nobody reads: it needs no note.
     const at = FIRST + slot * FIELDS;
     const generation = u32[at + F.generation]! + 1;
-    u32.fill(0, at, at + FIELDS);
+    this.set(slot, F.next, 0);
+    u32.fill(0, at + F.dentry, at + FIELDS);
     u32[at + F.generation] = generation;
-    u32[at] = INODE.used | kind;
-    u32[WORD.inodeCount]!++;
+    u32[at + F.lookups] = 0;
+    state.put(at, INODE.used | kind);
+    state.put(WORD.inodeCount, u32[WORD.inodeCount]! + 1);
     return slot;
   }
 
@@ -146,8 +153,8 @@ export class InodeTable {
     if (this.has(slot, INODE.linked)) this.unlinkFromTable(slot);
     this.set(slot, F.flags, 0);
     this.set(slot, F.next, this.#u32[WORD.inodeFree]!);
-    this.#u32[WORD.inodeFree] = slot;
-    this.#u32[WORD.inodeCount]!--;
+    this.#state.put(WORD.inodeFree, slot);
+    this.#state.put(WORD.inodeCount, this.#u32[WORD.inodeCount]! - 1);
   }
 
   /** The record of a file with several links, or 0. */
@@ -171,18 +178,18 @@ export class InodeTable {
     this.setFlag(slot, INODE.linked);
     const bucket = BUCKETS + this.#bucket(this.#hashOf(slot));
     this.set(slot, F.next, this.#u32[bucket]!);
-    this.#u32[bucket] = slot;
-    this.#u32[WORD.linkCount]!++;
+    this.#state.put(bucket, slot);
+    this.#state.put(WORD.linkCount, this.#u32[WORD.linkCount]! + 1);
     if (this.#u32[WORD.linkCount]! > this.#u32[WORD.linkBuckets]! + this.#u32[WORD.linkSplit]!)
-      splitBucket(this.#u32, { base: BUCKETS, size: WORD.linkBuckets, split: WORD.linkSplit }, this.#chain);
+      splitBucket(this.#state, { base: BUCKETS, size: WORD.linkBuckets, split: WORD.linkSplit }, this.#chain);
   }
 
   unlinkFromTable(slot: number): void {
     let at = BUCKETS + this.#bucket(this.#hashOf(slot));
     while (this.#u32[at] !== slot) at = FIRST + this.#u32[at]! * FIELDS + F.next;
-    this.#u32[at] = this.get(slot, F.next);
+    this.#state.put(at, this.get(slot, F.next));
     this.clearFlag(slot, INODE.linked);
-    this.#u32[WORD.linkCount]!--;
+    this.#state.put(WORD.linkCount, this.#u32[WORD.linkCount]! - 1);
   }
 
   get count(): number {

@@ -9,6 +9,12 @@ export interface TableWords {
   readonly split: number;
 }
 
+/** Where the table is, and how its words are changed: the state memory (state.ts). */
+export interface Words {
+  readonly u32: Uint32Array;
+  put(word: number, value: number): void;
+}
+
 export interface Chain {
   hash(record: number): number;
   next(record: number): number;
@@ -21,7 +27,8 @@ export function bucketOf(hash: number, size: number, split: number): number {
 }
 
 /** Splits the next bucket in two. */
-export function splitBucket(u32: Uint32Array, words: TableWords, chain: Chain): void {
+export function splitBucket(memory: Words, words: TableWords, chain: Chain): void {
+  const { u32 } = memory;
   const size = u32[words.size]!;
   const split = u32[words.split]!;
   let record = u32[words.base + split]!;
@@ -38,10 +45,10 @@ export function splitBucket(u32: Uint32Array, words: TableWords, chain: Chain): 
     }
     record = next;
   }
-  u32[words.base + split] = stay;
-  u32[words.base + split + size] = move;
+  memory.put(words.base + split, stay);
+  memory.put(words.base + split + size, move);
   if (split + 1 === size) {
-    u32[words.size] = size * 2;
-    u32[words.split] = 0;
-  } else u32[words.split] = split + 1;
+    memory.put(words.size, size * 2);
+    memory.put(words.split, 0);
+  } else memory.put(words.split, split + 1);
 }

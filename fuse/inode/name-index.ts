@@ -49,11 +49,13 @@ export function hashNameAt(u8: Uint8Array, parent: number, position: number, len
 }
 
 export class NameIndex {
+  readonly #state: State;
   readonly #u8: Uint8Array;
   readonly #u32: Uint32Array;
   readonly #inodes: InodeTable;
 
   constructor(state: State, inodes: InodeTable) {
+    this.#state = state;
     this.#u8 = state.u8;
     this.#u32 = state.u32;
     this.#inodes = inodes;
@@ -64,7 +66,7 @@ export class NameIndex {
   }
 
   set(dentry: number, field: number, value: number): void {
-    this.#u32[FIRST + dentry * FIELDS + field] = value;
+    this.#state.put(FIRST + dentry * FIELDS + field, value);
   }
 
   kind(dentry: number): number {
@@ -80,7 +82,8 @@ export class NameIndex {
   }
 
   addBranch(dentry: number, branch: number): void {
-    this.#u32[FIRST + dentry * FIELDS + (branch < 32 ? D.maskLow : D.maskHigh)]! |= 1 << (branch & 31);
+    const field = branch < 32 ? D.maskLow : D.maskHigh;
+    this.set(dentry, field, this.get(dentry, field) | (1 << (branch & 31)));
   }
 
   /** Exactly these branches have the name. */
@@ -117,7 +120,9 @@ export class NameIndex {
       return 0;
     }
     const at = FIRST + dentry * FIELDS;
-    this.#u32.fill(0, at, at + FIELDS);
+    // Of a free record only its place in the list is read: the rest needs no note.
+    this.set(dentry, D.next, 0);
+    this.#u32.fill(0, at + D.inode, at + FIELDS);
     this.#u32[at + D.name] = name;
     this.#u32[at + D.info] = length | (kind << 8);
     this.#place(dentry, parent, hash);
@@ -129,8 +134,8 @@ export class NameIndex {
     this.#displace(dentry);
     this.#dropName(this.get(dentry, D.name), this.nameLength(dentry));
     this.set(dentry, D.next, this.#u32[WORD.dentryFree]!);
-    this.#u32[WORD.dentryFree] = dentry;
-    this.#u32[WORD.dentryCount]!--;
+    this.#state.put(WORD.dentryFree, dentry);
+    this.#state.put(WORD.dentryCount, this.#u32[WORD.dentryCount]! - 1);
   }
 
   /** Gives a dentry another parent and name. False, and nothing changed, when there is no memory for the name. */
@@ -167,36 +172,36 @@ export class NameIndex {
 
   #allocate(): number {
     const u32 = this.#u32;
+    const state = this.#state;
     let dentry = u32[WORD.dentryFree]!;
-    if (dentry !== 0) u32[WORD.dentryFree] = this.get(dentry, D.next);
+    if (dentry !== 0) state.put(WORD.dentryFree, this.get(dentry, D.next));
     else {
       dentry = u32[WORD.dentryBump]!;
       if (dentry >= MAX_DENTRIES) return 0;
-      u32[WORD.dentryBump] = dentry + 1;
+      state.put(WORD.dentryBump, dentry + 1);
     }
-    u32[WORD.dentryCount]!++;
+    state.put(WORD.dentryCount, u32[WORD.dentryCount]! + 1);
     return dentry;
   }
 
   /** Into the table and below the parent. */
   #place(dentry: number, parent: number, hash: number): void {
     const u32 = this.#u32;
-    const at = FIRST + dentry * FIELDS;
-    u32[at + D.parent] = parent;
-    u32[at + D.hash] = hash;
+    this.set(dentry, D.parent, parent);
+    this.set(dentry, D.hash, hash);
     const bucket = BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
-    u32[at + D.next] = u32[bucket]!;
-    u32[bucket] = dentry;
+    this.set(dentry, D.next, u32[bucket]!);
+    this.#state.put(bucket, dentry);
     const first = this.#inodes.get(parent, F.firstChild);
-    u32[at + D.nextSibling] = first;
-    u32[at + D.previousSibling] = 0;
+    this.set(dentry, D.nextSibling, first);
+    this.set(dentry, D.previousSibling, 0);
     if (first !== 0) this.set(first, D.previousSibling, dentry);
     this.#inodes.set(parent, F.firstChild, dentry);
     this.#inodes.add(parent, F.children, 1);
     if (this.kind(dentry) === DT_DIR) this.#inodes.add(parent, F.subdirectories, 1);
-    if (u32[at + D.inode] !== 0) this.#inodes.add(parent, F.liveChildren, 1);
+    if (this.get(dentry, D.inode) !== 0) this.#inodes.add(parent, F.liveChildren, 1);
     if (u32[WORD.dentryCount]! > u32[WORD.nameBuckets]! + u32[WORD.nameSplit]!)
-      splitBucket(u32, { base: BUCKETS, size: WORD.nameBuckets, split: WORD.nameSplit }, this.#chain);
+      splitBucket(this.#state, { base: BUCKETS, size: WORD.nameBuckets, split: WORD.nameSplit }, this.#chain);
   }
 
   #displace(dentry: number): void {
@@ -205,7 +210,7 @@ export class NameIndex {
     const parent = this.get(dentry, D.parent);
     let at = BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
     while (u32[at] !== dentry) at = FIRST + u32[at]! * FIELDS + D.next;
-    u32[at] = this.get(dentry, D.next);
+    this.#state.put(at, this.get(dentry, D.next));
     const next = this.get(dentry, D.nextSibling);
     const previous = this.get(dentry, D.previousSibling);
     if (previous === 0) this.#inodes.set(parent, F.firstChild, next);
@@ -230,13 +235,16 @@ export class NameIndex {
 
   #storeName(position: number, length: number): number {
     const u32 = this.#u32;
+    const state = this.#state;
     const grains = (length + NAME_GRAIN) >>> 4;
     let name = u32[WORD.nameFree + grains]!;
-    if (name !== 0) u32[WORD.nameFree + grains] = u32[name / 4]!;
-    else {
+    if (name !== 0) {
+      state.put(WORD.nameFree + grains, u32[name / 4]!);
+      state.put(name / 4, 0); // for the note: the name is about to cover the list's link
+    } else {
       name = u32[WORD.nameBump]!;
       if (name + grains * NAME_GRAIN > NAMES_END) return 0;
-      u32[WORD.nameBump] = name + grains * NAME_GRAIN;
+      state.put(WORD.nameBump, name + grains * NAME_GRAIN);
     }
     this.#u8.copyWithin(name, position, position + length);
     this.#u8[name + length] = 0;
@@ -245,7 +253,7 @@ export class NameIndex {
 
   #dropName(name: number, length: number): void {
     const grains = (length + NAME_GRAIN) >>> 4;
-    this.#u32[name / 4] = this.#u32[WORD.nameFree + grains]!;
-    this.#u32[WORD.nameFree + grains] = name;
+    this.#state.put(name / 4, this.#u32[WORD.nameFree + grains]!);
+    this.#state.put(WORD.nameFree + grains, name);
   }
 }

@@ -4,8 +4,9 @@
  * them as small integers. Layout (bytes):
  *
  *   header      counters, locks, free lists (HEADER_BYTES)
+ *   undo        what the table lock's holder has changed so far: pairs of position and old value
  *   branches    records of BRANCH_BYTES (branch/table.ts)
- *   threads     per reader: request buffer, reply buffer, scratch (THREAD_BYTES each)
+ *   threads     per reader: request buffer, reply buffer, scratch, journal (THREAD_BYTES each)
  *   inodes      records of INODE_BYTES (inode-table.ts)
  *   dentries    records of DENTRY_BYTES (name-index.ts)
  *   handles     records of HANDLE_BYTES (handle-table.ts)
@@ -14,13 +15,18 @@
  *   buckets     two hash tables that grow by linear hashing
  *   names       NUL-terminated names in multiples of 16 bytes
  *
+ * A process may be killed between any two stores. So whoever holds the table lock changes words with `put`, which notes the
+ * old value first; `unlock` drops the notes, and a successor that finds the lock held puts the old values back (`recover`):
+ * what is done under one hold of the lock is done wholly or not at all.
+ *
  * Locks: `lock()` guards all tables; held for memory work only, never across a system call. Stripe locks (`lockInode`) may be
  * held across system calls and are taken before the table lock, never after, and one at a time.
  */
 import * as libc from '../sys/libc.ts';
 
 const MAGIC = 0x55434653;
-const VERSION = 2;
+/** Of everything that a successor reads: to be raised whenever a record or a position changes its meaning. */
+export const STATE_VERSION = 3;
 
 const MIB = 1 << 20;
 export const MAX_READERS = 16;
@@ -29,7 +35,8 @@ export const MAX_BRANCHES = 64;
 export const REQUEST_BYTES = MIB + 64 * 1024;
 export const REPLY_BYTES = MIB + 64 * 1024;
 export const SCRATCH_BYTES = 320 * 1024;
-const THREAD_BYTES = REQUEST_BYTES + REPLY_BYTES + SCRATCH_BYTES;
+export const JOURNAL_BYTES = 16 * 1024;
+const THREAD_BYTES = REQUEST_BYTES + REPLY_BYTES + SCRATCH_BYTES + JOURNAL_BYTES;
 
 export const INODE_BYTES = 64;
 export const DENTRY_BYTES = 48;
@@ -49,7 +56,14 @@ const NAME_BYTES = 600 * MIB;
 
 const HEADER_BYTES = 64 * 1024;
 export const BRANCH_BYTES = 64 + 2 * 4096;
-export const BRANCHES_AT = HEADER_BYTES;
+const UNDO_AT = HEADER_BYTES;
+/** Words changed under one hold of the table lock: a few hundred at most. */
+const MAX_UNDO = 32 * 1024;
+/** In the position of a note: its value is bits that were set by the change, or cleared by it, and not the whole word. */
+const UNDO_CLEARS = 0x80000000;
+const UNDO_SETS = 0x40000000;
+const UNDO_WORD = 0x3fffffff;
+export const BRANCHES_AT = UNDO_AT + MAX_UNDO * 8;
 const THREADS_AT = BRANCHES_AT + MAX_BRANCHES * BRANCH_BYTES;
 export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
 export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
@@ -61,6 +75,11 @@ export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_END = NAMES_AT + NAME_BYTES;
 const TOTAL_BYTES = NAMES_END;
+/** Changes with any size above. */
+const LAYOUT = [THREADS_AT, INODES_AT, DENTRIES_AT, HANDLES_AT, DIRECTORIES_AT, FILES_AT, NAMES_AT, NAMES_END].reduce(
+  (sum, position) => (Math.imul(sum, 31) + position) >>> 0,
+  0,
+);
 
 /** Header words: indices into the u32 view. */
 export const WORD = {
@@ -90,11 +109,15 @@ export const WORD = {
   initialised: 23,
   initFlags: 24,
   initFlags2: 25,
+  /** Counts the servers of this memory: what a dead one left behind is told by it. */
   generation: 26,
-  backingCount: 27,
+  undoCount: 27,
   directoryBump: 29,
   directoryFree: 30,
   descriptorEpoch: 31,
+  layout: 28,
+  /** Differs between any two state memories. */
+  nonce: 69,
   treeLock: 68,
   attributeEpoch: 66,
   attributeHand: 67,
@@ -137,28 +160,119 @@ export class State {
     this.i32 = new Int32Array(buffer);
   }
 
-  /** New, empty state memory. Record 0 of each table is never used: 0 means none. */
+  /** New, empty state memory. */
   static create(thread: number): State {
-    const fd = libc.withCString('union-state', (name) => libc.memfdCreate(name, 1));
-    if (fd < 0) throw new Error(`cannot create the state memory: errno ${-fd}`);
-    ftruncate(fd);
-    const state = new State(fd, thread);
-    const { u32 } = state;
-    for (const word of [WORD.inodeBump, WORD.dentryBump, WORD.handleBump, WORD.directoryBump]) u32[word] = 1;
-    u32[WORD.nameBump] = NAMES_AT;
-    u32[WORD.nameBuckets] = u32[WORD.linkBuckets] = 1024;
-    u32[WORD.version] = VERSION;
-    u32[WORD.magic] = MAGIC;
+    const state = State.open(createStateMemory(), thread);
+    state.publish();
     return state;
   }
 
-  /** The state memory behind a descriptor, in another thread or process. */
+  /** The state memory behind a descriptor: of a dead server, or not used yet; then it is empty until it is published. */
+  static open(fd: number, thread: number): State {
+    const result = libc.ftruncate(fd, TOTAL_BYTES);
+    if (result < 0) throw new Error(`cannot size the state memory: errno ${-result}`);
+    const state = new State(fd, thread);
+    if (state.isPublished) state.#check();
+    else state.#format();
+    return state;
+  }
+
+  /** Record 0 of each table is never used: 0 means none. */
+  #format(): void {
+    const { u32 } = this;
+    u32.fill(0, 0, HEADER_BYTES / 4); // whoever began before us was killed
+    for (const word of [WORD.inodeBump, WORD.dentryBump, WORD.handleBump, WORD.directoryBump]) u32[word] = 1;
+    u32[WORD.nameBump] = NAMES_AT;
+    u32[WORD.nameBuckets] = u32[WORD.linkBuckets] = 1024;
+    u32[WORD.generation] = 1;
+    u32[WORD.nonce] = Math.floor(Math.random() * 0x100000000);
+    u32[WORD.layout] = LAYOUT;
+    u32[WORD.version] = STATE_VERSION;
+  }
+
+  get isPublished(): boolean {
+    return this.u32[WORD.magic] === MAGIC;
+  }
+
+  /** From now on a successor takes it over. */
+  publish(): void {
+    this.u32[WORD.magic] = MAGIC;
+  }
+
+  /** The same memory in another thread. */
   static attach(fd: number, thread: number): State {
     const state = new State(fd, thread);
-    if (state.u32[WORD.magic] !== MAGIC) throw new Error('descriptor is not state memory of a union');
-    if (state.u32[WORD.version] !== VERSION)
-      throw new Error(`state memory has version ${state.u32[WORD.version]}, this program reads ${VERSION}`);
+    if (!state.isPublished) throw new Error('descriptor is not state memory of a union');
+    state.#check();
     return state;
+  }
+
+  #check(): void {
+    const version = this.u32[WORD.version]!;
+    if (version === STATE_VERSION && this.u32[WORD.layout] === LAYOUT) return;
+    throw new Error(
+      `state memory has version ${version}, this program reads ${STATE_VERSION}; unmount, and mount again with this program`,
+    );
+  }
+
+  /**
+   * Changes a word. By the holder of the table lock: with a note of what it was. Anyone else's change must be right by itself.
+   */
+  put(word: number, value: number): void {
+    const { u32 } = this;
+    if (u32[WORD.tableLock] === this.#owner) this.#note(word, u32[word]!);
+    u32[word] = value;
+  }
+
+  /** Sets bits of a word in which others may change other bits at the same time, without the lock. */
+  setBits(word: number, bits: number): void {
+    if (this.u32[WORD.tableLock] === this.#owner) this.#note((word | UNDO_CLEARS) >>> 0, bits & ~this.u32[word]!);
+    Atomics.or(this.i32, word, bits);
+  }
+
+  clearBits(word: number, bits: number): void {
+    if (this.u32[WORD.tableLock] === this.#owner) this.#note(word | UNDO_SETS, bits & this.u32[word]!);
+    Atomics.and(this.i32, word, ~bits);
+  }
+
+  #note(word: number, old: number): void {
+    const { u32 } = this;
+    const count = u32[WORD.undoCount]!;
+    if (count === MAX_UNDO) throw new Error(`more than ${MAX_UNDO} words changed under one lock`);
+    const at = UNDO_AT / 4 + 2 * count;
+    u32[at] = word;
+    u32[at + 1] = old;
+    u32[WORD.undoCount] = count + 1;
+  }
+
+  /** Within a hold of the table lock that may change very much, where the tables are whole: what was done so far stays. */
+  settleIfLong(): void {
+    if (this.u32[WORD.undoCount]! > MAX_UNDO / 2) this.u32[WORD.undoCount] = 0;
+  }
+
+  #undo(): void {
+    const { u32 } = this;
+    for (let count = u32[WORD.undoCount]!; count > 0; count--) {
+      const at = UNDO_AT / 4 + 2 * (count - 1);
+      const word = u32[at]! & UNDO_WORD;
+      if ((u32[at]! & UNDO_SETS) !== 0) Atomics.or(this.i32, word, u32[at + 1]!);
+      else if (u32[at]! > UNDO_CLEARS) Atomics.and(this.i32, word, ~u32[at + 1]!);
+      else u32[word] = u32[at + 1]!;
+      u32[WORD.undoCount] = count - 1;
+    }
+  }
+
+  /**
+   * After the death of the process that used this memory, and before anyone else does: undoes what it was just changing, and
+   * frees its locks. Can itself be killed and repeated.
+   */
+  recover(): void {
+    const { i32, u32 } = this;
+    this.#undo();
+    for (let stripe = 0; stripe < STRIPES; stripe++) i32[WORD.stripes + stripe] = 0;
+    i32[WORD.treeLock] = i32[WORD.tableLock] = 0;
+    u32[WORD.namespaceFinished] = u32[WORD.namespaceStarted]!;
+    u32[WORD.generation]!++;
   }
 
   lock(): void {
@@ -166,6 +280,7 @@ export class State {
   }
 
   unlock(): void {
+    this.u32[WORD.undoCount] = 0;
     Atomics.store(this.i32, WORD.tableLock, 0);
   }
 
@@ -198,6 +313,7 @@ export class State {
   /** After an exception: gives up whatever lock this thread still holds. */
   releaseOwnLocks(): void {
     const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
+    if (this.u32[WORD.tableLock] === this.#owner) this.#undo();
     release(WORD.tableLock);
     release(WORD.treeLock);
     for (let stripe = 0; stripe < STRIPES; stripe++) release(WORD.stripes + stripe);
@@ -231,9 +347,11 @@ export class State {
   }
 
   /** Positions of one reader's buffers. Each is 8-byte aligned. */
-  threadArea(thread: number): { request: number; reply: number; scratch: number } {
+  threadArea(thread: number): { request: number; reply: number; scratch: number; journal: number } {
     const request = THREADS_AT + thread * THREAD_BYTES;
-    return { request, reply: request + REQUEST_BYTES, scratch: request + REQUEST_BYTES + REPLY_BYTES };
+    const reply = request + REQUEST_BYTES;
+    const scratch = reply + REPLY_BYTES;
+    return { request, reply, scratch, journal: scratch + SCRATCH_BYTES };
   }
 
   /** Makes every thread open its descriptors of directories anew: some of them are of copies that were removed. */
@@ -258,7 +376,9 @@ export class State {
   }
 }
 
-function ftruncate(fd: number): void {
-  const result = libc.ftruncate(fd, TOTAL_BYTES);
-  if (result < 0) throw new Error(`cannot size the state memory: errno ${-result}`);
+/** Memory for a state, still empty: a descriptor, owned by the caller, which outlives whoever uses it. */
+export function createStateMemory(): number {
+  const fd = libc.withCString('union-state', (name) => libc.memfdCreate(name, 1));
+  if (fd < 0) throw new Error(`cannot create the state memory: errno ${-fd}`);
+  return fd;
 }

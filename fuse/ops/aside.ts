@@ -1,6 +1,6 @@
 /** The copies of a directory that is being replaced, under `.union/` until it is certain that they are. For one operation. */
 
-import { AT_REMOVEDIR, errnoName, RENAME_NOREPLACE } from '../sys/constants.ts';
+import { AT_REMOVEDIR, ENOENT, errnoName, RENAME_NOREPLACE } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { firstBranch, nextBranch } from './context.ts';
@@ -17,7 +17,7 @@ export class Aside {
   readonly #context: Context;
   readonly #parent: number;
   readonly #name: number;
-  readonly #draft = `replaced-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 8)}`;
+  readonly #draft: string;
   readonly #taken: Taken[] = [];
 
   /** `name` is the address of the directory's name below the inode `parent`. */
@@ -25,6 +25,8 @@ export class Aside {
     this.#context = context;
     this.#parent = parent;
     this.#name = name;
+    // The same when the request is done again.
+    this.#draft = `replaced-${context.requestName}`;
   }
 
   /** Takes the copies on these branches. Answers 0 or a negated errno; `putBack` undoes what was done in either case. */
@@ -34,7 +36,9 @@ export class Aside {
       if (directory < 0) return directory;
       const own = ownDirectory(this.#context, branch);
       if (own < 0) return own;
-      const result = libc.renameat2(directory, this.#name, own, this.#draftName(), RENAME_NOREPLACE);
+      let result = libc.renameat2(directory, this.#name, own, this.#draftName(), RENAME_NOREPLACE);
+      if (result === -ENOENT && this.#context.journal.resuming)
+        result = this.#context.statName(own, this.#draftName(), this.#context.stat2);
       this.#context.attributes.markChanged(this.#parent, branch);
       if (result < 0) {
         libc.close(own);

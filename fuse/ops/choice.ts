@@ -7,7 +7,7 @@ import { D } from '../inode/name-index.ts';
 import { type CreatePolicy, createPolicies } from '../policy/create.ts';
 import type { BranchSet, Presence } from '../policy/facts.ts';
 import type { Policies } from '../policy/functions.ts';
-import { EDQUOT, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
+import { EDQUOT, EEXIST, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
 import type { Context } from './context.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { modifiedAt } from './scratch.ts';
@@ -22,6 +22,8 @@ export class Choice {
   #triedLow = 0;
   #triedHigh = 0;
   #error = 0;
+  /** Where a dead server was making it, or -1. */
+  #begun = -1;
   readonly #tried: BranchSet;
   readonly #presence: Presence;
 
@@ -49,6 +51,7 @@ export class Choice {
     this.#parent = parent;
     this.#policy = this.#policies[name];
     this.#triedLow = this.#triedHigh = this.#error = 0;
+    this.#begun = this.#context.journal.resuming ? this.#context.journal.branch : -1;
   }
 
   /**
@@ -58,13 +61,21 @@ export class Choice {
   next(): number {
     const context = this.#context;
     for (;;) {
-      const branch = this.#policy(context.space.facts(), this.#presence, this.#tried, Math.random);
+      const isBegun = this.#begun >= 0 && !this.#tried.has(this.#begun);
+      const branch = isBegun
+        ? this.#begun
+        : this.#policy(context.space.facts(), this.#presence, this.#tried, Math.random);
       if (branch < 0) return this.#error !== 0 ? this.#error : branch;
       if (context.inodes.onBranch(this.#parent, branch)) return branch;
       const result = makeDirectoryOn(context, this.#parent, branch);
       if (result >= 0) return branch;
       if (!this.failed(branch, result)) return result;
     }
+  }
+
+  /** Whether what is on `branch` already may be there because a dead server made it for this very request. */
+  wasMade(branch: number, error: number): boolean {
+    return error === -EEXIST && branch === this.#begun;
   }
 
   /** Whether `error` says only that this branch will not do, so that the next may be tried. */

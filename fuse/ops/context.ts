@@ -10,7 +10,8 @@ import { BranchTable } from '../branch/table.ts';
 import { DirectoryAttributes } from '../inode/directory-attributes.ts';
 import { FileAttributes } from '../inode/file-attributes.ts';
 import { HandleTable } from '../inode/handle-table.ts';
-import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
+import { F, INODE, InodeTable, ROOT } from '../inode/inode-table.ts';
+import { Journal } from '../inode/journal.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
 import { type State, WORD } from '../inode/state.ts';
 import type { Policies } from '../policy/functions.ts';
@@ -51,6 +52,7 @@ export class Context {
   readonly inodes: InodeTable;
   readonly names: NameIndex;
   readonly handles: HandleTable;
+  readonly journal: Journal;
   readonly attributes: DirectoryAttributes;
   readonly kept: FileAttributes;
   readonly branchTable: BranchTable;
@@ -126,6 +128,7 @@ export class Context {
     this.inodes = new InodeTable(state);
     this.names = new NameIndex(state, this.inodes);
     this.handles = new HandleTable(state);
+    this.journal = new Journal(state, options.thread);
     this.attributes = new DirectoryAttributes(state, this.inodes);
     this.kept = new FileAttributes(state, this.names);
     this.branchTable = new BranchTable(state);
@@ -226,6 +229,24 @@ export class Context {
     return libc.statx(descriptor, nameAddress, AT_SYMLINK_NOFOLLOW, STATX_WANTED, this.base + to);
   }
 
+  /** Before a request is read into the buffer: until it is there, there is none. */
+  expectRequest(): void {
+    this.u32[(this.request + IN.length) >>> 2] = 0;
+    this.journal.clear();
+  }
+
+  /** A name for this request that no other has, and that stays when a successor does it again. */
+  get requestName(): string {
+    const word = (this.request + IN.unique) >>> 2;
+    return `${this.u32[WORD.nonce]}-${this.u32[word + 1]}-${this.u32[word]}`;
+  }
+
+  /** Counts one more lookup of an inode for this request. Under the table lock. */
+  hold(slot: number): void {
+    this.inodes.add(slot, F.lookups, 1);
+    this.journal.hold(slot);
+  }
+
   /** The only or, of a directory, first branch of an inode. */
   branchOf(slot: number): number {
     if (this.inodes.kind(slot) !== DT_DIR) return this.inodes.get(slot, F.branch);
@@ -274,7 +295,10 @@ export class Context {
       const stamp = this.state.namespaceStamp();
       result = this.locate(slot, branch);
       if (result === 0) result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
-      if (result === 0 && (this.atFlags === AT_EMPTY_PATH || this.#isSameFile(slot, to))) return 0;
+      if (result === 0 && (this.atFlags === AT_EMPTY_PATH || this.#isSameFile(slot, to))) {
+        if (this.inodes.has(slot, INODE.kept)) this.u32[(to + STATX.nlink) >>> 2]!--;
+        return 0;
+      }
       if (stamp >= 0 && stamp === this.state.namespaceStamp()) break;
       libc.schedYield();
     }

@@ -25,6 +25,7 @@ import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { numberInode } from './inode-number.ts';
 import { putEntry } from './lookup.ts';
+import { linkOpen } from './nameless.ts';
 import { putOpen, registerBacking } from './open.ts';
 import { NAME_MAX, writeText } from './scratch.ts';
 import { enterNew } from './tree.ts';
@@ -48,10 +49,13 @@ export function create(context: Context): number {
   for (;;) {
     const branch = choice.next();
     if (branch < 0) return branch;
+    context.journal.chose(branch);
     const directory = context.directories.descriptor(parent, branch);
     if (directory < 0) return directory;
     context.actAsCaller(context.in32(CREATE_IN.umask));
-    const descriptor = libc.openat(directory, base + name, flags, context.in32(CREATE_IN.mode) & 0o7777);
+    let descriptor = libc.openat(directory, base + name, flags, context.in32(CREATE_IN.mode) & 0o7777);
+    if (choice.wasMade(branch, descriptor))
+      descriptor = libc.openat(directory, base + name, flags & ~(O_CREAT | O_EXCL), 0);
     if (descriptor >= 0) context.attributes.markChanged(parent, branch);
     if (descriptor >= 0) return enterCreated(context, { branch, descriptor, parent, name, length });
     if (!choice.failed(branch, descriptor)) return descriptor;
@@ -155,10 +159,12 @@ function unnamedInode(context: Context, branch: number, pinned: number): number 
     inodes.set(slot, F.lowerLow, u32[word]!);
     inodes.set(slot, F.lowerHigh, u32[word + 1]!);
     inodes.set(slot, F.pinned, pinned + 1);
-    inodes.set(slot, F.lookups, 1);
+    context.hold(slot);
     inodes.setFlag(slot, INODE.unlinked);
     numberInode(context, slot, branch, stat);
   }
   state.unlock();
-  return slot === 0 ? -ENOMEM : slot;
+  if (slot === 0) return -ENOMEM;
+  linkOpen(context, slot, branch, pinned);
+  return slot;
 }

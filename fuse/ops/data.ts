@@ -15,7 +15,7 @@ const WRITE_DATA = 40;
 
 /**
  * The lower descriptor of a handle. Passthrough handles have none: one is opened for this operation alone, remembered in
- * `context.temporary`, and closed by `done`.
+ * `context.temporary`, and closed by `done`. Nor do handles that a dead server opened: theirs is opened again.
  */
 function descriptorOf(context: Context, handle: number): number {
   context.temporary = -1;
@@ -26,8 +26,12 @@ function descriptorOf(context: Context, handle: number): number {
   const slot = handles.slot(handle);
   if (context.inodes.kind(slot) !== DT_REG) return -EINVAL;
   const writable = (handles.get(handle, H.flags) & HANDLE.writable) !== 0;
-  context.temporary = openLower(context, slot, context.branchOf(slot), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-  return context.temporary;
+  const descriptor = openLower(context, slot, context.branchOf(slot), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  if (descriptor < 0) return descriptor;
+  // That of a proxied handle was a dead server's: the new one stays, if no other thread was faster.
+  const isProxied = (handles.get(handle, H.flags) & HANDLE.passthrough) === 0;
+  if (!isProxied || !handles.setDescriptor(handle, descriptor)) context.temporary = descriptor;
+  return descriptor;
 }
 
 function done(context: Context, result: number): number {

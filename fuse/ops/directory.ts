@@ -19,7 +19,10 @@ const CHUNK_BYTES = 60 * 1024;
 export function opendir(context: Context): number {
   const { slot, inodes, handles } = context;
   if (inodes.kind(slot) !== DT_DIR) return -ENOTDIR;
+  context.state.lock();
   const handle = handles.allocate(slot, -1, HANDLE.directory);
+  context.journal.setHandle(handle);
+  context.state.unlock();
   if (handle === 0) return -ENFILE;
   context.out64(0, handle);
   context.out32(8, context.exclusive ? FOPEN.KEEP_CACHE | FOPEN.CACHE_DIR : 0);
@@ -30,9 +33,17 @@ export function opendir(context: Context): number {
 export function releasedir(context: Context): number {
   const handle = context.in32(0);
   if (!context.handles.isUsed(handle)) return 0;
-  dropListing(context, handle);
-  context.handles.free(handle);
+  closeListing(context, handle);
   return 0;
+}
+
+/** Closes an open directory. */
+export function closeListing(context: Context, handle: number): void {
+  dropListing(context, handle);
+  context.state.lock();
+  context.handles.free(handle);
+  context.journal.dropHandle(handle);
+  context.state.unlock();
 }
 
 function listingAddress(context: Context, handle: number): number {

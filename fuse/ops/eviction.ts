@@ -24,7 +24,7 @@ export function evictNames(context: Context, maxIdleNames = MAX_IDLE_NAMES): voi
     let slot = u32[WORD.evictHand]!;
     if (slot < ROOT || slot >= u32[WORD.inodeBump]!) slot = ROOT;
     const left = isCandidate(context, slot) ? takeNames(context, slot, MAX_STEPS) : 0;
-    u32[WORD.evictHand] = left > 0 ? slot : slot + 1;
+    state.put(WORD.evictHand, left > 0 ? slot : slot + 1);
     if (left > 0) break;
   }
   state.unlock();
@@ -45,6 +45,7 @@ function takeNames(context: Context, slot: number, limit: number): number {
     const next = names.get(child, D.nextSibling);
     if (names.get(child, D.inode) === 0) {
       names.remove(child);
+      context.state.settleIfLong();
       taken++;
     }
     child = next;

@@ -5,24 +5,46 @@ import { DEV_IOC_BACKING_CLOSE } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
+import { unlinkOpen } from './nameless.ts';
 
 /** Takes back `count` lookups of an inode; frees it when none is left, with what hangs on it. */
 export function forget(context: Context, slot: number, count: number): void {
-  const { inodes, state } = context;
-  if (slot === ROOT || !inodes.isUsed(slot)) return;
+  const { inodes, journal, state } = context;
   state.lock();
+  journal.letGo(slot);
+  if (slot === ROOT || !inodes.isUsed(slot)) state.unlock();
+  else takeLookups(context, slot, count);
+}
+
+/** The kernel's own forgetting, which must happen once: it is never asked for again. */
+export function forgetForKernel(context: Context, slot: number, count: number): void {
+  const { inodes, journal, state } = context;
+  state.lock();
+  journal.countForgotten();
+  if (slot === ROOT || !inodes.isUsed(slot)) state.unlock();
+  else takeLookups(context, slot, count);
+}
+
+/** Under the table lock, which it gives up. */
+function takeLookups(context: Context, slot: number, count: number): void {
+  const { inodes, state, journal } = context;
   const left = Math.max(0, inodes.get(slot, F.lookups) - count);
   inodes.set(slot, F.lookups, left);
-  let backing = 0;
-  let pinned = 0;
-  if (left === 0 && isFreeable(context, slot) && !isWorthKeeping(context, slot)) {
-    backing = inodes.kind(slot) === DT_DIR ? 0 : inodes.get(slot, F.backing);
-    pinned = inodes.get(slot, F.pinned);
-    freeInode(context, slot);
+  if (left !== 0 || !isFreeable(context, slot) || isWorthKeeping(context, slot)) {
+    state.unlock();
+    return;
   }
+  const backing = inodes.kind(slot) === DT_DIR ? 0 : inodes.get(slot, F.backing);
+  const pinned = inodes.get(slot, F.pinned);
+  const isKept = inodes.has(slot, INODE.kept);
+  const generation = inodes.get(slot, F.generation);
+  const branch = isKept ? inodes.get(slot, F.branch) : 0;
+  journal.setClosing(backing);
+  freeInode(context, slot);
   state.unlock();
   if (backing !== 0) closeBacking(context, backing);
   if (pinned !== 0) libc.close(pinned - 1);
+  if (isKept) unlinkOpen(context, slot, generation, branch);
 }
 
 export function isFreeable(context: Context, slot: number): boolean {
@@ -39,9 +61,13 @@ function isWorthKeeping({ inodes, exclusive }: Context, slot: number): boolean {
 /** Under the table lock. A parent that was kept only for this child goes too. */
 export function freeInode(context: Context, slot: number): void {
   const { inodes, names } = context;
+  // First, as the hold of the lock may be settled on the way: then it is a directory of which not all names are known.
+  inodes.clearFlag(slot, INODE.complete);
   if (inodes.kind(slot) === DT_DIR)
-    for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild))
+    for (let child = inodes.get(slot, F.firstChild); child !== 0; child = inodes.get(slot, F.firstChild)) {
       names.remove(child);
+      context.state.settleIfLong();
+    }
   for (let dentry = inodes.get(slot, F.dentry); dentry !== 0; dentry = inodes.get(slot, F.dentry)) {
     const parent = names.get(dentry, D.parent);
     names.detach(dentry);
@@ -53,13 +79,22 @@ export function freeInode(context: Context, slot: number): void {
   inodes.free(slot);
 }
 
+/** An inode without names that the kernel has forgotten and that was only kept for what was known of it. Under the table lock. */
+export function freeForgotten(context: Context, slot: number): void {
+  const { inodes } = context;
+  if (inodes.get(slot, F.dentry) !== 0 || !isFreeable(context, slot) || inodes.get(slot, F.pinned) !== 0) return;
+  if (inodes.kind(slot) === DT_DIR && inodes.get(slot, F.listers) === 0) freeInode(context, slot);
+}
+
 /** A directory that was kept only for the child that it has just lost. */
 function freeOrphan(context: Context, slot: number): void {
   if (!isFreeable(context, slot) || isWorthKeeping(context, slot)) return;
   if (context.inodes.get(slot, F.pinned) === 0 && context.inodes.get(slot, F.listers) === 0) freeInode(context, slot);
 }
 
+/** Closes an id that the journal names. */
 export function closeBacking(context: Context, id: number): void {
   context.u32[context.argument >>> 2] = id;
   libc.ioctl(context.device, DEV_IOC_BACKING_CLOSE, context.base + context.argument);
+  context.journal.setClosing(0);
 }

@@ -4,7 +4,7 @@ import { ENTRY } from '../protocol/abi.ts';
 import { writeEntry, writeNegativeEntry } from '../protocol/attributes.ts';
 import { DT_DIR, ENAMETOOLONG } from '../sys/constants.ts';
 import { type Context, NO_REPLY } from './context.ts';
-import { forget } from './forget.ts';
+import { forgetForKernel } from './forget.ts';
 import { NAME_MAX } from './scratch.ts';
 import { findChild } from './tree.ts';
 
@@ -38,12 +38,13 @@ export function attrTtl(context: Context, slot: number): number {
 }
 
 export function forgetOne(context: Context): number {
-  forget(context, context.slot, context.in64(0));
+  if (context.journal.forgotten === 0) forgetForKernel(context, context.slot, context.in64(0));
   return NO_REPLY;
 }
 
 export function batchForget(context: Context): number {
   const count = context.in32(0);
-  for (let i = 0; i < count; i++) forget(context, context.in32(8 + i * 16), context.in64(16 + i * 16));
+  for (let i = context.journal.forgotten; i < count; i++)
+    forgetForKernel(context, context.in32(8 + i * 16), context.in64(16 + i * 16));
   return NO_REPLY;
 }

@@ -2,14 +2,15 @@
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { isForEvery } from '../policy/create.ts';
-import { ENTRY } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, EACCES, EINVAL, ENAMETOOLONG, ENOMEM, EROFS, errnoName } from '../sys/constants.ts';
+import { ENTRY, STATX } from '../protocol/abi.ts';
+import { AT_EMPTY_PATH, EACCES, EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, EROFS, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { CreateFunction } from './choice.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { putEntry } from './lookup.ts';
 import { statInode } from './merged-attributes.ts';
+import { unpin } from './nameless.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { NAME_MAX } from './scratch.ts';
 import { enterNew, findChild } from './tree.ts';
@@ -61,10 +62,12 @@ function make(
   for (;;) {
     const branch = choice.next();
     if (branch < 0) return branch;
+    context.journal.chose(branch);
     const directory = context.directories.descriptor(parent, branch);
     if (directory < 0) return directory;
     context.actAsCaller(umask);
-    const result = call(directory);
+    let result = call(directory);
+    if (choice.wasMade(branch, result)) result = 0;
     if (result >= 0) {
       context.attributes.markChanged(parent, branch);
       const found = context.statName(directory, base + name, context.stat);
@@ -113,9 +116,18 @@ export function link(context: Context): number {
   if (located < 0) return located;
   const flags = context.atFlags === AT_EMPTY_PATH ? AT_EMPTY_PATH : 0;
   const result = libc.linkat(context.atDescriptor, context.atName, target, base + name, flags);
-  if (result < 0) return result;
+  const wasMade = result === -EEXIST && context.journal.resuming && isFile(context, slot, target, base + name);
+  if (result < 0 && !wasMade) return result;
   context.attributes.markChanged(parent, branch);
   return enterLink(context, { slot, parent, name, length, branch });
+}
+
+/** Whether a name is an inode's lower file. */
+function isFile(context: Context, slot: number, directory: number, name: number): boolean {
+  const { inodes, stat2, u32 } = context;
+  if (context.statName(directory, name, stat2) < 0) return false;
+  const word = (stat2 + STATX.ino) >>> 2;
+  return u32[word] === inodes.get(slot, F.lowerLow) && u32[word + 1] === inodes.get(slot, F.lowerHigh);
 }
 
 function enterLink(
@@ -137,19 +149,18 @@ function enterLink(
     names.attach(dentry, slot);
     inodes.clearFlag(slot, INODE.unlinked);
     inodes.linkIntoTable(slot);
-    inodes.add(slot, F.lookups, 1);
+    context.hold(slot);
   }
   state.unlock();
   if (dentry === 0) return findAgain(context, parent, name, length);
-  const pinned = inodes.get(slot, F.pinned);
   const result = statInode(context, slot);
   if (result < 0) {
     forget(context, slot, 1);
     return result;
   }
-  if (pinned !== 0) {
-    inodes.set(slot, F.pinned, 0);
-    libc.close(pinned - 1);
+  if (inodes.get(slot, F.pinned) !== 0) {
+    if (inodes.has(slot, INODE.kept)) context.u32[(context.stat + STATX.nlink) >>> 2]!++;
+    unpin(context, slot);
   }
   return answerEntry(context, slot);
 }

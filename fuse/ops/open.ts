@@ -112,7 +112,9 @@ export function registerBacking(context: Context, descriptor: number): number {
   const word = argument >>> 2;
   u32[word] = descriptor;
   u32[word + 1] = u32[word + 2] = u32[word + 3] = 0;
-  return libc.ioctl(context.device, DEV_IOC_BACKING_OPEN, base + argument);
+  const id = libc.ioctl(context.device, DEV_IOC_BACKING_OPEN, base + argument);
+  if (id > 0) context.journal.registered(id);
+  return id;
 }
 
 export interface Opened {
@@ -133,12 +135,14 @@ function answerOpen(context: Context, slot: number, opened: Opened): number {
 export function putOpen(context: Context, to: number, slot: number, { writable, descriptor, backing }: Opened): number {
   const { inodes, handles, u32, state } = context;
   const flags = (writable ? HANDLE.writable : 0) | (backing !== 0 ? HANDLE.passthrough : 0);
+  state.lock();
   const handle = handles.allocate(slot, descriptor, flags);
   if (handle === 0) {
+    state.unlock();
     if (descriptor >= 0) libc.close(descriptor);
     return -ENFILE;
   }
-  state.lock();
+  context.journal.setHandle(handle);
   context.kept.forget(inodes.get(slot, F.dentry));
   inodes.add(slot, F.opens, 1);
   if (writable) inodes.add(slot, F.writers, 1);
@@ -166,13 +170,22 @@ function invalidateAttributes(context: Context, slot: number): void {
 
 export function release(context: Context): number {
   const handle = context.in32(0);
-  if (!context.handles.isUsed(handle)) return 0;
+  if (!context.handles.isUsed(handle)) {
+    // Closed by a dead server, which may not have got any further.
+    if (context.journal.resuming) forget(context, context.slot, 0);
+    return 0;
+  }
+  closeOpened(context, handle);
+  return 0;
+}
+
+/** Closes an open file. */
+export function closeOpened(context: Context, handle: number): void {
   const slot = context.handles.slot(handle);
   context.state.lockInode(slot);
   const isLast = closeHandle(context, handle, slot);
   context.state.unlockInode(slot);
   if (isLast && context.inodes.get(slot, F.lookups) === 0) forget(context, slot, 0);
-  return 0;
 }
 
 /** Under the inode's stripe lock. True when it was the inode's last handle. */
@@ -180,15 +193,16 @@ function closeHandle(context: Context, handle: number, slot: number): boolean {
   const { handles, inodes, state } = context;
   const descriptor = handles.descriptor(handle);
   const writable = (handles.get(handle, H.flags) & HANDLE.writable) !== 0;
-  handles.free(handle);
-  if (descriptor >= 0) libc.close(descriptor);
   state.lock();
+  handles.free(handle);
+  context.journal.dropHandle(handle);
   if (writable) {
     inodes.add(slot, F.writers, -1);
     context.kept.forget(inodes.get(slot, F.dentry));
   }
   const left = inodes.add(slot, F.opens, -1);
   state.unlock();
+  if (descriptor >= 0) libc.close(descriptor);
   if (left > 0) return false;
   if (writable) keepWritten(context, slot);
   inodes.clearFlag(slot, INODE.proxied);
@@ -217,13 +231,14 @@ function keepBacking(context: Context, slot: number): void {
     state.unlock();
     return;
   }
-  u32[WORD.backingHand]!++;
-  u32[hand] = slot;
+  state.put(WORD.backingHand, u32[WORD.backingHand]! + 1);
+  state.put(hand, slot);
   let id = 0;
   // One that is being opened just now is about to use its id.
   if (old !== 0 && state.tryLockInode(old)) {
     if (inodes.isUsed(old) && inodes.kind(old) === DT_REG && inodes.get(old, F.opens) === 0) {
       id = inodes.get(old, F.backing);
+      context.journal.setClosing(id);
       inodes.set(old, F.backing, 0);
     }
     state.unlockInode(old);
@@ -237,7 +252,10 @@ export function dropBacking(context: Context, slot: number): void {
   const { inodes, state } = context;
   state.lock();
   const id = inodes.get(slot, F.opens) === 0 ? inodes.get(slot, F.backing) : 0;
-  if (id !== 0) inodes.set(slot, F.backing, 0);
+  if (id !== 0) {
+    context.journal.setClosing(id);
+    inodes.set(slot, F.backing, 0);
+  }
   state.unlock();
   if (id !== 0) closeBacking(context, id);
 }

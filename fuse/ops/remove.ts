@@ -1,21 +1,11 @@
 /** UNLINK and RMDIR, judged on the merged view. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
-import {
-  AT_REMOVEDIR,
-  DT_DIR,
-  ENOENT,
-  ENOTEMPTY,
-  EROFS,
-  O_CLOEXEC,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_PATH,
-  O_RDONLY,
-} from '../sys/constants.ts';
+import { AT_REMOVEDIR, ENOENT, ENOTEMPTY, EROFS, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { forget } from './forget.ts';
+import { keepOpen, unpin } from './nameless.ts';
 import { dropBacking } from './open.ts';
 import { setAside } from './parents.ts';
 import { findChild } from './tree.ts';
@@ -44,7 +34,40 @@ export function resolve(context: Context, parent: number, position: number, targ
   target.length = length;
   target.low = target.high = target.slot = 0;
   target.first = -1;
-  if (context.exclusive && resolveKnown(context, target)) return 0;
+  if (recall(context, target)) return 0;
+  const result = context.exclusive && resolveKnown(context, target) ? 0 : ask(context, target);
+  if (result === 0) note(context, target);
+  return result;
+}
+
+/** What was found for this request before its server died: since then the name may have gone, by this very request. */
+function recall(context: Context, target: Target): boolean {
+  const { journal, state, u32 } = context;
+  const word = journal.nextTarget();
+  if (word === 0) return false;
+  target.slot = u32[word]!;
+  target.low = u32[word + 1]!;
+  target.high = u32[word + 2]!;
+  target.first = u32[word + 3]! | 0;
+  if (target.slot === 0) return true;
+  state.lock();
+  context.hold(target.slot);
+  state.unlock();
+  return true;
+}
+
+function note({ journal, u32 }: Context, target: Target): void {
+  const word = journal.newTarget();
+  u32[word] = target.slot;
+  u32[word + 1] = target.low;
+  u32[word + 2] = target.high;
+  u32[word + 3] = target.first;
+  journal.keepTarget();
+}
+
+/** Asks the branches. */
+function ask(context: Context, target: Target): number {
+  const { parent, position, length } = target;
   const slot = findChild(context, parent, position, length);
   if (slot <= 0) return slot;
   target.slot = slot;
@@ -81,7 +104,7 @@ function readName(context: Context, target: Target, hold: boolean): number {
     target.high = names.get(dentry, D.maskHigh);
     known = names.isPartial(dentry) && !inodes.has(target.parent, INODE.complete) ? PARTLY : WHOLLY;
     if (hold) target.slot = names.get(dentry, D.inode);
-    if (hold && target.slot !== 0) inodes.add(target.slot, F.lookups, 1);
+    if (hold && target.slot !== 0) context.hold(target.slot);
   }
   state.unlock();
   return known;
@@ -133,7 +156,6 @@ function removeFile(context: Context, target: Target): number {
   context.state.lockInode(target.slot);
   const result = unlinkFile(context, target);
   context.state.unlockInode(target.slot);
-  if (result === 0) hideOthers(context, target);
   return result;
 }
 
@@ -144,9 +166,12 @@ function unlinkFile(context: Context, target: Target): number {
   const kept = keepOpen(context, target.slot);
   if (kept < 0) return kept;
   state.namespaceBegin();
-  const result = libc.unlinkat(directory, base + target.position, 0);
+  let result = libc.unlinkat(directory, base + target.position, 0);
+  if (result === -ENOENT && context.journal.resuming) result = 0;
   context.attributes.markChanged(target.parent, target.first);
-  if (result === 0 || result === -ENOENT) removeName(context, target);
+  // Before the index says that the name is gone: then the request counts as done.
+  if (result === 0) hideOthers(context, target);
+  if (result === 0 || result === -ENOENT) removeName(context, target, result);
   state.namespaceEnd();
   if (result < 0) unpin(context, target.slot);
   if (result < 0) return result;
@@ -164,29 +189,13 @@ export function hideOthers(context: Context, target: Target): void {
 }
 
 /**
- * An inode about to lose a name by which its open handles may need it: pinned by an O_PATH descriptor unless it has another
- * known name.
+ * Takes a name out of the index; its inode is unlinked when it was the last that is known. With a result, that is the request's:
+ * the rest can be left undone.
  */
-export function keepOpen(context: Context, slot: number): number {
-  const { inodes, names } = context;
-  const isDirectory = inodes.kind(slot) === DT_DIR;
-  if (inodes.get(slot, F.pinned) !== 0 || (!isDirectory && inodes.get(slot, F.opens) === 0)) return 0;
-  const dentry = inodes.get(slot, F.dentry);
-  if (dentry !== 0 && names.get(dentry, D.alias) !== 0) return 0;
-  const located = context.locate(slot, context.branchOf(slot));
-  if (located < 0) return located;
-  const descriptor = isDirectory
-    ? libc.dup(context.atDescriptor)
-    : libc.openat(context.atDescriptor, context.atName, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
-  if (descriptor < 0) return descriptor;
-  inodes.set(slot, F.pinned, descriptor + 1);
-  return 0;
-}
-
-/** Takes a name out of the index; its inode is unlinked when it was the last that is known. */
-export function removeName(context: Context, target: Target): void {
+export function removeName(context: Context, target: Target, result?: number): void {
   const { inodes, names, state } = context;
   state.lock();
+  if (result !== undefined) context.journal.commit(result);
   const dentry = names.find(
     target.parent,
     target.position,
@@ -233,13 +242,14 @@ export function removeDirectory(context: Context, target: Target): number {
   const low = inodes.get(target.slot, F.maskLow);
   const high = inodes.get(target.slot, F.maskHigh);
   const hasCopies = nextBranch(low, high, firstBranch(low, high) + 1) >= 0;
-  const empty = hasCopies ? checkEmpty(context, target.slot) : 0;
+  const empty = hasCopies && !context.journal.passed ? checkEmpty(context, target.slot) : 0;
   if (empty < 0) return empty;
+  context.journal.pass();
   const kept = keepOpen(context, target.slot);
   if (kept < 0) return kept;
   state.namespaceBegin();
   const result = removeCopies(context, target, low, high);
-  if (result === 0) removeName(context, target);
+  if (result === 0) removeName(context, target, 0);
   state.namespaceEnd();
   if (result < 0) unpin(context, target.slot);
   return result;
@@ -278,14 +288,6 @@ function forgetCopies(context: Context, target: Target, low: number, high: numbe
   if (dentry !== 0) names.setBranches(dentry, target.low & ~low, target.high & ~high);
   state.unlock();
   state.dropDescriptors();
-}
-
-/** The inode has a name after all. */
-export function unpin(context: Context, slot: number): void {
-  const pinned = context.inodes.get(slot, F.pinned);
-  if (pinned === 0) return;
-  context.inodes.set(slot, F.pinned, 0);
-  libc.close(pinned - 1);
 }
 
 /** 0 when no copy of a directory has a name in it, else -ENOTEMPTY. */

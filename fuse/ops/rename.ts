@@ -6,6 +6,7 @@
 import { removeIntent } from '../branch/intent.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
+import { STATX } from '../protocol/abi.ts';
 import {
   DT_DIR,
   EACCES,
@@ -24,20 +25,10 @@ import * as libc from '../sys/libc.ts';
 import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
+import { keepOpen, unpin } from './nameless.ts';
 import { dropBacking } from './open.ts';
 import { makeDirectoryLocked, makeDirectoryOn, setAside } from './parents.ts';
-import {
-  checkEmpty,
-  checkWritable,
-  hideOthers,
-  keepOpen,
-  letGo,
-  newTarget,
-  removeName,
-  resolve,
-  type Target,
-  unpin,
-} from './remove.ts';
+import { checkEmpty, checkWritable, hideOthers, letGo, newTarget, removeName, resolve, type Target } from './remove.ts';
 import { NAME_MAX } from './scratch.ts';
 
 /** fuse_rename_in: newdir; old name, new name. */
@@ -61,7 +52,8 @@ function renameNames(context: Context, newParent: number, flags: number, oldName
   const target = newTarget();
   let result = resolve(context, parent, oldName, source);
   if (result === 0) result = resolve(context, newParent, newName, target);
-  if (result === 0) result = check(context, source, target, flags);
+  if (result === 0 && !context.journal.passed) result = check(context, source, target, flags);
+  if (result === 0) context.journal.pass();
   // Two names of one file: nothing is to be done, says POSIX.
   const isSame = source.slot === target.slot && (flags & RENAME_EXCHANGE) === 0;
   if (result === 0 && !isSame)
@@ -111,7 +103,6 @@ function move(context: Context, source: Target, target: Target): number {
     result = moveTo(context, source, target, from);
     state.unlockInode(target.slot);
   }
-  if (result === 0) hideCopies(context, source, from);
   if (isDirectory) state.unlockTree();
   return result;
 }
@@ -139,6 +130,8 @@ function moveTo(context: Context, source: Target, target: Target, from: Mask): n
     if (intent !== undefined) removeIntent(intent);
     forgetTimes(context, source.slot);
     if (result === 0) {
+      // Before the index says that the name has moved: then the request counts as done.
+      hideCopies(context, source, from);
       if (target.slot !== 0) removeName(context, target);
       moveName(context, source, target, from);
     }
@@ -228,7 +221,9 @@ function renameOn(context: Context, branch: number, from: Target, to: Target, fl
   if (source < 0) return source;
   const target = directories.descriptor(to.parent, branch);
   if (target < 0) return target;
-  const result = libc.renameat2(source, base + from.position, target, base + to.position, flags);
+  let result = libc.renameat2(source, base + from.position, target, base + to.position, flags);
+  if (result === -ENOENT && context.journal.resuming && (flags & RENAME_EXCHANGE) === 0)
+    result = context.statName(target, base + to.position, context.stat2); // done by a dead server, if it is there
   context.attributes.markChanged(from.parent, branch);
   context.attributes.markChanged(to.parent, branch);
   return result;
@@ -242,6 +237,7 @@ function undo(context: Context, result: number, branch: number): void {
 function moveName(context: Context, source: Target, target: Target, on: Mask): void {
   const { inodes, names, state, u8 } = context;
   state.lock();
+  context.journal.commit(0);
   const hash = hashNameAt(u8, source.parent, source.position, source.length);
   const dentry = names.find(source.parent, source.position, source.length, hash);
   if (dentry !== 0) {
@@ -292,6 +288,7 @@ function exchangeOnBranches(context: Context, one: Target, other: Target, a: Mas
 }
 
 function exchangeCopies(context: Context, one: Target, other: Target, a: Mask, b: Mask): number {
+  if (wasExchanged(context, one, firstBranch(a.low, a.high))) return 0;
   for (let branch = 0; branch < context.branchTable.count; branch++) {
     const result = exchangeOn(context, branch, one, other, a, b);
     if (result < 0) {
@@ -300,6 +297,20 @@ function exchangeCopies(context: Context, one: Target, other: Target, a: Mask, b
     }
   }
   return 0;
+}
+
+/**
+ * Whether a dead server did it already, on all branches: what was begun on several of them was completed by the intent log.
+ * Told by the number of the file that has the first name.
+ */
+function wasExchanged(context: Context, one: Target, branch: number): boolean {
+  const { base, directories, journal, stat2, u32 } = context;
+  const directory = directories.descriptor(one.parent, branch);
+  const found = directory >= 0 && context.statName(directory, base + one.position, stat2) === 0;
+  const number = found ? u32[(stat2 + STATX.ino) >>> 2]! : 0;
+  if (journal.resuming && journal.number !== 0) return number !== journal.number;
+  journal.setNumber(number);
+  return false;
 }
 
 /** `one` and `other` are the names; the file of mask `a` goes from the first to the second, that of `b` back. */
@@ -313,6 +324,7 @@ function exchangeOn(context: Context, branch: number, one: Target, other: Target
 
 function exchangeNames(context: Context, one: Target, other: Target, a: Mask, b: Mask): void {
   context.state.lock();
+  context.journal.commit(0);
   context.kept.forget(0);
   takeName(context, one);
   takeName(context, other);

@@ -10,7 +10,7 @@ import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { evictNames } from './eviction.ts';
-import { forget } from './forget.ts';
+import { forget, freeForgotten } from './forget.ts';
 import { kindAt, numberInode } from './inode-number.ts';
 import { learnDirectory } from './listing.ts';
 import { isLater, statInode } from './merged-attributes.ts';
@@ -28,7 +28,7 @@ export function findChild(context: Context, parent: number, position: number, le
   const dentry = names.find(parent, position, length, hash);
   const slot = dentry === 0 ? 0 : names.get(dentry, D.inode);
   const complete = inodes.has(parent, INODE.complete);
-  if (slot !== 0) inodes.add(slot, F.lookups, 1);
+  if (slot !== 0) context.hold(slot);
   const isKept = dentry !== 0 && context.kept.recall(dentry, context.stat);
   const low = names.get(dentry, D.maskLow);
   const high = names.get(dentry, D.maskHigh);
@@ -194,7 +194,7 @@ export function adopt(context: Context, found: Found): number {
       names.attach(dentry, slot);
     }
   }
-  if (slot !== 0) inodes.add(slot, F.lookups, 1);
+  if (slot !== 0) context.hold(slot);
   state.unlock();
   if (slot === 0) return -ENOMEM;
   evictNames(context);
@@ -282,8 +282,10 @@ function dropDentry(context: Context, parent: number, position: number, length: 
   state.lock();
   const dentry = names.find(parent, position, length, hash);
   if (dentry !== 0) {
-    if (names.get(dentry, D.inode) !== 0) names.detach(dentry);
+    const slot = names.get(dentry, D.inode);
+    if (slot !== 0) names.detach(dentry);
     names.remove(dentry);
+    if (slot !== 0) freeForgotten(context, slot);
   }
   state.unlock();
 }

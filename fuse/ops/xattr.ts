@@ -7,7 +7,18 @@
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { INIT, SETXATTR_ACL_KILL_SGID, SETXATTR_IN, STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, DT_DIR, ENODATA, EPERM, ERANGE, EROFS, S_ISGID } from '../sys/constants.ts';
+import {
+  AT_EMPTY_PATH,
+  DT_DIR,
+  EEXIST,
+  ENODATA,
+  EPERM,
+  ERANGE,
+  EROFS,
+  S_ISGID,
+  XATTR_CREATE,
+  XATTR_REPLACE,
+} from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
@@ -52,14 +63,16 @@ export function setxattr(context: Context): number {
   const { slot, inodes } = context;
   const extended = context.negotiated(INIT.SETXATTR_EXT);
   const size = context.in32(SETXATTR_IN.size);
-  const flags = context.in32(SETXATTR_IN.flags);
   const name = context.body + (extended ? SETXATTR_IN.name : 8);
   if (isOwn(context, name)) return -EPERM;
   const value = context.base + name + context.lengthAt(name) + 1;
-  const result = onEveryCopy(context, slot, (path, isLink, isFirst) =>
+  // Whether the attribute must or must not exist is settled before: a successor finds it made by this very request.
+  const allowed = mayChange(context, slot, context.base + name, context.in32(SETXATTR_IN.flags));
+  if (allowed < 0) return allowed;
+  const result = onEveryCopy(context, slot, (path, isLink) =>
     isLink
-      ? libc.lsetxattr(path, context.base + name, value, size, flags)
-      : libc.setxattr(path, context.base + name, value, size, isFirst ? flags : 0),
+      ? libc.lsetxattr(path, context.base + name, value, size, 0)
+      : libc.setxattr(path, context.base + name, value, size, 0),
   );
   if (result < 0) return result;
   // A capability may have come: writers must be watched from the next open on.
@@ -80,20 +93,35 @@ function clearSetgid(context: Context, slot: number): number {
 export function removexattr(context: Context): number {
   const name = context.body;
   if (isOwn(context, name)) return -EPERM;
-  return onEveryCopy(context, context.slot, (path, isLink, isFirst) => {
+  const allowed = mayChange(context, context.slot, context.base + name, XATTR_REPLACE);
+  if (allowed < 0) return allowed;
+  return onEveryCopy(context, context.slot, (path, isLink) => {
     const result = isLink ? libc.lremovexattr(path, context.base + name) : libc.removexattr(path, context.base + name);
-    return result === -ENODATA && !isFirst ? 0 : result;
+    return result === -ENODATA ? 0 : result;
   });
 }
 
-type Change = (path: number, isLink: boolean, isFirst: boolean) => number;
+/** What XATTR_CREATE and XATTR_REPLACE demand, looked at once for a request. Answers 0 or a negated errno. */
+function mayChange(context: Context, slot: number, name: number, flags: number): number {
+  if (flags === 0 || context.journal.passed) return 0;
+  const path = pathOf(context, slot, context.shown.branch(slot, 'getxattr'));
+  if (path < 0) return path;
+  const isLink = context.atFlags !== AT_EMPTY_PATH;
+  const found = isLink ? libc.lgetxattr(path, name, 0, 0) : libc.getxattr(path, name, 0, 0);
+  if (flags === XATTR_REPLACE && found < 0) return found;
+  if (flags === XATTR_CREATE && found >= 0) return -EEXIST;
+  context.journal.pass();
+  return 0;
+}
+
+type Change = (path: number, isLink: boolean) => number;
 
 /** Files have one copy, directories one on each of their branches. The one that shows goes first and tells what there is. */
 function onEveryCopy(context: Context, slot: number, change: Change): number {
   const { inodes } = context;
   if (context.config.readOnly) return -EROFS;
   const shown = context.shown.branch(slot, 'getxattr');
-  let result = changeCopy(context, slot, shown, true, change);
+  let result = changeCopy(context, slot, shown, change);
   if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) {
     forgetAttributes(context, slot);
     return result;
@@ -101,16 +129,15 @@ function onEveryCopy(context: Context, slot: number, change: Change): number {
   const low = inodes.get(slot, F.maskLow);
   const high = inodes.get(slot, F.maskHigh);
   for (let branch = firstBranch(low, high); branch >= 0 && result === 0; branch = nextBranch(low, high, branch + 1))
-    if (branch !== shown && context.branches[branch]!.mode !== 'RO')
-      result = changeCopy(context, slot, branch, false, change);
+    if (branch !== shown && context.branches[branch]!.mode !== 'RO') result = changeCopy(context, slot, branch, change);
   context.attributes.forgetAll(slot);
   return result;
 }
 
-function changeCopy(context: Context, slot: number, branch: number, isFirst: boolean, change: Change): number {
+function changeCopy(context: Context, slot: number, branch: number, change: Change): number {
   if (context.branches[branch]!.mode === 'RO') return -EROFS;
   const path = pathOf(context, slot, branch);
-  return path < 0 ? path : change(path, context.atFlags !== AT_EMPTY_PATH, isFirst);
+  return path < 0 ? path : change(path, context.atFlags !== AT_EMPTY_PATH);
 }
 
 export function getxattr(context: Context): number {

@@ -36,6 +36,8 @@ export const STATX_WANTED = 0xfff;
 /** What a directory of the same name on another branch is probed for: type and birth time. */
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
+export const XATTR_CREATE = 1;
+export const XATTR_REPLACE = 2;
 export const UTIME_NOW = 0x3fffffff;
 export const UTIME_OMIT = 0x3ffffffe;
 export const MNT_DETACH = 2;

@@ -116,6 +116,8 @@ export const mount = declare('int mount(uintptr_t, uintptr_t, uintptr_t, unsigne
 export const umount2 = declare('int umount2(uintptr_t, int)');
 /** (name, flags) */
 export const memfdCreate = declare('int memfd_create(uintptr_t, uint32_t)');
+/** (address, length, advice) */
+export const madvise = declare('int madvise(uintptr_t, size_t, int)');
 /** (address, length) */
 export const munmap = declare('int munmap(uintptr_t, size_t)');
 /** (flags): for this thread only */

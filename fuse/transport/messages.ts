@@ -14,7 +14,8 @@ export interface ReaderData {
 }
 
 export type ReaderMessage =
-  | { readonly kind: 'initialised' }
+  /** INIT was answered, or what a dead server had begun is finished. */
+  | { readonly kind: 'serving' }
   | {
       readonly kind: 'log';
       readonly level: 'error' | 'warn';

@@ -1,18 +1,21 @@
 /**
  * A reader: a worker thread that reads requests from its descriptor of the connection, does them, and replies, one at a time,
- * until the connection ends (ENODEV). A request that fails inside is answered EIO; one that is not known, ENOSYS.
+ * until the connection ends (ENODEV). First it finishes what a dead server's reader of the same number had begun: the reply goes to
+ * the same descriptor, for the kernel keeps requests that were read by descriptor.
  */
 import { parentPort, workerData } from 'node:worker_threads';
+import { PHASE } from '../inode/journal.ts';
 import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, State, WORD } from '../inode/state.ts';
 import { Context, NO_REPLY } from '../ops/context.ts';
-import { type Operation, operations } from '../ops/dispatch.ts';
-import { takeBack } from '../ops/take-back.ts';
+import { operations } from '../ops/dispatch.ts';
+import { giveBack, hasUnfinished, type Operations, opcodeOf, perform, resume } from '../ops/request.ts';
 import { IN, OP, OUT } from '../protocol/abi.ts';
-import { CLONE_FS, EAGAIN, EINTR, EIO, ENODEV, ENOENT, ENOSYS, errnoName } from '../sys/constants.ts';
+import { CLONE_FS, EAGAIN, EINTR, ENODEV, ENOENT, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 import { Meter } from './meter.ts';
 
+const MADV_POPULATE_WRITE = 23;
 const PR_SET_SECUREBITS = 28;
 /** Capabilities stay when the filesystem user id changes: the thread creates as the caller and reaches every directory. */
 const SECBIT_NO_SETUID_FIXUP = 4;
@@ -33,13 +36,28 @@ function run(data: ReaderData): void {
   const { thread, deviceFd: device, config } = data;
   const context = new Context({ state, thread, device, config, log });
   prepareThread(context, data.cpu);
-  serve(context, operations(config.policies), new Meter(data.meters, thread));
+  const table = operations(config.policies);
+  if (hasUnfinished(context)) finish(context, table);
+  if (Atomics.load(context.i32, WORD.initialised) !== 0) send({ kind: 'serving' });
+  serve(context, table, new Meter(data.meters, thread));
+}
+
+/** The request that a dead server's reader of this number had read. */
+function finish(context: Context, table: Operations): void {
+  const wasReplying = context.journal.phase === PHASE.replying;
+  const result = resume(context, table);
+  if (result === NO_REPLY) return;
+  if (!wasReplying) reply(context, opcodeOf(context), result);
+  // ENOENT: it was written.
+  else libc.write(context.device, context.base + context.reply, OUT.size + Math.max(result, 0));
 }
 
 /** A umask of its own (the process's is shared otherwise), capabilities that stay, and one CPU. */
 function prepareThread(context: Context, cpu: number): void {
   const unshared = libc.unshare(CLONE_FS);
   if (unshared < 0) log.warn('umask_shared', { error: errnoName(-unshared) });
+  // The kernel copies requests into present pages even for a process that is being killed; into others it fails them.
+  libc.madvise(context.base + context.request, REQUEST_BYTES, MADV_POPULATE_WRITE);
   const kept = libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0);
   if (kept < 0) log.warn('capabilities_not_kept', { error: errnoName(-kept) });
   if (cpu >= 0) {
@@ -49,11 +67,12 @@ function prepareThread(context: Context, cpu: number): void {
   }
 }
 
-function serve(context: Context, table: readonly (Operation | undefined)[], meter: Meter): void {
+function serve(context: Context, table: Operations, meter: Meter): void {
   const { device, base, request, u32 } = context;
   const counter = WORD.requests + context.thread * REQUEST_COUNTER_WORDS;
   const opcodeAt = (request + IN.opcode) >>> 2;
   for (;;) {
+    context.expectRequest();
     const bytes = libc.read(device, base + request, REQUEST_BYTES);
     if (bytes < 0) {
       // ENOENT: the request was interrupted before it was read.
@@ -65,36 +84,11 @@ function serve(context: Context, table: readonly (Operation | undefined)[], mete
     u32[counter]!++;
     if (u32[counter] === 0) u32[counter + 1]!++;
     const opcode = u32[opcodeAt]!;
-    const result = perform(context, table[opcode], opcode);
+    const result = perform(context, table);
     if (result !== NO_REPLY) reply(context, opcode, result);
-    if (opcode === OP.INIT) send({ kind: 'initialised' });
+    if (opcode === OP.INIT) send({ kind: 'serving' });
     meter.end(opcode, begun);
     meter.setUnknownNames(context.unknownNames);
-  }
-}
-
-function perform(context: Context, operation: Operation | undefined, opcode: number): number {
-  if (operation === undefined) return -ENOSYS;
-  // Only INIT may name no inode.
-  if (
-    opcode !== OP.INIT &&
-    opcode !== OP.BATCH_FORGET &&
-    opcode !== OP.INTERRUPT &&
-    opcode !== OP.DESTROY &&
-    !context.inodes.isUsed(context.slot)
-  )
-    return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
-  context.directories.begin(!context.exclusive);
-  try {
-    return operation(context);
-  } catch (error) {
-    context.state.releaseOwnLocks();
-    log.error('operation_failed', {
-      opcode,
-      node: context.slot,
-      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    });
-    return opcode === OP.FORGET || opcode === OP.BATCH_FORGET ? NO_REPLY : -EIO;
   }
 }
 
@@ -106,9 +100,10 @@ function reply(context: Context, opcode: number, result: number): void {
   u32[word + 1] = Math.min(result, 0);
   u32[word + 2] = u32[(request + IN.unique) >>> 2]!;
   u32[word + 3] = u32[(request + IN.unique + 4) >>> 2]!;
+  context.journal.replies(result);
   const written = libc.write(device, base + context.reply, length);
   if (written >= 0 || written === -ENODEV) return;
   // The caller was killed meanwhile: what the reply handed out comes back.
-  if (written === -ENOENT) takeBack(context, opcode, result);
+  if (written === -ENOENT) giveBack(context);
   else log.error('reply_refused', { opcode, result, error: errnoName(-written) });
 }

@@ -1,7 +1,7 @@
 /** A session: one mounted connection, served by reader threads until it is unmounted. */
 import { Worker } from 'node:worker_threads';
 import { UnionFsError } from '../errors.ts';
-import { MAX_READERS, type State } from '../inode/state.ts';
+import { MAX_READERS, type State, WORD } from '../inode/state.ts';
 import type { OpsConfig, OpsLogger } from '../ops/context.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
@@ -23,20 +23,28 @@ export interface SessionOptions {
   readonly log: OpsLogger;
 }
 
-/** Starts the readers; resolves once the kernel's INIT is answered. The device must be mounted already. */
+/**
+ * Starts the readers; resolves once the kernel's INIT is answered or, after a dead server, what that had begun is finished. The
+ * device must be mounted already.
+ */
 export async function startSession(options: SessionOptions): Promise<Session> {
   const { state, scratch, devices } = options;
   if (devices.length === 0 || devices.length >= MAX_READERS)
     throw new UnionFsError('EINVAL', `${devices.length} descriptors given; 1 to ${MAX_READERS - 1} can be served`);
   const cpus = allowedCpus(state, scratch);
-  const initialised = Promise.withResolvers<void>();
+  const serving = Promise.withResolvers<void>();
+  // INIT is one reader's; what a dead server had begun may be in the buffer of each.
+  let awaited = state.u32[WORD.initialised] === 0 ? 1 : devices.length;
+  const onServing = () => {
+    if (--awaited === 0) serving.resolve();
+  };
   const readers = devices.map((deviceFd, thread) => {
     const cpu = devices.length > 1 ? (cpus[thread % cpus.length] ?? -1) : -1;
-    return startReader(options, { thread, deviceFd, cpu }, initialised.resolve);
+    return startReader(options, { thread, deviceFd, cpu }, onServing);
   });
   const ended = Promise.all(readers).then(() => {});
   await Promise.race([
-    initialised.promise,
+    serving.promise,
     ended.then(() => {
       throw new UnionFsError('ENOTCONN', 'the mount ended before the kernel spoke to it; mount it again');
     }),
@@ -48,7 +56,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
 function startReader(
   { state, config, meters, log }: SessionOptions,
   own: Pick<ReaderData, 'thread' | 'deviceFd' | 'cpu'>,
-  onInitialised: () => void,
+  onServing: () => void,
 ): Promise<void> {
   const data: ReaderData = { ...own, stateFd: state.fd, config, meters };
   const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
@@ -58,7 +66,7 @@ function startReader(
     resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
   });
   worker.on('message', (message: ReaderMessage) => {
-    if (message.kind === 'initialised') onInitialised();
+    if (message.kind === 'serving') onServing();
     else log[message.level](message.event, message.fields);
   });
   return new Promise((resolve) => {

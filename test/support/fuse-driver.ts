@@ -78,6 +78,8 @@ export class FuseDriver {
         at += bytes.length;
       }
     }
+    this.context.journal.clear();
+    this.context.journal.begin(false);
     const result = this.#table[opcode]!(this.context);
     return { result, word: (offset) => u32[(this.context.out + offset) >>> 2]! };
   }

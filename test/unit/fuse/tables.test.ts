@@ -15,6 +15,12 @@ describe('linear hash', () => {
       fc.property(fc.array(fc.integer({ min: 0, max: 0xffffffff }), { minLength: 1, maxLength: 300 }), (hashes) => {
         const base = 2;
         const u32 = new Uint32Array(base + 2048);
+        const memory = {
+          u32,
+          put: (word: number, value: number) => {
+            u32[word] = value;
+          },
+        };
         const nexts = new Uint32Array(hashes.length + 1);
         u32[0] = 4;
         const chain = {
@@ -28,7 +34,7 @@ describe('linear hash', () => {
           const bucket = base + bucketOf(hashes[record - 1]!, u32[0]!, u32[1]!);
           nexts[record] = u32[bucket]!;
           u32[bucket] = record;
-          if (record > u32[0]! + u32[1]!) splitBucket(u32, { base, size: 0, split: 1 }, chain);
+          if (record > u32[0]! + u32[1]!) splitBucket(memory, { base, size: 0, split: 1 }, chain);
         }
         const found = new Set<number>();
         for (let bucket = 0; bucket < u32[0]! + u32[1]!; bucket++) {
@@ -96,7 +102,7 @@ describe('state memory', () => {
         state.lockTree(); state.u32[204]++; state.unlockTree();
         if (round % 2 === 0) inodes.setFlag(1, 1 << (12 + workerData.index)); else inodes.clearFlag(1, 1 << (12 + workerData.index));
         if (!inodes.has(1, 1 << 12 + workerData.index) === (round % 2 === 0)) throw new Error('a flag was lost');
-        if (round % 4 === 0) { const handle = handles.allocate(1, 7, 0); if (handle === 0) throw new Error('full'); handles.free(handle); }
+        if (round % 4 === 0) { state.lock(); const handle = handles.allocate(1, 7, 0); if (handle === 0) throw new Error('full'); handles.free(handle); state.unlock(); }
         state.namespaceBegin(); state.namespaceEnd();
       }`;
     new InodeTable(state).allocate(DT_DIR);

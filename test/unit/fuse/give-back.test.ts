@@ -2,13 +2,13 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
-import { takeBack } from '../../../fuse/ops/take-back.ts';
+import { giveBack } from '../../../fuse/ops/request.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
 
 const ROOT = 1;
 
-describe('takeBack, when the caller of a request was killed', () => {
+describe('giveBack, when the caller of a request was killed', () => {
   let driver: FuseDriver;
 
   beforeEach(() => {
@@ -32,22 +32,22 @@ describe('takeBack, when the caller of a request was killed', () => {
     expect(result).to.be.greaterThan(0);
     expect(names.map(lookupsOf)).to.deep.equal([1, 1, 1]);
     driver.ask(OP.READDIRPLUS, ROOT, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
-    takeBack(driver.context, OP.READDIRPLUS, result);
+    giveBack(driver.context);
     expect(names.map(lookupsOf)).to.deep.equal([1, 1, 1]);
   });
 
   it('forgets what was looked up or made, and closes what was opened', () => {
     writeFileSync(join(driver.paths[0]!, 'file'), '');
-    const looked = driver.ask(OP.LOOKUP, ROOT, ['file']);
-    takeBack(driver.context, OP.LOOKUP, looked.result);
+    driver.ask(OP.LOOKUP, ROOT, ['file']);
+    giveBack(driver.context);
     expect(lookupsOf('file')).to.equal(0);
-    const made = driver.ask(OP.CREATE, ROOT, [0o102, 0o644, 0, 0, 'new']);
+    driver.ask(OP.CREATE, ROOT, [0o102, 0o644, 0, 0, 'new']);
     expect(driver.context.handles.count).to.equal(1);
-    takeBack(driver.context, OP.CREATE, made.result);
+    giveBack(driver.context);
     expect(driver.context.handles.count).to.equal(0);
     expect(lookupsOf('new')).to.equal(0);
-    const opened = driver.ask(OP.OPENDIR, ROOT, [0, 0]);
-    takeBack(driver.context, OP.OPENDIR, opened.result);
+    driver.ask(OP.OPENDIR, ROOT, [0, 0]);
+    giveBack(driver.context);
     expect(driver.context.handles.count).to.equal(0);
   });
 });

@@ -1,0 +1,90 @@
+/**
+ * One request, from the buffer to the result: new, or begun by a server that died. The journal says how far that came:
+ *
+ *   not begun    read and nothing else: done as any other
+ *   working      what it counted (lookups, a handle) is taken back, then it is done again; the operations look into the journal
+ *                where what they did the first time would now be in their way
+ *   committed    it is done, and its result is known
+ *   replying     the reply was written or not: it is written again, and refused if it was
+ */
+import { H, HANDLE } from '../inode/handle-table.ts';
+import { PHASE } from '../inode/journal.ts';
+import { IN, OP } from '../protocol/abi.ts';
+import { EIO, ENOSYS } from '../sys/constants.ts';
+import { type Context, NO_REPLY } from './context.ts';
+import { closeListing } from './directory.ts';
+import type { Operation } from './dispatch.ts';
+import { closeBacking, forget } from './forget.ts';
+import { closeOpened } from './open.ts';
+
+export type Operations = readonly (Operation | undefined)[];
+
+/** Servers that may die of a request before it is refused: the next one shall live. */
+const MAX_ATTEMPTS = 10;
+
+/** Performs the request in the buffer. Answers the length of the reply's body, a negated errno, or NO_REPLY. */
+export function perform(context: Context, table: Operations): number {
+  context.journal.begin(false);
+  return operate(context, table);
+}
+
+/** Whether there is a request in the buffer that a dead server has read and, as far as it knew, not answered. */
+export function hasUnfinished({ u32, request }: Context): boolean {
+  return u32[(request + IN.length) >>> 2] !== 0;
+}
+
+/** Brings such a request to its end. The answer is that of `perform`. */
+export function resume(context: Context, table: Operations): number {
+  const { journal } = context;
+  if (journal.closing !== 0) closeBacking(context, journal.closing);
+  const { phase, result } = journal;
+  if (phase === PHASE.replying) return result;
+  if (phase !== PHASE.idle) giveBack(context);
+  if (phase === PHASE.committed) return result;
+  if (journal.attempts >= MAX_ATTEMPTS) {
+    context.log.error('request_given_up', { opcode: opcodeOf(context), node: context.slot, attempts: MAX_ATTEMPTS });
+    return -EIO;
+  }
+  journal.begin(phase === PHASE.working);
+  return operate(context, table);
+}
+
+/** Takes back what the request had counted, as nobody gets its reply. */
+export function giveBack(context: Context): void {
+  const { handles, journal } = context;
+  const { handle } = journal;
+  if (handle !== 0 && (handles.get(handle, H.flags) & HANDLE.directory) !== 0) closeListing(context, handle);
+  else if (handle !== 0) closeOpened(context, handle);
+  for (let slot = journal.held; slot !== 0; slot = journal.held) forget(context, slot, 1);
+}
+
+export function opcodeOf({ u32, request }: Context): number {
+  return u32[(request + IN.opcode) >>> 2]!;
+}
+
+function operate(context: Context, table: Operations): number {
+  const opcode = opcodeOf(context);
+  const operation = table[opcode];
+  if (operation === undefined) return -ENOSYS;
+  // Only INIT may name no inode.
+  if (
+    opcode !== OP.INIT &&
+    opcode !== OP.BATCH_FORGET &&
+    opcode !== OP.INTERRUPT &&
+    opcode !== OP.DESTROY &&
+    !context.inodes.isUsed(context.slot)
+  )
+    return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
+  context.directories.begin(!context.exclusive);
+  try {
+    return operation(context);
+  } catch (error) {
+    context.state.releaseOwnLocks();
+    context.log.error('operation_failed', {
+      opcode,
+      node: context.slot,
+      error: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    });
+    return opcode === OP.FORGET || opcode === OP.BATCH_FORGET ? NO_REPLY : -EIO;
+  }
+}

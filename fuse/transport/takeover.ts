@@ -1,0 +1,86 @@
+/**
+ * Taking over the state memory of a server that is dead to the last thread, before any reader starts. Everything here can be
+ * killed and repeated.
+ *
+ *   1. What it was just changing is undone, its locks are freed (State.recover).
+ *   2. The branches are opened anew, those that the memory names, and renames on several of them completed by the intent log.
+ *   3. Descriptors and memory of its process are forgotten: of open files, listings, pinned inodes. The last are found again.
+ *   4. Backing ids that it got and had not noted are closed.
+ *
+ * The readers then finish the requests that it had read (ops/request.ts).
+ */
+import { finishIntents } from '../branch/intent.ts';
+import { H } from '../inode/handle-table.ts';
+import { F, INODE } from '../inode/inode-table.ts';
+import { Journal } from '../inode/journal.ts';
+import { MAX_READERS, WORD } from '../inode/state.ts';
+import type { Context } from '../ops/context.ts';
+import { closeBacking } from '../ops/forget.ts';
+import { pinAgain, removeStaleLinks } from '../ops/nameless.ts';
+import { DEV_IOC_BACKING_OPEN } from '../protocol/abi.ts';
+import { DT_DIR } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
+
+/** Ids are given out in turn; more than this many unknown ones are not this server's last moments. */
+const MAX_LOST_IDS = 4096;
+
+/** Steps 3 and 4, and the second half of 2; `context` is that of a thread that serves no requests. */
+export function takeOver(context: Context): void {
+  finishInterrupted(context);
+  forgetDescriptors(context);
+  const lost = lostBackings(context);
+  walkInodes(context, lost);
+  for (const id of lost) closeBacking(context, id);
+  const { branches, inodes } = context;
+  removeStaleLinks(
+    branches.slice(0, context.branchTable.count),
+    (slot, generation) => inodes.isUsed(slot) && inodes.get(slot, F.generation) === generation,
+  );
+}
+
+function finishInterrupted({ branchTable, log, config }: Context): void {
+  try {
+    if (!config.readOnly) finishIntents(branchTable.list());
+  } catch (error) {
+    // The request that wrote it is done again, and meets the same obstacle.
+    log.error('intent_not_finished', { error: String(error) });
+  }
+}
+
+function forgetDescriptors({ handles, u32 }: Context): void {
+  for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
+    if (!handles.isUsed(handle)) continue;
+    for (const field of [H.descriptor, H.listingLow, H.listingHigh, H.listingLength, H.readFrom, H.readTo])
+      handles.set(handle, field, 0);
+  }
+}
+
+function walkInodes(context: Context, lost: Set<number>): void {
+  const { inodes, u32 } = context;
+  for (let slot = 1; slot < u32[WORD.inodeBump]!; slot++) {
+    if (!inodes.has(slot, INODE.used)) continue;
+    if (inodes.kind(slot) === DT_DIR) inodes.set(slot, F.listers, 0);
+    else if (lost.size > 0) lost.delete(inodes.get(slot, F.backing));
+    if (inodes.get(slot, F.pinned) !== 0) pinAgain(context, slot);
+  }
+}
+
+/** Ids that may be nobody's: from the highest that any reader has noted to the one that the kernel gives out next. */
+function lostBackings(context: Context): Set<number> {
+  const lost = new Set<number>();
+  const { u32, argument, base, state } = context;
+  u32.fill(0, argument >>> 2, (argument >>> 2) + 4);
+  u32[argument >>> 2] = state.fd; // any regular file will do
+  const next = libc.ioctl(context.device, DEV_IOC_BACKING_OPEN, base + argument);
+  if (next <= 0) return lost;
+  lost.add(next);
+  let highest = 0;
+  for (let thread = 0; thread < MAX_READERS; thread++) {
+    const last = new Journal(state, thread).lastBacking;
+    if (last !== 0) lost.add(last); // noted, but perhaps by no inode
+    highest = Math.max(highest, last);
+  }
+  if (next - highest > MAX_LOST_IDS) return lost;
+  for (let id = highest + 1; id < next; id++) lost.add(id);
+  return lost;
+}
