@@ -71,6 +71,11 @@ export class Replica {
     return this.#role.isServing ? 'serving' : 'establishing';
   }
 
+  /** Whether what is on its disk counts; when not, only a rebuild helps. */
+  get isUsable(): boolean {
+    return this.#store.usable;
+  }
+
   step(event: ReplicaEvent): readonly Effect[] {
     if (this.#stopped) return [];
     this.#effects = [];
@@ -149,8 +154,7 @@ export class Replica {
   }
 
   *#scrub(lba: number, blocks: number): Task {
-    if (!this.#store.usable) return;
-    const damaged = yield* this.#store.scrub(lba, blocks);
+    const damaged = this.#store.usable ? yield* this.#store.scrub(lba, blocks) : [];
     this.#effects.push({ kind: 'scrubbed', lba, damaged });
     // A backup's primary learns of it from the next status.
     if (damaged.length > 0 && this.#role instanceof Primary) this.#role.stepAside();

@@ -1,7 +1,7 @@
 /**
- * The few system calls that Node lacks and this folder needs: mounting, extended attributes, and sockets that carry descriptors. The filesystem's
- * own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
- * Source: mount(2), umount(2), xattr(7), unix(7), poll(2), eventfd(2); numbers are those of Linux on x86-64 and arm64, which agree here.
+ * The few system calls that Node lacks and this folder needs: mounting, extended attributes, sockets that carry descriptors, holes and locks of
+ * files. The filesystem's own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
+ * Source: mount(2), umount(2), xattr(7), unix(7), poll(2), eventfd(2), fallocate(2), flock(2); numbers are those of Linux on x86-64 and arm64, which agree here.
  */
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
@@ -22,6 +22,10 @@ export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CTRUNC = 8;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const POLLIN = 1;
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_ZERO_RANGE = 16;
+export const LOCK_EX_NB = 2 | 4;
 
 /** A failed system call: `code` as Node's own errors have it, EBUSY and so on. */
 export class SystemCallError extends Error {
@@ -77,6 +81,8 @@ export const sendmsg = direct('sendmsg', 'long sendmsg(int fd, void *message, in
 export const recvmsg = direct('recvmsg', 'long recvmsg(int fd, void *message, int flags)');
 export const lgetxattr = direct('lgetxattr', 'long lgetxattr(void *path, str name, void *value, size_t size)');
 export const llistxattr = direct('llistxattr', 'long llistxattr(void *path, void *names, size_t size)');
+export const fallocate = waiting('fallocate', 'int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+export const flock = direct('flock', 'int flock(int fd, int operation)');
 export const eventfd = direct('eventfd', 'int eventfd(uint initial, int flags)');
 
 /** Where a buffer's bytes are. Only for buffers that are referenced until the call is over. */

@@ -40,6 +40,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'unions of a cluster: status, df, where, …; as a plugin: kubectl union',
     load: () => import('./kubectl.ts'),
   },
+  'block-serve': {
+    summary: 'serve a block volume of this machine over NBD; needs no cluster',
+    load: () => import('./block-serve.ts'),
+  },
   start: {
     summary: 'a guided tour: cluster, union, pod, all on this machine',
     load: () => import('./start.ts'),

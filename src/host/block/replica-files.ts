@@ -1,0 +1,172 @@
+/**
+ * One replica's disk as a directory of four files, an area each, and the operations of `block/ports.ts` on them.
+ * Invariants: one process has a replica open at a time (flock, which ends with the process); a replica's directory is there
+ * whole or not at all; the log's room is taken when it is made, so that only the extents can run out of space.
+ *
+ * Writes go through the page cache, and fdatasync makes them durable. What the cache shows after a failed sync may never have
+ * reached the disk; the engine allows for that (src/block/README.md, "Recovery").
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { UnionError } from '../../base/errors.ts';
+import { areaSizes } from '../../block/areas.ts';
+import type { Area, DiskOperation, DiskOutcome } from '../../block/ports.ts';
+import type { Identity } from '../../block/recovery.ts';
+import { formatReplica } from '../../block/store.ts';
+import {
+  errnoCode,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  fallocate,
+  flock,
+  LOCK_EX_NB,
+} from '../syscalls.ts';
+
+const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
+const ZEROS = Buffer.alloc(1024 ** 2);
+
+/** Something that carries out disk operations; never rejects. */
+export interface BlockDisk {
+  perform(operation: DiskOperation): Promise<DiskOutcome>;
+  close(): Promise<void>;
+}
+
+export class ReplicaFiles implements BlockDisk {
+  readonly #files: ReadonlyMap<Area, FileHandle>;
+  readonly #onError: (operation: DiskOperation, error: unknown) => void;
+
+  private constructor(
+    files: ReadonlyMap<Area, FileHandle>,
+    onError: (operation: DiskOperation, error: unknown) => void,
+  ) {
+    this.#files = files;
+    this.#onError = onError;
+  }
+
+  /** Opens the replica in `directory` for this process alone. */
+  static async open(
+    directory: string,
+    onError: (operation: DiskOperation, error: unknown) => void = () => {},
+  ): Promise<ReplicaFiles> {
+    const files = await openAreas(directory, constants.O_RDWR);
+    try {
+      flock(files.get('superblock')!.fd, LOCK_EX_NB);
+    } catch (error) {
+      for (const file of files.values()) await file.close();
+      if (errnoCode(error) !== 'EAGAIN') throw error;
+      throw new UnionError('FAILED_PRECONDITION', `another process serves the replica in ${directory}; stop it first`);
+    }
+    return new ReplicaFiles(files, onError);
+  }
+
+  async perform(operation: DiskOperation): Promise<DiskOutcome> {
+    const file = this.#files.get(operation.area)!;
+    try {
+      switch (operation.kind) {
+        case 'read':
+          return { ok: true, data: await readWhole(file, operation.offset, operation.length) };
+        case 'write':
+          await writeWhole(file, operation.data, operation.offset);
+          return { ok: true, data: undefined };
+        case 'discard':
+          await discard(file, operation);
+          return { ok: true, data: undefined };
+        case 'sync':
+          await file.datasync();
+          return { ok: true, data: undefined };
+      }
+    } catch (error) {
+      this.#onError(operation, error);
+      const full = ['ENOSPC', 'EDQUOT'].includes(errnoCode(error) ?? '');
+      return { ok: false, error: full ? 'ENOSPC' : 'EIO' };
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.#files.values()) await file.close();
+  }
+}
+
+/** Makes a replica of a new, empty volume. Fails with ALREADY_EXISTS when there is anything under that name. */
+export async function createReplica(directory: string, identity: Identity): Promise<void> {
+  const unfinished = `${directory}.new`;
+  await rm(unfinished, { recursive: true, force: true });
+  await mkdir(unfinished, { recursive: true });
+  const files = await openAreas(unfinished, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL);
+  try {
+    const sizes = areaSizes(identity.geometry);
+    for (const [area, file] of files) await file.truncate(sizes[area]);
+    // Written, not only reserved: a first write to reserved room would cost each group commit a change of metadata.
+    for (let offset = 0; offset < sizes.log; offset += ZEROS.length) {
+      await writeWhole(files.get('log')!, ZEROS.subarray(0, sizes.log - offset), offset);
+    }
+    for (const operation of formatReplica(identity)) {
+      if (operation.kind === 'write') await writeWhole(files.get(operation.area)!, operation.data, operation.offset);
+    }
+    for (const file of files.values()) await file.sync();
+  } finally {
+    for (const file of files.values()) await file.close();
+  }
+  await syncDirectory(unfinished);
+  await rename(unfinished, directory).catch((error: unknown) => {
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errnoCode(error) ?? '')) throw error;
+    throw new UnionError('ALREADY_EXISTS', `${directory} is there already; remove it or choose another one`);
+  });
+  await syncDirectory(dirname(directory));
+}
+
+async function openAreas(directory: string, flags: number): Promise<ReadonlyMap<Area, FileHandle>> {
+  const files = new Map<Area, FileHandle>();
+  try {
+    for (const area of AREAS) files.set(area, await open(join(directory, area), flags, 0o600));
+    return files;
+  } catch (error) {
+    for (const file of files.values()) await file.close();
+    throw error;
+  }
+}
+
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readWhole(file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const data = Buffer.allocUnsafeSlow(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await file.read(data, done, length - done, offset + done);
+    // The files have their size from the beginning.
+    if (bytesRead === 0) throw new Error(`the file ends before byte ${offset + length}`);
+    done += bytesRead;
+  }
+  return data;
+}
+
+async function writeWhole(file: FileHandle, data: Uint8Array, offset: number): Promise<void> {
+  let done = 0;
+  while (done < data.length) {
+    const { bytesWritten } = await file.write(data, done, data.length - done, offset + done);
+    done += bytesWritten;
+  }
+}
+
+async function discard(file: FileHandle, range: Extract<DiskOperation, { kind: 'discard' }>): Promise<void> {
+  // The log keeps its room: it must never run out of space.
+  const mode = range.area === 'log' ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+  try {
+    await fallocate(file.fd, mode | FALLOC_FL_KEEP_SIZE, range.offset, range.length);
+  } catch (error) {
+    if (errnoCode(error) !== 'EOPNOTSUPP') throw error;
+    const end = range.offset + range.length;
+    for (let offset = range.offset; offset < end; offset += ZEROS.length) {
+      await writeWhole(file, ZEROS.subarray(0, end - offset), offset);
+    }
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * What a server offers, and who uses it. All connections to an export are one session of a disk with a volatile cache: when
+ * the epoch of its answers changes, or the replica does not serve any more, writes that were answered and not flushed may be
+ * gone. Then every connection is cut, as by a crash of the machine that has the disk, and nothing is answered in between.
+ */
+import type { Socket } from 'node:net';
+import type { ClientAnswer } from '../../block/ports.ts';
+import type { ByteDevice } from './byte-device.ts';
+
+export class NbdExport {
+  readonly device: ByteDevice;
+  readonly #sockets = new Set<Socket>();
+  #epoch: bigint | undefined;
+
+  constructor(device: ByteDevice) {
+    this.device = device;
+  }
+
+  join(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) this.#epoch = undefined;
+    });
+  }
+
+  /** Whether the answer belongs to the session that this socket has begun. */
+  accepts(answer: ClientAnswer, socket: Socket): boolean {
+    if (!this.#sockets.has(socket)) return false;
+    if (!answer.ok && answer.error !== 'moved') return true;
+    if (answer.ok) this.#epoch ??= answer.epoch;
+    if (answer.ok && answer.epoch === this.#epoch) return true;
+    this.cut();
+    return false;
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.clear();
+    this.#epoch = undefined;
+  }
+}
