@@ -1,19 +1,21 @@
 /**
  * fsx: random reads, writes, truncates, maps, holes and copies of one file against a model in memory, on plain ext4 and on
- * a union. Seeds are fixed here so that a run can be repeated; FSX_SEED tries another.
+ * a union, past the server and through it. Seeds are fixed so that a run can be repeated; FSX_SEED tries another.
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
 import { makeLoopBranches } from '../support/loop-branches.ts';
 import { fuse, loop, needs } from '../support/skip.ts';
+import { isLong, seedsOf } from '../support/torture.ts';
 import { makeUnion } from '../support/union-mount.ts';
 import { findTool } from './tools.ts';
 
 const configuration = fileURLToPath(new URL('fsx.toml', import.meta.url));
 const operations = 10_000;
 const branchBytes = 64 * 1024 ** 2;
-const seeds = process.env.FSX_SEED === undefined ? [1, 2, 3] : [Number(process.env.FSX_SEED)];
+const seeds = seedsOf('FSX_SEED', isLong ? 20 : 3);
 
 interface Exercise {
   readonly directory: string;
@@ -49,14 +51,18 @@ describe('fsx', function () {
     }
   });
 
-  for (const seed of seeds) {
-    it(`finds no difference in ${operations} operations on a union, seed ${seed}`, async () => {
-      const union = await makeUnion({ sizesBytes: [branchBytes, branchBytes], options: ['minfreespace=1M'] });
-      try {
-        exercise({ directory: union.mountpoint, artifacts: union.folder, seed });
-      } finally {
-        await union.close();
-      }
-    });
+  for (const passthrough of [true, false]) {
+    for (const seed of seeds) {
+      const how = passthrough ? 'passthrough' : 'proxied';
+      it(`finds no difference in ${operations} operations on a union, ${how}, seed ${seed}`, async () => {
+        const union = await makeUnion({ sizesBytes: [branchBytes, branchBytes], library: { passthrough } });
+        try {
+          exercise({ directory: union.mountpoint, artifacts: union.folder, seed });
+          expect(union.output()).to.equal('');
+        } finally {
+          await union.close();
+        }
+      });
+    }
   }
 });
