@@ -96,7 +96,6 @@ function answerCreated(context: Context, slot: number, descriptor: number): numb
   if (context.config.passthrough && context.negotiated2(INIT2.PASSTHROUGH) && !inodes.has(slot, INODE.privileged))
     backing = Math.max(0, registerBacking(context, descriptor));
   if (backing !== 0) {
-    inodes.set(slot, F.backing, backing);
     libc.close(descriptor);
   } else inodes.setFlag(slot, INODE.proxied);
   const opened = putOpen(context, context.out + ENTRY.size, slot, {
@@ -104,6 +103,8 @@ function answerCreated(context: Context, slot: number, descriptor: number): numb
     descriptor: backing !== 0 ? -1 : descriptor,
     backing,
   });
+  // Only now that it counts as open: the slot may be in the ring of idle ones still, from a file that it was before.
+  inodes.set(slot, F.backing, backing);
   if (opened < 0) {
     forget(context, slot, 1);
     return opened;

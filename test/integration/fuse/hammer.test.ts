@@ -18,9 +18,10 @@ const mebibyte = 1024 ** 2;
 const durationMs = Number(process.env.HAMMER_MS ?? 2000);
 const firstSeed = Number(process.env.HAMMER_SEED ?? Date.now() % 1_000_000);
 const client = fileURLToPath(new URL('../../support/hammer-client.ts', import.meta.url));
+const maker = fileURLToPath(new URL('../../support/make-client.ts', import.meta.url));
 
-async function runClient(root: string, seed: number): Promise<string> {
-  const child = spawn(process.execPath, [client, root, String(seed), String(durationMs)], {
+async function runClient(...args: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, [...args, String(durationMs)], {
     stdio: ['ignore', 'pipe', 'pipe'],
     signal: AbortSignal.timeout(durationMs + 15_000),
     killSignal: 'SIGKILL',
@@ -31,7 +32,7 @@ async function runClient(root: string, seed: number): Promise<string> {
   });
   child.stdout.resume();
   const [code, signal] = await once(child, 'close').catch(() => [1, 'no answer in time']);
-  return code === 0 ? '' : `client of seed ${seed} ended with ${signal ?? code}: ${complaint}`;
+  return code === 0 ? '' : `${args.join(' ')} ended with ${signal ?? code}: ${complaint}`;
 }
 
 for (const passthrough of [true, false]) {
@@ -51,10 +52,16 @@ for (const passthrough of [true, false]) {
       await union?.close();
     });
 
+    it('makes and removes files beside others that do, each in a directory of its own', async () => {
+      const directories = ['one', 'two', 'three'].map((name) => join(union!.mountpoint, name));
+      const failures = await Promise.all(directories.map((directory) => runClient(maker, directory)));
+      expect(failures.join('') + union!.output()).to.equal('');
+    });
+
     it(`shows what is on the branches afterwards, from seed ${firstSeed}`, async () => {
       const { mountpoint, branches, folder, output, pid } = union!;
       const seeds = [0, 1, 2, 3].map((index) => firstSeed + index * 7919);
-      const failures = await Promise.all(seeds.map((seed) => runClient(mountpoint, seed)));
+      const failures = await Promise.all(seeds.map((seed) => runClient(client, mountpoint, String(seed))));
       expect(failures.join('') + output()).to.equal('');
       const seen = describeTree(readTree(mountpoint));
       expect(seen).to.deep.equal(describeTree(mergeTrees(branches.map(readTree))));
