@@ -16,7 +16,7 @@ const branchBytes = 512 * 1024 ** 2;
 const seconds = isLong ? 4 : 1;
 
 /** Those that find the most per second: names, links, listings, attributes, locks, leases, allocation. */
-const chosen = ['dentry', 'dir', 'dirmany', 'fallocate', 'fpunch', 'getdent', 'lease', 'link', 'rename', 'xattr'];
+const chosen = ['dentry', 'dir', 'dirmany', 'dnotify', 'fallocate', 'filename', 'getdent', 'link', 'rename', 'xattr'];
 
 /** What no FUSE filesystem can have, and why. */
 const impossible: Readonly<Record<string, string>> = {
