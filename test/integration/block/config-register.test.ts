@@ -1,3 +1,4 @@
+/** A configuration in files: changed by one of many at a time. */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
