@@ -38,6 +38,7 @@ import { takeOver } from './transport/takeover.ts';
 
 export { OWN_DIRECTORY } from './branch/branches.ts';
 export { readIdentity } from './branch/identity.ts';
+export { releaseBranch } from './branch/release.ts';
 export { createStateMemory, MAX_BRANCHES } from './inode/state.ts';
 export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';

@@ -32,6 +32,7 @@ import type {
   StorageClass,
 } from '../protocol/objects.ts';
 import { LABEL_VOLUME, type UnionAttachment, type UnionVolume } from '../protocol/resources.ts';
+import type { ServerPodOptions } from '../union/server-pod.ts';
 
 /** A kind that is both read live and watched. */
 export interface Watched<T extends KubeObject> {
@@ -56,6 +57,8 @@ export interface ReconcilerDeps {
   readonly recorder: EventRecorder;
   readonly log: Logger;
   readonly clock: Clock;
+  /** Of the pods that we make. */
+  readonly server: ServerPodOptions;
   readonly measure?: ((measurement: WorkMeasurement) => void) | undefined;
 }
 
@@ -76,9 +79,12 @@ export function createClusterView(client: KubeClient, log: Logger): ClusterView 
   };
 }
 
-export function createDeps(view: ClusterView, log: Logger, clock: Clock = systemClock): ReconcilerDeps {
+export function createDeps(
+  view: ClusterView,
+  { log, server, clock = systemClock }: Pick<ReconcilerDeps, 'log' | 'server'> & { readonly clock?: Clock },
+): ReconcilerDeps {
   const recorder = createEventRecorder({ events: view.events, component: 'union-csi-controller', log, clock });
-  return { view, recorder, log, clock };
+  return { view, recorder, log, clock, server };
 }
 
 /** Starts all informers; resolves when all have ended with the signal. */

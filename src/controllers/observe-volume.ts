@@ -8,7 +8,7 @@ import type { ClusterView, ReconcilerDeps } from './cluster-view.ts';
 
 /** Undefined: there is no such volume. */
 export async function observeVolume(
-  { view, clock }: ReconcilerDeps,
+  { view, clock, server }: ReconcilerDeps,
   name: string,
   signal: AbortSignal,
 ): Promise<ObservedVolume | undefined> {
@@ -41,6 +41,7 @@ export async function observeVolume(
     unclaimed: view.persistentVolumes.informer.list().filter(({ spec }) => spec?.claimRef === undefined),
     selectedNode,
     attachedNodes: attachments.filter(({ spec }) => spec.volume === name).map(({ spec }) => spec.node),
+    server,
     now: new Date(clock.now()).toISOString(),
   };
 }

@@ -21,10 +21,10 @@ export async function runControllers(
   signal: AbortSignal,
 ): Promise<void> {
   const view = createClusterView(client, log);
-  const deps = { ...createDeps(view, log), measure };
+  const deps = { ...createDeps(view, { log, server }), measure };
   await Promise.all([
     runInformers(view, signal),
     runUnionVolumeController(deps, signal),
-    runUnionAttachmentController({ ...deps, server }, signal),
+    runUnionAttachmentController(deps, signal),
   ]);
 }

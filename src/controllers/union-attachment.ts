@@ -8,7 +8,6 @@ import { createWorkQueue } from '../kubernetes/workqueue.ts';
 import { FINALIZER, LABEL_ATTACHMENT, LABEL_VOLUME, type UnionAttachment } from '../protocol/resources.ts';
 import { branchNamespace } from '../union/ids.ts';
 import { type AttachmentAction, type ObservedAttachment, planUnionAttachment } from '../union/plan-attachment.ts';
-import type { ServerPodOptions } from '../union/server-pod.ts';
 import { type ReconcilerDeps, written } from './cluster-view.ts';
 import { tell } from './tell.ts';
 
@@ -16,12 +15,8 @@ const CONCURRENCY = 8;
 /** A branch that someone else uses is asked for again so often: we do not watch all pods. */
 const REFUSED_MS = 2_000;
 
-export interface AttachmentDeps extends ReconcilerDeps {
-  readonly server: ServerPodOptions;
-}
-
 /** Runs until the signal aborts. The view's informers must be running. */
-export async function runUnionAttachmentController(deps: AttachmentDeps, signal: AbortSignal): Promise<void> {
+export async function runUnionAttachmentController(deps: ReconcilerDeps, signal: AbortSignal): Promise<void> {
   const { view } = deps;
   const mutex = new KeyedMutex();
   const queue = createWorkQueue({
@@ -60,7 +55,7 @@ export async function runUnionAttachmentController(deps: AttachmentDeps, signal:
 
 /** One round: exported for tests that step through it. */
 export async function reconcileUnionAttachment(
-  deps: AttachmentDeps,
+  deps: ReconcilerDeps,
   name: string,
   signal: AbortSignal,
 ): Promise<undefined | { requeueAfterMs: number }> {
@@ -77,7 +72,7 @@ export async function reconcileUnionAttachment(
 }
 
 async function observe(
-  { view, clock, server }: AttachmentDeps,
+  { view, clock, server }: ReconcilerDeps,
   name: string,
   signal: AbortSignal,
 ): Promise<ObservedAttachment | undefined> {
@@ -102,7 +97,7 @@ async function observe(
 }
 
 async function act(
-  deps: AttachmentDeps,
+  deps: ReconcilerDeps,
   { attachment, volume }: ObservedAttachment,
   action: AttachmentAction,
   signal: AbortSignal,
@@ -132,7 +127,7 @@ async function act(
 }
 
 async function setFinalizers(
-  { view }: AttachmentDeps,
+  { view }: ReconcilerDeps,
   { metadata }: UnionAttachment,
   finalizers: readonly string[],
   signal: AbortSignal,

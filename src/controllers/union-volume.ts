@@ -8,7 +8,14 @@ import { messageOf, UnionError } from '../base/errors.ts';
 import { formatQuantity } from '../base/units.ts';
 import { createWorkQueue } from '../kubernetes/workqueue.ts';
 import type { PersistentVolume, PersistentVolumeClaim } from '../protocol/objects.ts';
-import { ANNOTATION_ADOPTED_BY, FINALIZER, FINALIZER_ADOPTED, type UnionVolume } from '../protocol/resources.ts';
+import {
+  ANNOTATION_ADOPTED_BY,
+  FINALIZER,
+  FINALIZER_ADOPTED,
+  LABEL_ATTACHMENT,
+  LABEL_VOLUME,
+  type UnionVolume,
+} from '../protocol/resources.ts';
 import { type ObservedVolume, planUnionVolume, type VolumeAction } from '../union/plan-volume.ts';
 import { type ReconcilerDeps, written } from './cluster-view.ts';
 import { observeVolume } from './observe-volume.ts';
@@ -37,6 +44,11 @@ export async function runUnionVolumeController(deps: ReconcilerDeps, signal: Abo
     view.volumes.informer.onChange(({ key }) => queue.add(key)),
     view.attachments.informer.onChange(({ object }) => queue.add(object.spec.volume)),
     view.claims.informer.onChange(({ object }) => addAll(volumesOfClaim(deps, object.metadata))),
+    view.pods.informer.onChange(({ object: { metadata } }) => {
+      const volume = metadata.labels?.[LABEL_VOLUME];
+      // Those of attachments are the attachments' concern.
+      if (volume !== undefined && metadata.labels?.[LABEL_ATTACHMENT] === undefined) queue.add(volume);
+    }),
     view.persistentVolumes.informer.onChange(({ object }) => addAll(volumesOfVolume(deps, object))),
   ];
   try {
@@ -168,6 +180,12 @@ async function report(
       return setFinalizers([...(metadata.finalizers ?? []), FINALIZER]);
     case 'remove-finalizer':
       return setFinalizers((metadata.finalizers ?? []).filter((finalizer) => finalizer !== FINALIZER));
+    case 'create-pod':
+      written(await deps.view.pods.live.create(action.pod, signal));
+      return;
+    case 'delete-pod':
+      written(await deps.view.pods.live.delete(action.pod, { uid: action.pod.uid }, signal));
+      return;
     case 'event':
       return tell(deps, { object: volume, claim: volume.spec.claim, event: action.event }, signal);
     case 'update-status':

@@ -64,6 +64,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'serve one union (a pod for each volume and node)',
     load: () => import('./server.ts'),
   },
+  release: {
+    summary: 'take a union off a branch that is given back (a pod)',
+    load: () => import('./release.ts'),
+  },
 };
 
 function help(): string {

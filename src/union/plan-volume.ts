@@ -4,24 +4,19 @@
  * Invariants: an adopted claim is never deleted; a claim that is not provably ours is never touched; a branch that once
  * had a volume is never made anew, empty; the finalizer goes last. Source: kubernetes.md, sections 1 to 3.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { assertNever } from '../base/assert.ts';
 import { formatQuantity } from '../base/units.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
-import {
-  ANNOTATION_ADOPTED_BY,
-  type BranchSpec,
-  type Condition,
-  FINALIZER,
-  type UnionVolume,
-  type UnionVolumeStatus,
-} from '../protocol/resources.ts';
-import { type BranchOutcome, type ClaimRef, claimRef, observeBranch } from './branch-outcome.ts';
+import { FINALIZER, type UnionVolume, type UnionVolumeStatus } from '../protocol/resources.ts';
+import { type BranchOutcome, type ClaimRef, observeBranch } from './branch-outcome.ts';
 import { sum } from './capacity.ts';
-import { type ConditionFacts, condition, eventOf, findCondition, type PlannedEvent } from './conditions.ts';
-import { isOurClaim } from './lower-claims.ts';
+import type { ConditionFacts, PlannedEvent } from './conditions.ts';
+import type { PodRef } from './plan-attachment.ts';
+import { planDeletion } from './plan-deletion.ts';
+import type { ServerPodOptions } from './server-pod.ts';
 import { chooseVolumes } from './static-volumes.ts';
 import { intersectTopology } from './topology.ts';
+import { conditionsOf, generationOf, statusActions } from './volume-status.ts';
 
 /** What was read about one branch, live. */
 export interface ObservedBranch {
@@ -44,6 +39,8 @@ export interface ObservedVolume {
   readonly selectedNode: Node | undefined;
   /** Nodes for which a UnionAttachment exists. */
   readonly attachedNodes: readonly string[];
+  /** For pods that release adopted claims. */
+  readonly server: ServerPodOptions;
   /** RFC 3339. */
   readonly now: string;
 }
@@ -57,6 +54,9 @@ export type VolumeAction =
   | { readonly kind: 'delete-claim'; readonly branchId: string; readonly claim: ClaimRef }
   /** Undo adopt-claim. */
   | { readonly kind: 'release-claim'; readonly branchId: string; readonly claim: ClaimRef }
+  /** The pod that takes the union's records off an adopted claim, and the end of one that failed. */
+  | { readonly kind: 'create-pod'; readonly pod: Pod }
+  | { readonly kind: 'delete-pod'; readonly pod: PodRef }
   | { readonly kind: 'remove-finalizer' }
   | { readonly kind: 'event'; readonly event: PlannedEvent }
   | { readonly kind: 'update-status'; readonly status: UnionVolumeStatus };
@@ -172,76 +172,4 @@ function resized(volume: UnionVolume, outcomes: readonly BranchOutcome[], capaci
   const sizes = `${formatQuantity(capacityBytes)} of ${formatQuantity(asked)}`;
   const message = `${sizes}; ${explain(waiting) || 'the branches hold less than they were asked for'}`;
   return { type: 'Resized', status: 'False', reason: 'Growing', message };
-}
-
-function planDeletion(observed: ObservedVolume): readonly VolumeAction[] {
-  const { volume, attachedNodes } = observed;
-  if (attachedNodes.length > 0) {
-    return statusActions(observed, deletionStatus(observed, [`detach from ${attachedNodes.join(', ')}`]));
-  }
-  const steps = volume.spec.branches.map((branch) => endBranch(observed, branch));
-  const pending = steps.flatMap((step) => step.pending ?? []);
-  const actions = steps.flatMap(({ action }) => action ?? []);
-  if (pending.length === 0) return [...actions, { kind: 'remove-finalizer' }];
-  return [...actions, ...statusActions(observed, deletionStatus(observed, pending))];
-}
-
-/** `pending` is what the union must still wait for, for people. */
-function endBranch(observed: ObservedVolume, branch: BranchSpec): { action?: VolumeAction; pending?: string } {
-  const { volume, branches } = observed;
-  const { claim, volumes } = branches.get(branch.id) ?? { claim: undefined, volumes: [] };
-  const branchId = branch.id;
-  if (branch.origin === 'adopted') {
-    const ours = claim?.metadata.annotations?.[ANNOTATION_ADOPTED_BY] === volume.metadata.name;
-    if (!claim || !ours) return {};
-    return { action: { kind: 'release-claim', branchId, claim: claimRef(claim) }, pending: title('claim', claim) };
-  }
-  if (claim && isOurClaim(volume, branch, claim)) {
-    const pending = title('claim', claim);
-    if (claim.metadata.deletionTimestamp) return { pending };
-    return { action: { kind: 'delete-claim', branchId, claim: claimRef(claim) }, pending };
-  }
-  // A class that retains its volumes keeps them, also from us; a foreign claim's volume is not ours to wait for.
-  const left = volumes.find(
-    ({ spec }) =>
-      spec?.persistentVolumeReclaimPolicy === 'Delete' && (!claim || spec.claimRef?.uid !== claim.metadata.uid),
-  );
-  return left ? { pending: `volume "${left.metadata.name}"` } : {};
-}
-
-function title(kind: string, { metadata }: PersistentVolumeClaim): string {
-  return `${kind} "${metadata.namespace}/${metadata.name}"`;
-}
-
-function deletionStatus(observed: ObservedVolume, pending: readonly string[]): UnionVolumeStatus {
-  const { volume } = observed;
-  const facts: ConditionFacts = {
-    type: 'Ready',
-    status: 'False',
-    reason: 'Deleting' satisfies ReadyReason,
-    message: `waits for: ${pending.join(', ')}`,
-  };
-  return { ...volume.status, phase: 'Deleting', conditions: conditionsOf(observed, [facts]), ...generationOf(volume) };
-}
-
-function conditionsOf({ volume, now }: ObservedVolume, facts: readonly ConditionFacts[]): readonly Condition[] {
-  const before = volume.status?.conditions ?? [];
-  return facts.map((each) => condition(each, { before, now, generation: volume.metadata.generation }));
-}
-
-function generationOf({ metadata }: UnionVolume): Pick<UnionVolumeStatus, 'observedGeneration'> {
-  return metadata.generation === undefined ? {} : { observedGeneration: metadata.generation };
-}
-
-/** The status, if it is another, after the events that tell of it: told twice rather than not at all. */
-function statusActions({ volume }: ObservedVolume, status: UnionVolumeStatus): readonly VolumeAction[] {
-  if (isDeepStrictEqual(volume.status, status)) return [];
-  // Growing is news only of a union that is otherwise whole.
-  const whole = volume.status?.phase === 'Ready' && status.phase === 'Ready';
-  const types = whole ? ['Ready', 'Resized'] : ['Ready'];
-  const events = types.flatMap((type) => {
-    const event = eventOf(findCondition(volume.status?.conditions, type), findCondition(status.conditions, type));
-    return event ? [{ kind: 'event' as const, event }] : [];
-  });
-  return [...events, { kind: 'update-status', status }];
 }

@@ -53,9 +53,9 @@ describe('adoption on a real cluster', () => {
     const old = await get<PersistentVolumeClaim>('pvc', 'old');
     expect(old?.metadata.finalizers).not.to.include('union.csi.dev/adopted');
     expect(old?.metadata.annotations).not.to.have.property('union.csi.dev/adopted-by');
-    await apply(pod({ name: 'after', claim: 'old', script: 'ls; cat album/1; stat -c "%u %a" album' }));
+    await apply(pod({ name: 'after', claim: 'old', script: 'ls -A; cat album/1; stat -c "%u %a" album' }));
     const lines = (await ended('after')).trim().split('\n');
-    expect(lines).to.deep.equal(['album', 'old', '1234 750']);
+    expect(lines, 'nothing of the union is left').to.deep.equal(['album', 'old', '1234 750']);
     await deleted('pod', 'after');
     await deleted('pvc', 'old');
   });

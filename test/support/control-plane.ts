@@ -146,7 +146,9 @@ function servePod(plane: ControlPlane, seen: Pod): void {
     if (!plane.holdPodDeletion) store.delete(pods, pod.metadata, { gracePeriodSeconds: 0 });
     return;
   }
-  if (plane.holdPods || pod.status?.phase === 'Running') return;
+  // What is to come to an end does so at once.
+  const phase = pod.spec?.restartPolicy === 'OnFailure' ? 'Succeeded' : 'Running';
+  if (plane.holdPods || pod.status?.phase === phase) return;
   if (!pod.spec?.nodeName) {
     const terms = pod.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
     const nodeName = terms?.[0]?.matchFields?.[0]?.values?.[0] ?? 'node-a';
@@ -158,7 +160,7 @@ function servePod(plane: ControlPlane, seen: Pod): void {
     pods,
     pod.metadata,
     (object) => {
-      object.status = { ...object.status, phase: 'Running' };
+      object.status = { ...object.status, phase };
     },
     { subresource: 'status' },
   );

@@ -86,6 +86,7 @@ export class UnionWorld {
       unclaimed: [...this.volumes.values()].filter(({ spec }) => spec?.claimRef === undefined),
       selectedNode: { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-1', labels: { [HOSTNAME]: 'node-1' } } },
       attachedNodes: [...this.attachments.keys()],
+      server: { image: 'union-csi' },
       now: NOW,
     });
   }
@@ -113,6 +114,7 @@ export class UnionWorld {
         this.#setVolume({ metadata: { ...this.volume!.metadata, finalizers: [FINALIZER] } });
         return;
       case 'remove-finalizer':
+        this.#collectGarbage(this.volume?.metadata.uid);
         this.volume = undefined;
         return;
       case 'update-status':
@@ -141,6 +143,13 @@ export class UnionWorld {
         return;
       case 'delete-claim':
         this.deleteClaim(action.claim.name);
+        return;
+      case 'create-pod':
+        if (this.pods.has(action.pod.metadata.name)) throw new Error('a pod was made twice');
+        this.pods.set(action.pod.metadata.name, this.#stamped(action.pod));
+        return;
+      case 'delete-pod':
+        this.pods.delete(action.pod.name);
         return;
     }
   }
@@ -191,6 +200,9 @@ export class UnionWorld {
       if (pod.metadata.deletionTimestamp) moves.set(`end ${name}`, () => this.pods.delete(name));
       else if (!pod.status?.phase) moves.set(`schedule ${name}`, () => this.#podIs(name, 'Pending'));
       else if (pod.status.phase === 'Pending') moves.set(`start ${name}`, () => this.#podIs(name, 'Running'));
+      else if (pod.status.phase === 'Running' && pod.spec?.restartPolicy === 'OnFailure') {
+        moves.set(`finish ${name}`, () => this.#podIs(name, 'Succeeded'));
+      }
     }
     return moves;
   }
@@ -235,6 +247,12 @@ export class UnionWorld {
   detach(node: string): void {
     const found = this.attachments.get(node);
     if (found) this.attachments.set(node, { ...found, metadata: { ...found.metadata, deletionTimestamp: NOW } });
+  }
+
+  #collectGarbage(owner: string | undefined): void {
+    for (const [name, { metadata }] of this.pods) {
+      if (metadata.ownerReferences?.some(({ uid }) => uid === owner)) this.pods.delete(name);
+    }
   }
 
   #mayBind(found: PersistentVolumeClaim): boolean {

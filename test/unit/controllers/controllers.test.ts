@@ -140,7 +140,7 @@ describe('the controllers', () => {
     store.delete(unionAttachments, place);
     store.delete(unionVolumes, ref);
     await until(plane, 'gone', () => store.list(unionVolumes).length + store.list(unionAttachments).length === 0);
-    expect(store.list(pods)).to.deep.equal([]);
+    await until(plane, 'no pods', () => store.list(pods).length === 0);
     expect(store.list(persistentVolumeClaims, { labelSelector: LABEL_VOLUME })).to.deep.equal([]);
     expect(store.list(persistentVolumes)).to.have.length(1);
     const after = store.get(persistentVolumeClaims, { namespace: 'shop', name: 'data' });
