@@ -39,7 +39,7 @@ export interface Contender {
  */
 function mergerfsOptions(): string {
   const cached = ['attr', 'entry', 'negative_entry', 'statfs'].map((kind) => `cache.${kind}=3600`);
-  const create = ['category.create=rand', 'minfreespace=1M'];
+  const create = ['category.create=rand', 'minfreespace=1M', 'security_capability=false'];
   const threads = `threads=${availableParallelism()}`;
   return ['allow_other', 'use_ino', ...create, 'cache.files=off', 'cache.readdir=true', ...cached, threads].join(',');
 }

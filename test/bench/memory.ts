@@ -1,0 +1,118 @@
+/**
+ * What a server costs that does nothing, what each file costs that the kernel remembers, and how soon a mount answers.
+ *
+ * Memory is what the server has for itself: anonymous memory and the state memory. The pages of Node's program file that
+ * it has mapped (50 MB of its resident set) belong to the page cache: all Node programs of the machine share them, and the kernel
+ * takes them back when it needs memory.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { removeFolderWithMounts, runProgram } from '../support/loop-branches.ts';
+import { mountUnion } from '../support/union-mount.ts';
+import { atMost, median, type Verdict } from './table.ts';
+import type { Outcome, Workshop } from './workload.ts';
+
+const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
+const BRANCHES = 4;
+const FILES_IN_FOLDER = 1000;
+const options = ['cache=exclusive', 'minfreespace=1M'];
+
+export async function measureMemory(
+  { knownFiles, rounds }: { readonly knownFiles: number; readonly rounds: number },
+  shop: Workshop,
+): Promise<Outcome> {
+  const folder = join(shop.folder, 'memory');
+  const mountpoint = join(folder, 'union');
+  mkdirSync(mountpoint, { recursive: true });
+  try {
+    const empty = makeBranches(folder, 0);
+    startMs(empty, mountpoint); // the first after a change compiles what later ones find compiled
+    const starts = Array.from({ length: rounds }, () => startMs(empty, mountpoint));
+    const { idleBytes, residentBytes, perMillionBytes } = await known(
+      makeBranches(folder, knownFiles),
+      mountpoint,
+      knownFiles,
+    );
+    shop.say(
+      `idle: ${mib(idleBytes)} MiB of its own, ${mib(residentBytes)} MiB resident with the program; ` +
+        `a million known files: ${(perMillionBytes / 1e6).toFixed(0)} MB; starts: ${starts.map((ms) => ms.toFixed(0)).join(', ')} ms`,
+    );
+    const verdicts: Verdict[] = [
+      atMost('idle server, memory of its own', idleBytes / 1024 ** 2, 64, 'MiB'),
+      atMost('a million known files', perMillionBytes / 1e6, 160, 'MB'),
+      atMost('a mount answers', median(starts), 300, 'ms'),
+    ];
+    return { verdicts, samples: { idleBytes, residentBytes, perMillionBytes, starts } };
+  } finally {
+    removeFolderWithMounts(folder);
+  }
+}
+
+const mib = (bytes: number) => (bytes / 1024 ** 2).toFixed(0);
+
+/** Branches in memory, with this many empty files below folders of FILES_IN_FOLDER, each folder on one of them. */
+function makeBranches(folder: string, files: number): string[] {
+  const paths = Array.from({ length: BRANCHES }, (_, index) => join(folder, `branch${index}-${files}`));
+  const folders = Math.ceil(files / FILES_IN_FOLDER);
+  const names = Array.from({ length: Math.min(files, FILES_IN_FOLDER) }, (_, file) => `source-file-${file}.txt`);
+  for (const [index, path] of paths.entries()) {
+    mkdirSync(path);
+    runProgram('mount', ['-t', 'tmpfs', '-o', 'nr_inodes=0', 'tmpfs', path]);
+    for (let at = index; at < folders; at += BRANCHES) {
+      mkdirSync(join(path, `folder${at}`));
+      runProgram('touch', names, { cwd: join(path, `folder${at}`) });
+    }
+  }
+  return paths;
+}
+
+/** As a person starts it: until the command returns. */
+function startMs(branches: readonly string[], mountpoint: string): number {
+  const begin = process.hrtime.bigint();
+  execFileSync(program, ['mount', '-o', options.join(','), branches.join(':'), mountpoint], { stdio: 'ignore' });
+  const ms = Number(process.hrtime.bigint() - begin) / 1e6;
+  runProgram('umount', [mountpoint]);
+  return ms;
+}
+
+async function known(
+  branches: readonly string[],
+  mountpoint: string,
+  files: number,
+): Promise<{ idleBytes: number; residentBytes: number; perMillionBytes: number }> {
+  const union = await mountUnion({ branches, mountpoint, options });
+  try {
+    await settled(union.pid);
+    const idleBytes = ownBytes(union.pid);
+    const residentBytes = rollup(union.pid, 'Rss');
+    const found = spawnSync('find', [mountpoint, '-type', 'f', '-size', '0', '-printf', '.'], { maxBuffer: 1 << 28 });
+    if (found.stdout.length < files) throw new Error(`found ${found.stdout.length} of ${files} files: ${found.stderr}`);
+    await settled(union.pid);
+    const perMillionBytes = ((ownBytes(union.pid) - idleBytes) / found.stdout.length) * 1e6;
+    return { idleBytes, residentBytes, perMillionBytes };
+  } finally {
+    await union.close();
+  }
+}
+
+/** Anonymous memory and the state memory. */
+function ownBytes(pid: number): number {
+  return rollup(pid, 'Pss_Anon') + rollup(pid, 'Pss_Shmem');
+}
+
+function rollup(pid: number, field: string): number {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(text)![1]) * 1024;
+}
+
+/** Until the server's memory has stopped moving: its collector and compiler work on for a moment. */
+async function settled(pid: number): Promise<void> {
+  for (let before = 0, now = ownBytes(pid), looks = 0; now !== before && looks < 20; looks++) {
+    await delay(250);
+    before = now;
+    now = ownBytes(pid);
+  }
+}
