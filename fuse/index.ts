@@ -159,7 +159,7 @@ export class Union {
       takeOver(new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config, log }));
     return startSession({
       state: this.#state,
-      scratch: this.#scratch + 128,
+      scratch: this.#scratch + 512,
       config,
       meters: this.#meters,
       devices,

@@ -1,13 +1,13 @@
 /**
  * O_PATH descriptors of directories on their branches, so that every lower access is by descriptor and one name.
  * Bounded: four-way sets, the least recently used goes. Per thread: no locks, and a descriptor in use by one operation cannot
- * be closed by another thread. An operation holds at most three at a time. A descriptor follows its directory when that is
+ * be closed by another thread. When the process may open no more, those that the request at hand does not use are closed. A descriptor follows its directory when that is
  * renamed; the inode's generation tells when the slot has become another directory's.
  */
 import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
 import { type State, WORD } from '../inode/state.ts';
-import { ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
+import { EMFILE, ENFILE, ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
 
@@ -22,6 +22,8 @@ export class DirectoryCache {
   readonly #usedAt = new Uint32Array(SETS * WAYS);
   #clock = 0;
   #epoch = 0;
+  /** The clock at the beginning of the request. */
+  #begun = 0;
   readonly #state: State;
   readonly #inodes: InodeTable;
   readonly #names: NameIndex;
@@ -48,6 +50,7 @@ export class DirectoryCache {
   begin(shared: boolean): void {
     const seconds = shared ? Math.floor(performance.now() / 1000) : 0;
     this.#epoch = this.#state.u32[WORD.descriptorEpoch]! + seconds;
+    this.#begun = this.#clock;
   }
 
   /** O_PATH descriptor of directory `slot` on `branch`, owned by the cache, or a negated errno. */
@@ -63,7 +66,8 @@ export class DirectoryCache {
         return this.#descriptors[way]!;
       }
     }
-    const descriptor = this.#open(slot, branch);
+    let descriptor = this.#open(slot, branch);
+    if ((descriptor === -EMFILE || descriptor === -ENFILE) && this.makeRoom()) descriptor = this.#open(slot, branch);
     if (descriptor < 0) return descriptor;
     const way = this.#victim(set, key);
     if (this.#descriptors[way]! >= 0) libc.close(this.#descriptors[way]!);
@@ -72,6 +76,18 @@ export class DirectoryCache {
     this.#descriptors[way] = descriptor;
     this.#usedAt[way] = ++this.#clock;
     return descriptor;
+  }
+
+  /** Closes what the request has not used. False when there was nothing to close. */
+  makeRoom(): boolean {
+    let closed = 0;
+    for (let way = 0; way < SETS * WAYS; way++) {
+      if (this.#descriptors[way]! < 0 || this.#usedAt[way]! > this.#begun) continue;
+      libc.close(this.#descriptors[way]!);
+      this.#descriptors[way] = this.#keys[way] = -1;
+      closed++;
+    }
+    return closed > 0;
   }
 
   #victim(set: number, key: number): number {

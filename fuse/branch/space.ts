@@ -5,6 +5,8 @@
  */
 import type { State } from '../inode/state.ts';
 import type { BranchFacts } from '../policy/facts.ts';
+import { STATX } from '../protocol/abi.ts';
+import { AT_EMPTY_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { BranchTable } from './table.ts';
 
@@ -12,6 +14,8 @@ const REFRESH_MS = 500;
 /** As fast as writes into page cache are taken for: 2 GiB/s. */
 const FASTEST_FILL_BYTES_PER_MS = 2 * 1024 ** 2;
 const ST_RDONLY = 1;
+/** For struct statfs, or a name and struct statx. */
+export const SPACE_BYTES = 8 + STATX.bytes;
 
 export interface SpaceRow {
   index: number;
@@ -26,7 +30,7 @@ export interface SpaceRow {
   freeFiles: number;
   blockSize: number;
   fragmentSize: number;
-  /** Tells equal filesystems: f_fsid. */
+  /** Tells equal filesystems: st_dev. Known to those who ask for fresh rows. */
   filesystem: string;
   /** Whether the last fstatfs succeeded. */
   answers: boolean;
@@ -42,7 +46,7 @@ export class Space {
   #nextDueAt = Number.NEGATIVE_INFINITY;
   #version = -1;
 
-  /** `buffer` is a position of 120 free bytes in the state memory. */
+  /** `buffer` is a position of SPACE_BYTES free bytes in the state memory. */
   constructor(state: State, table: BranchTable, buffer: number) {
     this.#state = state;
     this.#table = table;
@@ -65,7 +69,18 @@ export class Space {
   freshRows(): readonly SpaceRow[] {
     if (this.#version !== this.#table.version) this.#takeOver();
     this.#refresh(performance.now(), true);
+    for (const row of this.#rows) row.filesystem = this.#deviceOf(row.index);
     return this.#rows;
+  }
+
+  /** f_fsid would not do: it is zero on many filesystems. */
+  #deviceOf(index: number): string {
+    const { base, u32 } = this.#state;
+    const { root } = this.#table.entries[index]!;
+    u32[this.#buffer >>> 2] = 0; // no name
+    const stat = this.#buffer + 8;
+    if (libc.statx(root, base + this.#buffer, AT_EMPTY_PATH, 0, base + stat) < 0) return `branch ${index}`;
+    return `${u32[(stat + STATX.devMajor) >>> 2]}:${u32[(stat + STATX.devMinor) >>> 2]}`;
   }
 
   /** Branches were added or have new rules. */
@@ -109,7 +124,6 @@ export class Space {
     row.usedBytes = row.totalBytes - row.freeBytes;
     row.files = word64(10);
     row.freeFiles = word64(12);
-    row.filesystem = `${u32[at + 14]}:${u32[at + 15]}`;
     row.readOnlyFilesystem = (u32[at + 20]! & ST_RDONLY) !== 0;
   }
 }

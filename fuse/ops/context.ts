@@ -5,7 +5,7 @@
  */
 import type { OpenBranch } from '../branch/branches.ts';
 import { DirectoryCache } from '../branch/directories.ts';
-import { Space } from '../branch/space.ts';
+import { SPACE_BYTES, Space } from '../branch/space.ts';
 import { BranchTable } from '../branch/table.ts';
 import { DirectoryAttributes } from '../inode/directory-attributes.ts';
 import { FileAttributes } from '../inode/file-attributes.ts';
@@ -157,14 +157,14 @@ export class Context {
     this.argument = take(64);
     this.emptyName = take(16);
     const directoryName = take(256);
-    const statfs = take(128);
+    const space = take(SPACE_BYTES);
     this.raw = take(64 * 1024);
     this.chunk = take(64 * 1024);
     this.listed = take(64 * 1024);
     this.value = take(64 * 1024);
     this.u8[this.emptyName] = 0;
     this.directories = new DirectoryCache(this, this.branches, directoryName);
-    this.space = new Space(state, this.branchTable, statfs);
+    this.space = new Space(state, this.branchTable, space);
     this.choice = new Choice(this, config.policies);
     this.shown = new ShownCopy(this, config.policies);
   }

@@ -3,7 +3,8 @@ import { STATX } from '../protocol/abi.ts';
 import { AT_EMPTY_PATH, EOPNOTSUPP, EPERM } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
-import { setTimes, writeText } from './scratch.ts';
+import { OWN_PREFIX } from './copy-mark.ts';
+import { setTimes, startsWith, writeText } from './scratch.ts';
 
 /** `stat` is the position of the source's struct statx. Answers 0 or a negated errno. */
 export function copyAttributes(context: Context, from: number, to: number, stat: number): number {
@@ -25,6 +26,7 @@ function copyXattrs(context: Context, source: number, target: number): number {
   if (size === -EOPNOTSUPP) return 0;
   if (size < 0) return size;
   for (let at = context.chunk; at < context.chunk + size; at += context.lengthAt(at) + 1) {
+    if (startsWith(context, at, OWN_PREFIX)) continue;
     const length = libc.getxattr(source, base + at, base + context.value, 64 * 1024);
     if (length < 0) return length;
     const result = libc.setxattr(target, base + at, base + context.value, length, 0);

@@ -5,7 +5,17 @@
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { DIRENT, direntBytes } from '../protocol/abi.ts';
-import { DT_DIR, DT_UNKNOWN, ENOMEM, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
+import {
+  DT_DIR,
+  DT_UNKNOWN,
+  ENOMEM,
+  EPERM,
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NOATIME,
+  O_NOFOLLOW,
+  O_RDONLY,
+} from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { evictNames } from './eviction.ts';
@@ -116,7 +126,10 @@ class Reader {
     if (directory < 0) return directory;
     u8[path] = 0x2e;
     u8[path + 1] = 0;
-    const descriptor = libc.openat(directory, base + path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+    const flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    // Nobody asked for the names when they are only learned: the directory was not accessed.
+    let descriptor = libc.openat(directory, base + path, this.#listing === undefined ? flags | O_NOATIME : flags, 0);
+    if (descriptor === -EPERM) descriptor = libc.openat(directory, base + path, flags, 0);
     if (descriptor < 0) return descriptor;
     let result = 0;
     for (;;) {

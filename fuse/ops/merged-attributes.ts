@@ -3,6 +3,10 @@ import { F, INODE } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { learnDirectory } from './listing.ts';
+
+/** Size of the largest copy of a directory that is read for a question after its links: some thousand names. */
+const QUICKLY_READ_BYTES = 256 * 1024;
 
 /** Attributes of an inode into `context.stat`. Answers 0 or a negated errno. */
 export function statInode(context: Context, slot: number): number {
@@ -45,14 +49,31 @@ function statRemembered(context: Context, slot: number): number {
 }
 
 function statCopies(context: Context, slot: number): number {
+  const { u32, stat, stat2 } = context;
   const low = context.inodes.get(slot, F.maskLow);
   const high = context.inodes.get(slot, F.maskHigh);
   const shown = context.shown.branch(slot, 'getattr');
-  const result = context.statCopy(slot, shown, context.stat);
+  const result = context.statCopy(slot, shown, stat);
   if (result < 0) return result;
-  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1))
-    if (branch !== shown && context.statCopy(slot, branch, context.stat2) === 0) mergeCopy(context);
+  let parents = u32[(stat + STATX.nlink) >>> 2]! > 2 ? 1 : 0;
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    if (branch === shown || context.statCopy(slot, branch, stat2) < 0) continue;
+    if (u32[(stat2 + STATX.nlink) >>> 2]! > 2) parents++;
+    mergeCopy(context);
+  }
+  if (parents > 1) u32[(stat + STATX.nlink) >>> 2] = countLinks(context, slot);
   return 0;
+}
+
+/**
+ * Links of a directory whose copies have subdirectories on several branches, of the same names perhaps: only its names tell how
+ * many there are. 1, which programs take for unknown, where reading them would take long or is not possible.
+ */
+function countLinks(context: Context, slot: number): number {
+  const { inodes, u32, stat } = context;
+  if (!context.exclusive || u32[(stat + STATX.size) >>> 2]! > QUICKLY_READ_BYTES) return 1;
+  if (!inodes.has(slot, INODE.complete)) learnDirectory(context, slot);
+  return inodes.has(slot, INODE.complete) ? 2 + inodes.get(slot, F.subdirectories) : 1;
 }
 
 /** Adds the directory copy in `stat2` to the merged attributes in `stat`: links and blocks summed, the latest times. */

@@ -26,6 +26,7 @@ import {
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { copyAttributes } from './copy-attributes.ts';
+import { markCopy } from './copy-mark.ts';
 import { NAME_MAX, setTimes, writeText } from './scratch.ts';
 
 /** Makes directory `slot`, and what is above it, on `branch`. Answers 0, or a negated errno. Repeating it is harmless. */
@@ -47,7 +48,13 @@ export function makeDirectoryLocked(context: Context, slot: number, branch: numb
   const parent = names.get(dentry, D.parent);
   const above = makeDirectoryLocked(context, parent, branch);
   if (above < 0) return above;
-  const result = cloneDirectory(context, { slot, dentry, parent, branch });
+  const clone = { slot, dentry, parent, branch };
+  let result = cloneDirectory(context, clone);
+  // A file that the directory hides stands in its place: it neither appears nor is lost.
+  if (result === -ENOTDIR && branch > context.branchOf(slot)) {
+    result = setAside(context, parent, context.base + context.name, branch);
+    if (result === 0) result = cloneDirectory(context, clone);
+  }
   if (result < 0) return result;
   state.lock();
   inodes.addBranch(slot, branch);
@@ -98,6 +105,7 @@ function makeDraft(context: Context, own: number, draft: number, original: numbe
   const descriptor = libc.openat(own, base + draft, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
   if (descriptor < 0) return descriptor;
   const copied = copyAttributes(context, original, descriptor, context.stat2);
+  if (copied === 0) markCopy(context, descriptor, context.stat2);
   libc.close(descriptor);
   if (copied < 0) libc.unlinkat(own, base + draft, AT_REMOVEDIR);
   return copied;

@@ -10,7 +10,7 @@
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { PHASE } from '../inode/journal.ts';
 import { IN, OP } from '../protocol/abi.ts';
-import { EIO, ENOSYS } from '../sys/constants.ts';
+import { EIO, EMFILE, ENFILE, ENOSYS } from '../sys/constants.ts';
 import { type Context, NO_REPLY } from './context.ts';
 import { closeListing } from './directory.ts';
 import type { Operation } from './dispatch.ts';
@@ -77,7 +77,11 @@ function operate(context: Context, table: Operations): number {
     return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
   context.directories.begin(!context.exclusive);
   try {
-    return operation(context);
+    const result = operation(context);
+    if (result !== -EMFILE && result !== -ENFILE) return result;
+    // Descriptors of directories are for speed: without them there is room again.
+    context.directories.begin(!context.exclusive);
+    return context.directories.makeRoom() ? operation(context) : result;
   } catch (error) {
     context.state.releaseOwnLocks();
     context.log.error('operation_failed', {

@@ -33,6 +33,12 @@ function copyTime(u32: Uint32Array, from: number, to: number): void {
   u32[to + 3] = 0;
 }
 
+/** Whether the NUL-terminated bytes at a position begin with these ASCII characters. */
+export function startsWith({ u8 }: Context, position: number, text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (u8[position + i] !== text.charCodeAt(i)) return false;
+  return true;
+}
+
 /** NUL-terminated ASCII at a position of the scratch; answers the position. For rare paths. */
 export function writeText(context: Context, position: number, text: string): number {
   for (let i = 0; i < text.length; i++) context.u8[position + i] = text.charCodeAt(i);

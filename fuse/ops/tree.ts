@@ -9,6 +9,7 @@ import { WORD } from '../inode/state.ts';
 import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { isMarked } from './copy-mark.ts';
 import { evictNames } from './eviction.ts';
 import { forget, freeForgotten } from './forget.ts';
 import { kindAt, numberInode } from './inode-number.ts';
@@ -265,16 +266,27 @@ function keepDirectories(context: Context, found: Found): void {
  * their original and keep their birth time for ever, so a directory's number is found again after any remount.
  */
 function oldestCopy(context: Context, found: Found): number {
-  const { u32, stat2, path, maskLow: low, maskHigh: high } = context;
+  const { stat2, path, maskLow: low, maskHigh: high } = context;
   let oldest = -1;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
     const directory = context.directories.descriptor(found.parent, branch);
     if (directory < 0 || context.statName(directory, context.base + found.position, path) < 0) continue;
-    if (oldest >= 0 && !isLater(u32, (stat2 + STATX.btime) >>> 2, (path + STATX.btime) >>> 2)) continue;
+    if (oldest >= 0 && !isOlder(context, found, branch, oldest)) continue;
     oldest = branch;
     context.u8.copyWithin(stat2, path, path + STATX.bytes);
   }
   return oldest < 0 ? firstBranch(low, high) : oldest;
+}
+
+/** Whether the copy on `branch`, its attributes at `path`, was there before that on `other`, whose attributes are in `stat2`. */
+function isOlder(context: Context, { parent, position }: Found, branch: number, other: number): boolean {
+  const { base, u32, stat2, path } = context;
+  if (isLater(u32, (stat2 + STATX.btime) >>> 2, (path + STATX.btime) >>> 2)) return true;
+  if (isLater(u32, (path + STATX.btime) >>> 2, (stat2 + STATX.btime) >>> 2)) return false;
+  const directory = context.directories.descriptor(parent, branch);
+  const otherDirectory = context.directories.descriptor(parent, other);
+  if (directory < 0 || otherDirectory < 0) return false;
+  return isMarked(context, otherDirectory, base + position) && !isMarked(context, directory, base + position);
 }
 
 function dropDentry(context: Context, parent: number, position: number, length: number, hash: number): void {

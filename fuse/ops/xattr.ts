@@ -22,8 +22,12 @@ import {
 import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
-import { writeText } from './scratch.ts';
+import { OWN_PREFIX } from './copy-mark.ts';
+import { startsWith, writeText } from './scratch.ts';
 import { forgetAttributes } from './tree.ts';
+
+/** As long as the kernel lets a list or value be. */
+const VALUE_BYTES = 64 * 1024;
 
 const BRANCH_ATTRIBUTES = ['user.union.branch', 'trusted.union.branch'];
 const ALL_BRANCHES_ATTRIBUTES = ['user.union.branches', 'trusted.union.branches'];
@@ -49,6 +53,7 @@ function isOneOf(context: Context, position: number, names: readonly string[]): 
 }
 
 function isOwn(context: Context, position: number): boolean {
+  if (startsWith(context, position, OWN_PREFIX)) return true;
   return isOneOf(context, position, BRANCH_ATTRIBUTES) || isOneOf(context, position, ALL_BRANCHES_ATTRIBUTES);
 }
 
@@ -148,6 +153,7 @@ export function getxattr(context: Context): number {
   if (isKnownAbsent(context, slot, name)) return -ENODATA;
   if (isOneOf(context, name, BRANCH_ATTRIBUTES)) return answerText(context, context.branches[branch]!.path, size);
   if (isOneOf(context, name, ALL_BRANCHES_ATTRIBUTES)) return answerText(context, pathsOfBranches(context), size);
+  if (isOwn(context, name)) return -ENODATA;
   const path = pathOf(context, slot, branch);
   if (path < 0) return path;
   const length =
@@ -173,10 +179,31 @@ export function listxattr(context: Context): number {
   const size = context.in32(0);
   const path = pathOf(context, slot, context.shown.branch(slot, 'listxattr'));
   if (path < 0) return path;
-  const target = size === 0 ? 0 : base + out;
   const length =
-    context.atFlags === AT_EMPTY_PATH ? libc.listxattr(path, target, size) : libc.llistxattr(path, target, size);
-  return answerLength(context, length, size);
+    context.atFlags === AT_EMPTY_PATH
+      ? libc.listxattr(path, base + context.value, VALUE_BYTES)
+      : libc.llistxattr(path, base + context.value, VALUE_BYTES);
+  if (length < 0) return length;
+  const shown = dropOwnNames(context, length);
+  if (size === 0) return answerLength(context, shown, 0);
+  if (shown > size) return -ERANGE;
+  context.u8.copyWithin(out, context.value, context.value + shown);
+  return shown;
+}
+
+/** Takes the union's own names out of the list in `value`. Answers what is left of its length. */
+function dropOwnNames(context: Context, length: number): number {
+  const { u8, value } = context;
+  let to = value;
+  for (let at = value; at < value + length; ) {
+    const bytes = context.lengthAt(at) + 1;
+    if (!startsWith(context, at, OWN_PREFIX)) {
+      u8.copyWithin(to, at, at + bytes);
+      to += bytes;
+    }
+    at += bytes;
+  }
+  return to - value;
 }
 
 /** A question for the size is answered by fuse_getxattr_out, any other by the bytes. */

@@ -5,7 +5,8 @@
 import { constants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 
-export const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_APPEND, O_DIRECTORY, O_NOFOLLOW, O_DIRECT } = constants;
+export const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_APPEND, O_DIRECTORY, O_NOFOLLOW, O_NOATIME, O_DIRECT } =
+  constants;
 export const O_ACCMODE = 3;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
@@ -54,6 +55,7 @@ export const EAGAIN = e.EAGAIN;
 export const ENOMEM = e.ENOMEM;
 export const EACCES = e.EACCES;
 export const EBUSY = e.EBUSY;
+export const EMFILE = e.EMFILE;
 export const EEXIST = e.EEXIST;
 export const EXDEV = e.EXDEV;
 export const ENODEV = e.ENODEV;

@@ -63,6 +63,20 @@ describe('rename and link over branches', function () {
     }
   };
 
+  it('reaches a directory whose place on the branch a hidden file takes: that is set aside', async () => {
+    const { view, b } = await make((a, b) => {
+      mkdirSync(join(a, 'd/e'), { recursive: true });
+      writeFileSync(join(b, 'd'), 'hidden');
+      for (const name of ['one', 'two']) writeFileSync(join(b, name), name);
+    });
+    renameSync(view('one'), view('d/e/one'));
+    linkSync(view('two'), view('d/two'));
+    expect(readFileSync(join(b, 'd/e/one'), 'utf8')).to.equal('one');
+    expect(readFileSync(join(b, 'd/two'), 'utf8')).to.equal('two');
+    const aside = readdirSync(join(b, '.union')).filter((name) => name.startsWith('hidden-'));
+    expect(aside.map((name) => readFileSync(join(b, '.union', name), 'utf8'))).to.deep.equal(['hidden']);
+  });
+
   it('keeps a file on its branch and makes the parents there as they are', async () => {
     const { view, b } = await make((a, b) => {
       mkdirSync(join(a, 'p/q'), { recursive: true });
