@@ -1,25 +1,29 @@
 /**
  * O_PATH descriptors of directories on their branches, so that every lower access is by descriptor and one name.
- * Bounded: four-way sets, the least recently used goes. Per thread: no locks, and a descriptor in use by one operation cannot
- * be closed by another thread. When the process may open no more, those that the request at hand does not use are closed. A descriptor follows its directory when that is
- * renamed; the inode's generation tells when the slot has become another directory's.
+ * Bounded, so that all threads' take half of what the process may open: four-way sets, the least recently used goes. Per thread: no locks, and a descriptor in use by one operation cannot
+ * be closed by another thread. When the process may open no more, those that the request at hand does not use are closed.
+ * A descriptor follows its directory when that is renamed; the inode's generation tells when the slot has become another
+ * directory's.
  */
+import { readFileSync } from 'node:fs';
 import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
-import { type State, WORD } from '../inode/state.ts';
+import { MAX_READERS, type State, WORD } from '../inode/state.ts';
 import { EMFILE, ENFILE, ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
 
 const WAYS = 4;
-const SETS = 512;
+const MAX_SETS = 512;
+const MIN_SETS = 2;
 const RETRIES = 16;
 
 export class DirectoryCache {
-  readonly #keys = new Float64Array(SETS * WAYS).fill(-1);
-  readonly #generations = new Uint32Array(SETS * WAYS);
-  readonly #descriptors = new Int32Array(SETS * WAYS).fill(-1);
-  readonly #usedAt = new Uint32Array(SETS * WAYS);
+  readonly #sets = setsWithin(openFilesLimit());
+  readonly #keys = new Float64Array(this.#sets * WAYS).fill(-1);
+  readonly #generations = new Uint32Array(this.#sets * WAYS);
+  readonly #descriptors = new Int32Array(this.#sets * WAYS).fill(-1);
+  readonly #usedAt = new Uint32Array(this.#sets * WAYS);
   #clock = 0;
   #epoch = 0;
   /** The clock at the beginning of the request. */
@@ -57,7 +61,7 @@ export class DirectoryCache {
   descriptor(slot: number, branch: number): number {
     if (slot === ROOT) return this.#branches[branch]!.root;
     const key = slot * 64 + branch;
-    const set = ((slot * 5 + branch) % SETS) * WAYS;
+    const set = ((slot * 5 + branch) % this.#sets) * WAYS;
     // Both only grow, so that their sum is new whenever one of them is.
     const generation = (this.#inodes.get(slot, F.generation) + this.#epoch) >>> 0;
     for (let way = set; way < set + WAYS; way++) {
@@ -81,7 +85,7 @@ export class DirectoryCache {
   /** Closes what the request has not used. False when there was nothing to close. */
   makeRoom(): boolean {
     let closed = 0;
-    for (let way = 0; way < SETS * WAYS; way++) {
+    for (let way = 0; way < this.#descriptors.length; way++) {
       if (this.#descriptors[way]! < 0 || this.#usedAt[way]! > this.#begun) continue;
       libc.close(this.#descriptors[way]!);
       this.#descriptors[way] = this.#keys[way] = -1;
@@ -136,4 +140,14 @@ export class DirectoryCache {
     this.#state.unlock();
     return parent;
   }
+}
+
+/** How many sets a thread may have. */
+function setsWithin(openFiles: number): number {
+  return Math.min(MAX_SETS, Math.max(MIN_SETS, Math.floor(openFiles / 2 / MAX_READERS / WAYS)));
+}
+
+function openFilesLimit(): number {
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft); // or unlimited
 }

@@ -44,18 +44,28 @@ export interface MountOptions {
   readonly mountpoint: string;
   /** Items of `-o`. Branches of tests are the union's own, so `cache=exclusive` is added unless a cache is named. */
   readonly options?: readonly string[];
+  /** How many files the server may have open. */
+  readonly openFiles?: number;
   /** Served by the library with these options, where the command has none for them (support/serve-union.ts). */
   readonly library?: LibraryOptions;
 }
 
-export async function mountUnion({ branches, mountpoint, options = [], library }: MountOptions): Promise<UnionMount> {
+export async function mountUnion({
+  branches,
+  mountpoint,
+  options = [],
+  library,
+  openFiles,
+}: MountOptions): Promise<UnionMount> {
   const cache = options.some((option) => option.startsWith('cache=')) ? [] : ['cache=exclusive'];
   const args = ['mount', '-f', '-o', [...options, ...cache].join(','), branches.join(':'), mountpoint];
   const server = library
     ? spawn(process.execPath, [libraryProgram, libraryOptions(library, branches, mountpoint)], {
         stdio: ['ignore', 'pipe', 'pipe'],
       })
-    : spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    : openFiles === undefined
+      ? spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+      : spawn('prlimit', [`--nofile=${openFiles}`, program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [server.stdout, server.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -133,18 +143,20 @@ export interface TestUnionOptions {
   readonly sizesBytes: readonly number[];
   readonly options?: readonly string[];
   readonly library?: LibraryOptions;
+  readonly openFiles?: number;
   /** What to do to the branches before they are mounted as one. */
   readonly prepare?: (branches: readonly string[]) => void;
 }
 
 /** Loop branches and the union over them, as one thing to close. */
-export async function makeUnion({ sizesBytes, options = [], library, prepare }: TestUnionOptions): Promise<TestUnion> {
+export async function makeUnion(asked: TestUnionOptions): Promise<TestUnion> {
+  const { sizesBytes, prepare, ...rules } = asked;
   const { folder, paths, close } = makeLoopBranches(sizesBytes);
   try {
     prepare?.(paths);
     const mountpoint = join(folder, 'union');
     mkdirSync(mountpoint);
-    const union = await mountUnion({ branches: paths, mountpoint, options, ...(library && { library }) });
+    const union = await mountUnion({ branches: paths, mountpoint, ...rules });
     return { ...union, branches: paths, folder, close: () => union.close().finally(close) };
   } catch (error) {
     close();
