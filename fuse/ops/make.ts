@@ -158,10 +158,7 @@ function enterLink(
     forget(context, slot, 1);
     return result;
   }
-  if (inodes.get(slot, F.pinned) !== 0) {
-    if (inodes.has(slot, INODE.kept)) context.u32[(context.stat + STATX.nlink) >>> 2]!++;
-    unpin(context, slot);
-  }
+  if (inodes.get(slot, F.pinned) !== 0) unpin(context, slot);
   return answerEntry(context, slot);
 }
 

@@ -200,6 +200,12 @@ for (const proxied of [false, true]) {
       expect(fstatSync(descriptor).nlink).to.equal(0);
     });
 
+    it('has the one link that it was given, also when nobody has it open any more', () => {
+      linkDescriptor(open(O_TMPFILE | constants.O_RDWR, union.mountpoint), file);
+      closeSync(opened.pop()!);
+      expect(statSync(file).nlink).to.equal(1);
+    });
+
     it('appends at the end that others have moved', () => {
       const one = open('a');
       const other = open('a');
