@@ -20,15 +20,17 @@ import {
   openBranch,
   openBranches,
 } from './branch/branches.ts';
-import { finishIntents } from './branch/intent.ts';
+import { finishIntents, listIntents } from './branch/intent.ts';
 import { Space, type SpaceRow } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
 import { InodeTable } from './inode/inode-table.ts';
+import { MAX_READERS, WORD } from './inode/layout.ts';
 import { appendBranch, makeRoot } from './inode/root.ts';
-import { createStateMemory, MAX_READERS, State, WORD } from './inode/state.ts';
+import { createStateMemory, State } from './inode/state.ts';
 import { Context, type OpsLogger } from './ops/context.ts';
 import { removeStaleLinks } from './ops/nameless.ts';
+import { isPolicyName, type PolicyName, policyNames } from './policy/create.ts';
 import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
@@ -39,7 +41,8 @@ import { takeOver } from './transport/takeover.ts';
 export { OWN_DIRECTORY } from './branch/branches.ts';
 export { readIdentity } from './branch/identity.ts';
 export { releaseBranch } from './branch/release.ts';
-export { createStateMemory, MAX_BRANCHES } from './inode/state.ts';
+export { MAX_BRANCHES } from './inode/layout.ts';
+export { createStateMemory } from './inode/state.ts';
 export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
@@ -54,6 +57,11 @@ export interface UnionOptions {
   readonly branches: readonly BranchOptions[];
   /** By mergerfs's names; SEMANTICS.md tells what each decides. */
   readonly policies: PolicySettings;
+  /**
+   * What happens to a file that grows when its branch is full: it moves to the branch that a policy chooses, by default (true) the
+   * one of new files; or (false) its writer is told ENOSPC.
+   */
+  readonly moveOnNoSpace?: boolean | string;
   /** File data past the server where kernel and branch can. */
   readonly passthrough: boolean;
   /** `shared` when others write to the branches too. */
@@ -90,6 +98,10 @@ export interface UnionStatus {
   readonly indexBytes: number;
   /** Requests served since the start. */
   readonly requests: number;
+  /** Files that are moving to another branch, and that did since the start. */
+  readonly moves: { readonly underway: number; readonly done: number };
+  /** Paths of intents: what is being done on several branches just now, or was left unfinished by an error. */
+  readonly intents: readonly string[];
 }
 
 const MAIN_THREAD = MAX_READERS - 1;
@@ -99,9 +111,17 @@ export function openUnion(options: UnionOptions): Union {
   return new Union(options, resolvePolicies(options.policies));
 }
 
+function movePolicyOf({ moveOnNoSpace = true }: UnionOptions, { create }: Policies): PolicyName | undefined {
+  if (typeof moveOnNoSpace === 'boolean') return moveOnNoSpace ? create : undefined;
+  if (isPolicyName(moveOnNoSpace)) return moveOnNoSpace;
+  const known = policyNames.join(' ');
+  throw new UnionFsError('EINVAL', `unknown policy "${moveOnNoSpace}" for moveonenospc; known are ${known}`);
+}
+
 export class Union {
   readonly #options: UnionOptions;
   readonly #policies: Policies;
+  readonly #movePolicy: PolicyName | undefined;
   readonly #branches: BranchTable;
   readonly #state: State;
   readonly #space: Space;
@@ -113,6 +133,7 @@ export class Union {
   constructor(options: UnionOptions, policies: Policies) {
     this.#options = options;
     this.#policies = policies;
+    this.#movePolicy = movePolicyOf(options, policies);
     this.#state = State.open(options.state ?? createStateMemory(), MAIN_THREAD);
     this.#branches = new BranchTable(this.#state);
     this.#scratch = this.#state.threadArea(MAIN_THREAD).scratch;
@@ -154,7 +175,7 @@ export class Union {
    */
   serve({ devices, log }: { readonly devices: readonly number[]; readonly log: OpsLogger }): Promise<Session> {
     const { passthrough, cache, readOnly = false } = this.#options;
-    const config = { policies: this.#policies, passthrough, cache, readOnly };
+    const config = { policies: this.#policies, movePolicy: this.#movePolicy, passthrough, cache, readOnly };
     if (this.#isTakenOver)
       takeOver(new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config, log }));
     return startSession({
@@ -169,6 +190,7 @@ export class Union {
 
   status(): UnionStatus {
     const rows = this.#space.freshRows();
+    const { u32 } = this.#state;
     return {
       branches: this.#branches.list().map(({ id, path, mode, minFreeSpaceBytes, index }) => {
         const row = rows[index]!;
@@ -178,10 +200,12 @@ export class Union {
         return { id, path, mode, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files, health };
       }),
       inodes: new InodeTable(this.#state).count,
-      openHandles: this.#state.u32[WORD.handleCount]!,
-      names: this.#state.u32[WORD.dentryCount]!,
+      openHandles: u32[WORD.handleCount]!,
+      names: u32[WORD.dentryCount]!,
       indexBytes: this.#state.indexBytes(),
       requests: this.#state.requestCount(),
+      moves: { underway: u32[WORD.movesStarted]! - u32[WORD.movesEnded]!, done: u32[WORD.movesDone]! },
+      intents: listIntents(this.#branches.list()),
     };
   }
 

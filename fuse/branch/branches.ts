@@ -4,7 +4,7 @@
  */
 
 import { UnionFsError } from '../errors.ts';
-import { MAX_BRANCHES } from '../inode/state.ts';
+import { MAX_BRANCHES } from '../inode/layout.ts';
 import { AT_FDCWD, errnoName, O_CLOEXEC, O_DIRECTORY, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { claimBranch } from './identity.ts';

@@ -7,8 +7,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
+import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
-import { MAX_READERS, type State, WORD } from '../inode/state.ts';
+import type { State } from '../inode/state.ts';
 import { EMFILE, ENFILE, ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';

@@ -5,7 +5,8 @@
  * Only the session's main thread writes. A record is complete before `count` covers it, and is never moved or taken
  * away; after each change `version` grows, which tells `Space` to look again. Descriptors are the process's.
  */
-import { BRANCH_BYTES, BRANCHES_AT, MAX_BRANCHES, type State, WORD } from '../inode/state.ts';
+import { BRANCH_BYTES, BRANCHES_AT, MAX_BRANCHES, WORD } from '../inode/layout.ts';
+import type { State } from '../inode/state.ts';
 import type { BranchMode, OpenBranch } from './branches.ts';
 
 const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];

@@ -11,7 +11,8 @@
  * too many.
  */
 import { F, type InodeTable } from './inode-table.ts';
-import { DIRECTORIES_AT, DIRECTORY_BYTES, MAX_DIRECTORIES, type State, WORD } from './state.ts';
+import { DIRECTORIES_AT, DIRECTORY_BYTES, MAX_DIRECTORIES, WORD } from './layout.ts';
+import type { State } from './state.ts';
 
 const FIELDS = DIRECTORY_BYTES / 4;
 const FIRST = DIRECTORIES_AT / 4;

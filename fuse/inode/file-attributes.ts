@@ -8,8 +8,10 @@
  * A dentry points to its record and the record back: only if both agree is it valid. `epoch` counts whatever makes a record
  * wrong; attributes that were read while it changed are not kept.
  */
+
+import { FILE_BYTES, FILES_AT, MAX_FILE_ATTRIBUTES, WORD } from './layout.ts';
 import { D, type NameIndex } from './name-index.ts';
-import { FILE_BYTES, FILES_AT, MAX_FILE_ATTRIBUTES, type State, WORD } from './state.ts';
+import type { State } from './state.ts';
 
 const FIELDS = FILE_BYTES / 4;
 const FIRST = FILES_AT / 4;

@@ -4,7 +4,8 @@
  *   0 inode slot + 1 when in use   1 lower descriptor + 1 (proxied I/O)   2 flags   3 free list
  *   4, 5 address of a directory's listing   6 its length   7 where its last read began; it ended at 3, while in use
  */
-import { HANDLE_BYTES, HANDLES_AT, MAX_HANDLES, type State, WORD } from './state.ts';
+import { HANDLE_BYTES, HANDLES_AT, MAX_HANDLES, WORD } from './layout.ts';
+import type { State } from './state.ts';
 
 const FIELDS = HANDLE_BYTES / 4;
 const FIRST = HANDLES_AT / 4;
@@ -83,6 +84,14 @@ export class HandleTable {
     this.set(handle, H.next, this.#u32[WORD.handleFree]!);
     this.#state.put(WORD.handleFree, handle);
     this.#state.put(WORD.handleCount, this.#u32[WORD.handleCount]! - 1);
+  }
+
+  /** Lower descriptors of an inode's handles. Looks through the table: for rare use, while none are opened or closed. */
+  descriptorsOf(slot: number): number[] {
+    const found: number[] = [];
+    for (let handle = 1; handle < this.#u32[WORD.handleBump]!; handle++)
+      if (this.get(handle, H.inode) === slot + 1 && this.descriptor(handle) >= 0) found.push(this.descriptor(handle));
+    return found;
   }
 
   get count(): number {

@@ -13,8 +13,9 @@
  * All methods expect the table lock unless they say otherwise.
  */
 
+import { INODE_BYTES, INODES_AT, LINK_BUCKETS_AT, MAX_INODES, WORD } from './layout.ts';
 import { bucketOf, splitBucket } from './linear-hash.ts';
-import { INODE_BYTES, INODES_AT, LINK_BUCKETS_AT, MAX_INODES, type State, WORD } from './state.ts';
+import type { State } from './state.ts';
 
 export const ROOT = 1;
 
@@ -34,6 +35,8 @@ export const INODE = {
   capabilitiesKnown: 1 << 9,
   /** Open handles read through the server. */
   proxied: 1 << 10,
+  /** File: on its way to another branch; whoever opens it reads through the server. */
+  moving: 1 << 14,
   /** Directory: a name was looked up in vain once; the next time the directory is listed. */
   missed: 1 << 11,
   /** File: its backing id was opened for reading alone. */

@@ -12,8 +12,9 @@
  */
 import { DT_DIR } from '../sys/constants.ts';
 import { F, type InodeTable } from './inode-table.ts';
+import { DENTRIES_AT, DENTRY_BYTES, MAX_DENTRIES, NAME_BUCKETS_AT, NAMES_END, WORD } from './layout.ts';
 import { bucketOf, splitBucket } from './linear-hash.ts';
-import { DENTRIES_AT, DENTRY_BYTES, MAX_DENTRIES, NAME_BUCKETS_AT, NAMES_END, type State, WORD } from './state.ts';
+import type { State } from './state.ts';
 
 const FIELDS = DENTRY_BYTES / 4;
 const FIRST = DENTRIES_AT / 4;

@@ -1,141 +1,46 @@
 /**
  * The state memory: everything that the threads of a server share and that a later process can take over, in one memfd.
- * Fixed sections, reserved in full but backed by memory only where touched; all positions below 2^31 so that V8 keeps
- * them as small integers. Layout (bytes):
- *
- *   header      counters, locks, free lists (HEADER_BYTES)
- *   undo        what the table lock's holder has changed so far: pairs of position and old value
- *   branches    records of BRANCH_BYTES (branch/table.ts)
- *   threads     per reader: request buffer, reply buffer, scratch, journal (THREAD_BYTES each)
- *   inodes      records of INODE_BYTES (inode-table.ts)
- *   dentries    records of DENTRY_BYTES (name-index.ts)
- *   handles     records of HANDLE_BYTES (handle-table.ts)
- *   directories records of DIRECTORY_BYTES (directory-attributes.ts)
- *   files       records of FILE_BYTES (file-attributes.ts)
- *   buckets     two hash tables that grow by linear hashing
- *   names       NUL-terminated names in multiples of 16 bytes
+ * layout.ts says what is where.
  *
  * A process may be killed between any two stores. So whoever holds the table lock changes words with `put`, which notes the
  * old value first; `unlock` drops the notes, and a successor that finds the lock held puts the old values back (`recover`):
  * what is done under one hold of the lock is done wholly or not at all.
  *
- * Locks: `lock()` guards all tables; held for memory work only, never across a system call. Stripe locks (`lockInode`) may be
- * held across system calls and are taken before the table lock, never after, and one at a time.
+ * Locks, in the order in which they are taken: those of files (`lockFiles`), the tree (`lockTree`), inodes' stripes (`lockInode`,
+ * one at a time), the tables (`lock`). The last is held for memory work only, never across a system call.
  */
 import * as libc from '../sys/libc.ts';
-
-const MAGIC = 0x55434653;
-/** Of everything that a successor reads: to be raised whenever a record or a position changes its meaning. */
-export const STATE_VERSION = 3;
-
-const MIB = 1 << 20;
-export const MAX_READERS = 16;
-/** Branch sets are masks of two 32-bit words. */
-export const MAX_BRANCHES = 64;
-export const REQUEST_BYTES = MIB + 64 * 1024;
-export const REPLY_BYTES = MIB + 64 * 1024;
-export const SCRATCH_BYTES = 320 * 1024;
-export const JOURNAL_BYTES = 16 * 1024;
-const THREAD_BYTES = REQUEST_BYTES + REPLY_BYTES + SCRATCH_BYTES + JOURNAL_BYTES;
-
-export const INODE_BYTES = 64;
-export const DENTRY_BYTES = 48;
-export const HANDLE_BYTES = 32;
-export const DIRECTORY_BYTES = 192;
-export const FILE_BYTES = 144;
-/** Named maxima: beyond them requests fail with ENOMEM or ENFILE, and nothing is forgotten that the kernel still knows. */
-export const MAX_INODES = 8_000_000;
-export const MAX_DENTRIES = 12_000_000;
-export const MAX_HANDLES = 1_000_000;
-/** Directories beyond these are looked at on every branch each time. */
-export const MAX_DIRECTORIES = 1_000_000;
-/** Files whose attributes are kept although the kernel forgot them. */
-export const MAX_FILE_ATTRIBUTES = 128 * 1024;
-const MAX_BUCKETS = 1 << 23;
-const NAME_BYTES = 600 * MIB;
-
-const HEADER_BYTES = 64 * 1024;
-export const BRANCH_BYTES = 64 + 2 * 4096;
-const UNDO_AT = HEADER_BYTES;
-/** Words changed under one hold of the table lock: a few hundred at most. */
-const MAX_UNDO = 32 * 1024;
-/** In the position of a note: its value is bits that were set by the change, or cleared by it, and not the whole word. */
-const UNDO_CLEARS = 0x80000000;
-const UNDO_SETS = 0x40000000;
-const UNDO_WORD = 0x3fffffff;
-export const BRANCHES_AT = UNDO_AT + MAX_UNDO * 8;
-const THREADS_AT = BRANCHES_AT + MAX_BRANCHES * BRANCH_BYTES;
-export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
-export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
-export const HANDLES_AT = DENTRIES_AT + MAX_DENTRIES * DENTRY_BYTES;
-export const DIRECTORIES_AT = HANDLES_AT + MAX_HANDLES * HANDLE_BYTES;
-export const FILES_AT = DIRECTORIES_AT + MAX_DIRECTORIES * DIRECTORY_BYTES;
-export const NAME_BUCKETS_AT = FILES_AT + MAX_FILE_ATTRIBUTES * FILE_BYTES;
-export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
-export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
-export const NAMES_END = NAMES_AT + NAME_BYTES;
-const TOTAL_BYTES = NAMES_END;
-/** Changes with any size above. */
-const LAYOUT = [THREADS_AT, INODES_AT, DENTRIES_AT, HANDLES_AT, DIRECTORIES_AT, FILES_AT, NAMES_AT, NAMES_END].reduce(
-  (sum, position) => (Math.imul(sum, 31) + position) >>> 0,
-  0,
-);
-
-/** Header words: indices into the u32 view. */
-export const WORD = {
-  magic: 0,
-  version: 1,
-  tableLock: 2,
-  inodeBump: 3,
-  inodeFree: 4,
-  inodeCount: 5,
-  dentryBump: 6,
-  dentryFree: 7,
-  dentryCount: 8,
-  nameBump: 9,
-  nameBuckets: 10,
-  nameSplit: 11,
-  linkBuckets: 12,
-  linkSplit: 13,
-  linkCount: 14,
-  handleBump: 15,
-  handleFree: 16,
-  handleCount: 17,
-  listingStamp: 18,
-  backingHand: 19,
-  evictHand: 20,
-  namespaceStarted: 21,
-  namespaceFinished: 22,
-  initialised: 23,
-  initFlags: 24,
-  initFlags2: 25,
-  /** Counts the servers of this memory: what a dead one left behind is told by it. */
-  generation: 26,
-  undoCount: 27,
-  directoryBump: 29,
-  directoryFree: 30,
-  descriptorEpoch: 31,
-  layout: 28,
-  /** Differs between any two state memories. */
-  nonce: 69,
-  treeLock: 68,
-  attributeEpoch: 66,
-  attributeHand: 67,
-  /** 17 free lists of names, by size in 16 bytes. */
-  nameFree: 32,
-  branchCount: 64,
-  branchVersion: 65,
-  stripes: 256,
-  backingRing: 1024,
-  /** For each thread REQUEST_COUNTER_WORDS, of which two are a 64-bit counter: no two threads share a cache line. */
-  requests: 4096,
-} as const;
-export const REQUEST_COUNTER_WORDS = 16;
-const STRIPES = 256;
-/** How many backing ids of closed files are kept for their next open. */
-export const BACKING_RING = 2048;
+import {
+  DENTRY_BYTES,
+  FILE_LOCKS,
+  HANDLE_BYTES,
+  HEADER_BYTES,
+  INODE_BYTES,
+  LAYOUT,
+  MAGIC,
+  MAX_READERS,
+  MAX_UNDO,
+  NAMES_AT,
+  REPLY_BYTES,
+  REQUEST_BYTES,
+  REQUEST_COUNTER_WORDS,
+  SCRATCH_BYTES,
+  STATE_VERSION,
+  STRIPES,
+  THREAD_BYTES,
+  THREADS_AT,
+  TOTAL_BYTES,
+  UNDO_AT,
+  UNDO_CLEARS,
+  UNDO_SETS,
+  UNDO_WORD,
+  WORD,
+} from './layout.ts';
 
 const SPINS_BEFORE_YIELD = 100;
+/** Who waits this long waits for a file that moves to another branch, or for a slow one: the CPU is of more use elsewhere. */
+const SPINS_BEFORE_SLEEP = 1000;
+const SLEEP_US = 500;
 
 export class State {
   readonly fd: number;
@@ -270,6 +175,9 @@ export class State {
     const { i32, u32 } = this;
     this.#undo();
     for (let stripe = 0; stripe < STRIPES; stripe++) i32[WORD.stripes + stripe] = 0;
+    for (let file = 0; file < FILE_LOCKS; file++) i32[WORD.fileLocks + file] = 0;
+    u32[WORD.movesEnded] = u32[WORD.movesStarted]!;
+    u32[WORD.switchesEnded] = u32[WORD.switchesStarted]!;
     i32[WORD.treeLock] = i32[WORD.tableLock] = 0;
     u32[WORD.namespaceFinished] = u32[WORD.namespaceStarted]!;
     u32[WORD.generation]!++;
@@ -285,8 +193,33 @@ export class State {
   }
 
   /**
+   * For who changes files: their data, attributes or names. Held across system calls, and for as long as a file takes to move to
+   * another branch. 0 stands for no file.
+   */
+  lockFiles(slot: number, other = 0): void {
+    const [first, second] = fileLocks(slot, other);
+    if (first !== 0) this.#acquire(first);
+    if (second !== 0) this.#acquire(second);
+  }
+
+  unlockFiles(slot: number, other = 0): void {
+    const [first, second] = fileLocks(slot, other);
+    if (second !== 0) Atomics.store(this.i32, second, 0);
+    if (first !== 0) Atomics.store(this.i32, first, 0);
+  }
+
+  /** The same for one file, as the hot path has it: it allocates nothing. */
+  lockFile(slot: number): void {
+    this.#acquire(WORD.fileLocks + (slot % FILE_LOCKS));
+  }
+
+  unlockFile(slot: number): void {
+    Atomics.store(this.i32, WORD.fileLocks + (slot % FILE_LOCKS), 0);
+  }
+
+  /**
    * Directories are made on further branches, and directories are renamed, one at a time: neither must see half of the other.
-   * Held across system calls; taken before all other locks.
+   * Held across system calls.
    */
   lockTree(): void {
     this.#acquire(WORD.treeLock);
@@ -317,11 +250,13 @@ export class State {
     release(WORD.tableLock);
     release(WORD.treeLock);
     for (let stripe = 0; stripe < STRIPES; stripe++) release(WORD.stripes + stripe);
+    for (let file = 0; file < FILE_LOCKS; file++) release(WORD.fileLocks + file);
   }
 
   #acquire(word: number): void {
     for (let spins = 0; Atomics.compareExchange(this.i32, word, 0, this.#owner) !== 0; spins++)
-      if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
+      if (spins > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
+      else if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
   }
 
   /** Requests that all threads have read. */
@@ -368,6 +303,22 @@ export class State {
     Atomics.add(this.i32, WORD.namespaceFinished, 1);
   }
 
+  /** Callers bracket the moment in which a file is on two branches, so that a listing can tell that it may have met it twice. */
+  switchBegin(): void {
+    Atomics.add(this.i32, WORD.switchesStarted, 1);
+  }
+
+  switchEnd(): void {
+    Atomics.add(this.i32, WORD.switchesEnded, 1);
+  }
+
+  /** A stamp if no file is on two branches just now, else -1. */
+  switchStamp(): number {
+    const ended = Atomics.load(this.i32, WORD.switchesEnded);
+    const started = Atomics.load(this.i32, WORD.switchesStarted);
+    return started === ended ? started >>> 0 : -1;
+  }
+
   /** A stamp if no name is being changed just now, else -1. */
   namespaceStamp(): number {
     const finished = Atomics.load(this.i32, WORD.namespaceFinished);
@@ -381,4 +332,11 @@ export function createStateMemory(): number {
   const fd = libc.withCString('union-state', (name) => libc.memfdCreate(name, 1));
   if (fd < 0) throw new Error(`cannot create the state memory: errno ${-fd}`);
   return fd;
+}
+
+/** The words that lock two files, in order; 0 where there is nothing to lock. */
+function fileLocks(slot: number, other: number): readonly [number, number] {
+  const a = slot === 0 ? 0 : WORD.fileLocks + (slot % FILE_LOCKS);
+  const b = other === 0 ? 0 : WORD.fileLocks + (other % FILE_LOCKS);
+  return a === b ? [a, 0] : [Math.min(a, b), Math.max(a, b)];
 }

@@ -9,6 +9,7 @@ import {
   AT_SYMLINK_NOFOLLOW,
   DT_DIR,
   EROFS,
+  isNoSpace,
   O_CLOEXEC,
   O_WRONLY,
   S_ISGID,
@@ -22,6 +23,7 @@ import { type Context, firstBranch, nextBranch } from './context.ts';
 import { attrTtl } from './lookup.ts';
 import { openLower } from './lower-file.ts';
 import { statInode } from './merged-attributes.ts';
+import { makeRoom } from './move.ts';
 import { writeText } from './scratch.ts';
 import { forgetAttributes } from './tree.ts';
 
@@ -53,7 +55,9 @@ export function setattr(context: Context): number {
   const { slot, inodes } = context;
   const valid = context.in32(SETATTR_IN.valid);
   if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) {
+    context.state.lockFile(slot);
     const result = setOn(context, slot, context.branchOf(slot), valid);
+    context.state.unlockFile(slot);
     forgetAttributes(context, slot);
     return result < 0 ? result : answerAttributes(context, slot);
   }
@@ -72,7 +76,7 @@ export function setattr(context: Context): number {
 function setOn(context: Context, slot: number, branch: number, valid: number): number {
   if (context.branches[branch]!.mode === 'RO' || context.config.readOnly) return -EROFS;
   let result = 0;
-  if ((valid & FATTR.SIZE) !== 0) result = truncate(context, slot, branch);
+  if ((valid & FATTR.SIZE) !== 0) result = truncate(context, slot);
   if (result === 0 && (valid & (FATTR.UID | FATTR.GID)) !== 0) result = changeOwner(context, slot, branch, valid);
   if (result === 0 && (valid & FATTR.MODE) !== 0)
     result = changeMode(context, slot, branch, context.in32(SETATTR_IN.mode) & 0o7777);
@@ -90,7 +94,15 @@ function losesPrivileges(context: Context, slot: number, valid: number): boolean
   return (valid & (CHANGES | FATTR.MODE)) === 0 && context.inodes.kind(slot) !== DT_DIR;
 }
 
-function truncate(context: Context, slot: number, branch: number): number {
+/** Under the file's lock. A longer file can need room too. */
+function truncate(context: Context, slot: number): number {
+  for (;;) {
+    const result = truncateOn(context, slot, context.branchOf(slot));
+    if (!isNoSpace(result) || makeRoom(context, slot, 0) < 0) return result;
+  }
+}
+
+function truncateOn(context: Context, slot: number, branch: number): number {
   const size = context.in64(SETATTR_IN.size);
   const handle = (context.in32(SETATTR_IN.valid) & FATTR.FH) !== 0 ? context.in32(SETATTR_IN.handle) : 0;
   if (

@@ -4,7 +4,7 @@
  */
 import { F, ROOT } from '../inode/inode-table.ts';
 import { D } from '../inode/name-index.ts';
-import { type CreatePolicy, createPolicies } from '../policy/create.ts';
+import { type CreatePolicy, createPolicies, type PolicyName } from '../policy/create.ts';
 import type { BranchSet, Presence } from '../policy/facts.ts';
 import type { Policies } from '../policy/functions.ts';
 import { EDQUOT, EEXIST, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
@@ -12,7 +12,8 @@ import type { Context } from './context.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { modifiedAt } from './scratch.ts';
 
-export type CreateFunction = 'create' | 'mkdir' | 'mknod' | 'symlink';
+/** `move`: a file that is there already goes to another branch. */
+export type CreateFunction = 'create' | 'mkdir' | 'mknod' | 'symlink' | 'move';
 
 export class Choice {
   readonly #context: Context;
@@ -27,13 +28,14 @@ export class Choice {
   readonly #tried: BranchSet;
   readonly #presence: Presence;
 
-  constructor(context: Context, { create, mkdir, mknod, symlink }: Policies) {
+  constructor(context: Context, { create, mkdir, mknod, symlink }: Policies, move: PolicyName) {
     this.#context = context;
     this.#policies = {
       create: createPolicies[create],
       mkdir: createPolicies[mkdir],
       mknod: createPolicies[mknod],
       symlink: createPolicies[symlink],
+      move: createPolicies[move],
     };
     this.#policy = this.#policies.create;
     this.#tried = { has: (branch) => (((branch < 32 ? this.#triedLow : this.#triedHigh) >>> (branch & 31)) & 1) === 1 };

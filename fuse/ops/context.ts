@@ -12,8 +12,11 @@ import { FileAttributes } from '../inode/file-attributes.ts';
 import { HandleTable } from '../inode/handle-table.ts';
 import { F, INODE, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { Journal } from '../inode/journal.ts';
+import { WORD } from '../inode/layout.ts';
 import { D, NameIndex } from '../inode/name-index.ts';
-import { type State, WORD } from '../inode/state.ts';
+import { NumberTable } from '../inode/number-table.ts';
+import type { State } from '../inode/state.ts';
+import type { PolicyName } from '../policy/create.ts';
 import type { Policies } from '../policy/functions.ts';
 import { IN, OUT, STATX } from '../protocol/abi.ts';
 import type { EntryFields } from '../protocol/attributes.ts';
@@ -31,6 +34,8 @@ export interface OpsLogger {
 
 export interface OpsConfig {
   readonly policies: Policies;
+  /** Where a file goes whose branch is full when it grows; undefined: nowhere, its writer is told. */
+  readonly movePolicy?: PolicyName | undefined;
   readonly passthrough: boolean;
   /** `exclusive`: nobody else changes the branches, so what was learned stays true. */
   readonly cache: 'exclusive' | 'shared';
@@ -55,6 +60,7 @@ export class Context {
   readonly journal: Journal;
   readonly attributes: DirectoryAttributes;
   readonly kept: FileAttributes;
+  readonly numbers: NumberTable;
   readonly branchTable: BranchTable;
   /** By index; some are no branches yet: those there are, are in `branchTable.list()`. */
   readonly branches: readonly OpenBranch[];
@@ -64,6 +70,7 @@ export class Context {
   readonly shown: ShownCopy;
   readonly config: OpsConfig;
   readonly log: OpsLogger;
+  readonly onMoveStep: (step: string) => void;
   /** The reader's number: no other thread has it. */
   readonly thread: number;
   readonly device: number;
@@ -118,6 +125,8 @@ export class Context {
     device: number;
     config: OpsConfig;
     log: OpsLogger;
+    /** For tests: called between the steps of a move (relocate.ts). */
+    onMoveStep?: (step: string) => void;
   }) {
     const { state, config } = options;
     this.state = state;
@@ -131,10 +140,12 @@ export class Context {
     this.journal = new Journal(state, options.thread);
     this.attributes = new DirectoryAttributes(state, this.inodes);
     this.kept = new FileAttributes(state, this.names);
+    this.numbers = new NumberTable(state);
     this.branchTable = new BranchTable(state);
     this.branches = this.branchTable.entries;
     this.config = config;
     this.log = options.log;
+    this.onMoveStep = options.onMoveStep ?? (() => {});
     this.thread = options.thread;
     this.device = options.device;
     this.exclusive = config.cache === 'exclusive';
@@ -165,7 +176,7 @@ export class Context {
     this.u8[this.emptyName] = 0;
     this.directories = new DirectoryCache(this, this.branches, directoryName);
     this.space = new Space(state, this.branchTable, space);
-    this.choice = new Choice(this, config.policies);
+    this.choice = new Choice(this, config.policies, config.movePolicy ?? config.policies.create);
     this.shown = new ShownCopy(this, config.policies);
   }
 
@@ -253,7 +264,7 @@ export class Context {
     return firstBranch(this.inodes.get(slot, F.maskLow), this.inodes.get(slot, F.maskHigh));
   }
 
-  /** Sets atDescriptor, atName and atFlags for an inode's copy on a branch. Answers 0 or a negated errno. */
+  /** Sets atDescriptor, atName and atFlags for a file, or a directory's copy on a branch. Answers 0 or a negated errno. */
   locate(slot: number, branch: number): number {
     const pinned = this.inodes.get(slot, F.pinned);
     if (pinned !== 0) return this.#at(pinned - 1, this.base + this.emptyName, AT_EMPTY_PATH);
@@ -261,7 +272,9 @@ export class Context {
       return this.#at(this.directories.descriptor(slot, branch), this.base + this.emptyName, AT_EMPTY_PATH);
     const parent = this.#copyName(slot);
     if (parent === 0) return this.inodes.get(slot, F.pinned) !== 0 ? this.locate(slot, branch) : -ESTALE;
-    return this.#at(this.directories.descriptor(parent, branch), this.base + this.name, AT_SYMLINK_NOFOLLOW);
+    // Not `branch`: the file may have moved since the caller asked where it is.
+    const directory = this.directories.descriptor(parent, this.inodes.get(slot, F.branch));
+    return this.#at(directory, this.base + this.name, AT_SYMLINK_NOFOLLOW);
   }
 
   #at(descriptor: number, name: number, flags: number): number {

@@ -1,17 +1,21 @@
 /** READ, WRITE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE, FLUSH: data of files, where the kernel does not go past us. */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
-import { REPLY_BYTES } from '../inode/state.ts';
+import { REPLY_BYTES } from '../inode/layout.ts';
 import { WRITE_KILL_SUIDGID } from '../protocol/abi.ts';
-import { DT_REG, EBADF, EINVAL, ENOSYS, O_CLOEXEC, O_RDONLY, O_RDWR } from '../sys/constants.ts';
+import { DT_REG, EBADF, EINVAL, ENOSYS, isNoSpace, O_CLOEXEC, O_RDONLY, O_RDWR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { openLower } from './lower-file.ts';
+import { makeRoom } from './move.ts';
 import { clearPrivileges } from './open.ts';
 
 /** A write request's data follows fuse_write_in. */
 const WRITE_DATA = 40;
+const MAX_COPY_BYTES = 1 << 30;
+/** The room that is looked for when a copy of unknown size finds its branch full. */
+const COPY_ROOM_BYTES = 1 << 20;
 
 /**
  * The lower descriptor of a handle. Passthrough handles have none: one is opened for this operation alone, remembered in
@@ -49,16 +53,36 @@ export function read(context: Context): number {
 
 export function write(context: Context): number {
   const handle = context.in32(0);
-  const descriptor = descriptorOf(context, handle);
-  if (descriptor < 0) return descriptor;
+  if (!context.handles.isUsed(handle)) return -EBADF;
   const slot = context.handles.slot(handle);
-  if ((context.in32(20) & WRITE_KILL_SUIDGID) !== 0 && context.inodes.has(slot, INODE.privileged))
-    killPrivileges(context, slot);
-  const written = libc.pwrite(descriptor, context.base + context.body + WRITE_DATA, context.in32(16), context.in64(8));
-  if (written < 0) return done(context, written);
+  context.state.lockFile(slot);
+  const written = writeLocked(context, handle, slot);
+  context.state.unlockFile(slot);
+  if (written < 0) return written;
   context.out32(0, written);
   context.out32(4, 0);
-  return done(context, 8);
+  return 8;
+}
+
+/** Under the file's lock. Answers how much was written, or a negated errno. */
+function writeLocked(context: Context, handle: number, slot: number): number {
+  const descriptor = descriptorOf(context, handle);
+  if (descriptor < 0) return descriptor;
+  if ((context.in32(20) & WRITE_KILL_SUIDGID) !== 0 && context.inodes.has(slot, INODE.privileged))
+    killPrivileges(context, slot);
+  const size = context.in32(16);
+  const data = context.base + context.body + WRITE_DATA;
+  let written = 0;
+  for (;;) {
+    const result = libc.pwrite(descriptor, data + written, size - written, context.in64(8) + written);
+    if (result > 0) written += result;
+    // The kernel takes a part of a mapped page for all of it, so that the rest is tried until the branch says why not.
+    if (written >= size || result === 0) break;
+    // The descriptor stays the handle's when the file moves.
+    if (result > 0 || (isNoSpace(result) && makeRoom(context, slot, size - written) === 0)) continue;
+    return done(context, written > 0 ? written : result);
+  }
+  return done(context, written);
 }
 
 /** Nothing is held back here, so nothing is flushed: the kernel does not ask again. */
@@ -75,10 +99,23 @@ export function fsync(context: Context): number {
 
 /** fuse_fallocate_in: fh, offset, length, mode. */
 export function fallocate(context: Context): number {
+  const { slot, state } = context;
+  state.lockFile(slot);
+  const result = fallocateLocked(context, slot);
+  state.unlockFile(slot);
+  return result;
+}
+
+function fallocateLocked(context: Context, slot: number): number {
   const descriptor = descriptorOf(context, context.in32(0));
   if (descriptor < 0) return descriptor;
-  clearPrivileges(context, context.slot);
-  return done(context, libc.fallocate(descriptor, context.in32(24), context.inSigned64(8), context.inSigned64(16)));
+  clearPrivileges(context, slot);
+  const length = context.inSigned64(16);
+  for (;;) {
+    const result = libc.fallocate(descriptor, context.in32(24), context.inSigned64(8), length);
+    if (isNoSpace(result) && makeRoom(context, slot, length) === 0) continue;
+    return done(context, result);
+  }
 }
 
 /** fuse_lseek_in: fh, offset, whence: SEEK_DATA and SEEK_HOLE only. */
@@ -93,32 +130,36 @@ export function lseek(context: Context): number {
 
 /** fuse_copy_file_range_in: fh_in, off_in, nodeid_out, fh_out, off_out, len, flags. */
 export function copyFileRange(context: Context): number {
-  const { argument, base, u32 } = context;
+  const { handles, state } = context;
+  const handle = context.in32(24);
+  if (!handles.isUsed(handle)) return -EBADF;
   const source = descriptorOf(context, context.in32(0));
   if (source < 0) return source;
   const opened = context.temporary;
-  const target = descriptorOf(context, context.in32(24));
-  if (target >= 0) {
-    clearPrivileges(context, context.handles.slot(context.in32(24)));
-    u32.copyWithin(argument >>> 2, (context.body + 8) >>> 2, (context.body + 16) >>> 2);
-    u32.copyWithin((argument >>> 2) + 2, (context.body + 32) >>> 2, (context.body + 40) >>> 2);
-  }
-  const copied =
-    target < 0
-      ? target
-      : libc.copyFileRange(
-          source,
-          base + argument,
-          target,
-          base + argument + 8,
-          Math.min(context.in64(40), 1 << 30),
-          0,
-        );
+  const slot = handles.slot(handle);
+  state.lockFile(slot);
+  const target = descriptorOf(context, handle);
+  const copied = target < 0 ? target : copyLocked(context, source, target, slot);
+  state.unlockFile(slot);
   if (opened >= 0) libc.close(opened);
   if (copied < 0) return done(context, copied);
   context.out32(0, copied);
   context.out32(4, 0);
   return done(context, 8);
+}
+
+function copyLocked(context: Context, source: number, target: number, slot: number): number {
+  const { argument, base, u32 } = context;
+  clearPrivileges(context, slot);
+  const length = Math.min(context.in64(40), MAX_COPY_BYTES);
+  for (;;) {
+    u32.copyWithin(argument >>> 2, (context.body + 8) >>> 2, (context.body + 16) >>> 2);
+    u32.copyWithin((argument >>> 2) + 2, (context.body + 32) >>> 2, (context.body + 40) >>> 2);
+    const copied = libc.copyFileRange(source, base + argument, target, base + argument + 8, length, 0);
+    // More than there is to copy may have been asked for; less is found to be too little soon enough.
+    if (isNoSpace(copied) && makeRoom(context, slot, Math.min(length, COPY_ROOM_BYTES)) === 0) continue;
+    return copied;
+  }
 }
 
 /** Every directory copy, then the branches' own logs with it. */

@@ -4,8 +4,8 @@
  * takes directories out, a few names at a time, so that no request waits long.
  */
 import { F, INODE, ROOT } from '../inode/inode-table.ts';
+import { WORD } from '../inode/layout.ts';
 import { D } from '../inode/name-index.ts';
-import { WORD } from '../inode/state.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import type { Context } from './context.ts';
 import { freeInode, isFreeable } from './forget.ts';

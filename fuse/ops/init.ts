@@ -1,5 +1,5 @@
 /** INIT: the kernel's offer and what we take of it. Kept in the state memory, as the kernel says it once. */
-import { WORD } from '../inode/state.ts';
+import { WORD } from '../inode/layout.ts';
 import { FUSE_MAJOR, FUSE_MINOR, INIT, INIT_IN, INIT_OUT, INIT2 } from '../protocol/abi.ts';
 import { EINVAL } from '../sys/constants.ts';
 import type { Context } from './context.ts';

@@ -8,14 +8,26 @@ export function kindAt(context: Context, stat: number): number {
   return (context.u32[(stat + STATX.mode) >>> 2]! & 0xf000) >>> 12;
 }
 
-/** Gives an inode its st_ino: the lower number of the copy whose struct statx is at `stat`, below the tag of its branch. */
+/** Gives an inode its st_ino, from the copy whose struct statx is at `stat`. */
 export function numberInode(context: Context, slot: number, branch: number, stat: number): void {
   const word = (stat + STATX.ino) >>> 2;
-  context.inodes.set(slot, F.inoLow, context.u32[word]!);
-  context.inodes.set(slot, F.inoHigh, inoHigh(context, branch, context.u32[word + 1]!));
+  const { inodes, u32 } = context;
+  inodes.set(slot, F.inoLow, shownLow(context, branch, u32[word]!, u32[word + 1]!));
+  inodes.set(slot, F.inoHigh, shownHigh(context, branch, u32[word]!, u32[word + 1]!));
 }
 
-/** The upper word of st_ino. Lower numbers fit in 48 bits on every common filesystem; larger ones are folded. */
-export function inoHigh(context: Context, branch: number, lowerHigh: number): number {
+/** st_ino of a lower inode: its number below the tag of its branch, or the one that it was given when a file moved. */
+export function shownLow({ numbers }: Context, branch: number, low: number, high: number): number {
+  const record = numbers.find(branch, low, high);
+  return record === 0 ? low : numbers.shownLow(record);
+}
+
+export function shownHigh(context: Context, branch: number, low: number, high: number): number {
+  const record = context.numbers.find(branch, low, high);
+  return record === 0 ? taggedHigh(context, branch, high) : context.numbers.shownHigh(record);
+}
+
+/** Lower numbers fit in 48 bits on every common filesystem; larger ones are folded. */
+function taggedHigh(context: Context, branch: number, lowerHigh: number): number {
   return (((lowerHigh ^ (lowerHigh >>> 16)) & 0xffff) | (context.branches[branch]!.inodeTag << 16)) >>> 0;
 }

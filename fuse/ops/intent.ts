@@ -85,7 +85,11 @@ function inodeOf(context: Context, { parent, position }: Target, branch: number)
   return String(BigInt(context.u32[word]!) | (BigInt(context.u32[word + 1]!) << 32n));
 }
 
-function placeOf(context: Context, { parent, position, length }: Target): Place {
+/** The names from a branch's root down to one below `parent`. */
+export function placeOf(
+  context: Context,
+  { parent, position, length }: Pick<Target, 'parent' | 'position' | 'length'>,
+): Place {
   const { inodes, names, state, u8 } = context;
   const place = [base64(u8, position, length)];
   state.lock();

@@ -19,10 +19,11 @@ import {
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { evictNames } from './eviction.ts';
-import { inoHigh, kindAt } from './inode-number.ts';
+import { kindAt, shownHigh, shownLow } from './inode-number.ts';
 
 const RAW_BYTES = 64 * 1024;
 const CHUNK_BYTES = 60 * 1024;
+const MAX_READINGS = 16;
 
 /** struct linux_dirent64. */
 const RAW = { ino: 0, length: 16, type: 18, name: 19 } as const;
@@ -88,7 +89,7 @@ class Reader {
   read(): number {
     const { inodes, state } = this.#context;
     this.#count(1);
-    const result = this.#readAll();
+    const result = this.#readSteady();
     if (result === 0 && this.#indexing) {
       state.lock();
       // A branch added meanwhile was made by a create, which entered its name itself.
@@ -106,6 +107,21 @@ class Reader {
     state.lock();
     inodes.add(this.#slot, F.listers, change);
     state.unlock();
+  }
+
+  /** A file that changed its branch meanwhile may have been met twice, or not at all: then the directory is read again. */
+  #readSteady(): number {
+    const { state } = this.#context;
+    for (let attempt = 1; ; attempt++) {
+      const stamp = state.switchStamp();
+      const result = this.#readAll();
+      const isSteady = stamp >= 0 && stamp === state.switchStamp();
+      if (isSteady || result < 0 || attempt === MAX_READINGS) return result;
+      this.#seen.clear();
+      this.#filled = 0;
+      if (this.#listing !== undefined) this.#listing.length = 0;
+      libc.schedYield();
+    }
   }
 
   #readAll(): number {
@@ -169,7 +185,7 @@ class Reader {
 
   /** Enters a name found on a branch. True when no earlier branch has it. */
   #index(branch: number, name: number, length: number, type: number): boolean {
-    const { names, state, u8 } = this.#context;
+    const { inodes, names, state, u8 } = this.#context;
     const hash = hashNameAt(u8, this.#slot, name, length);
     state.lock();
     let dentry = names.find(this.#slot, name, length, hash);
@@ -180,7 +196,10 @@ class Reader {
       state.unlock();
       return this.#isNew(name, length);
     }
-    names.addBranch(dentry, branch);
+    // A later branch's file shows, so the one that was read here is on its way there.
+    const slot = names.get(dentry, D.inode);
+    if (slot === 0 || inodes.kind(slot) === DT_DIR || branch >= inodes.get(slot, F.branch))
+      names.addBranch(dentry, branch);
     const isFirst = firstBranch(names.get(dentry, D.maskLow), names.get(dentry, D.maskHigh)) === branch;
     state.unlock();
     return isFirst;
@@ -204,7 +223,9 @@ class Reader {
     const high = u8[at + 4]! | (u8[at + 5]! << 8) | (u8[at + 6]! << 16) | (u8[at + 7]! << 24);
     u8.fill(0, to + size - 8, to + size);
     u8.copyWithin(to + DIRENT.name, at + RAW.name, at + RAW.name + length);
-    this.#header(to, low >>> 0, inoHigh(this.#context, branch, high >>> 0), length, type);
+    const [lowerLow, lowerHigh] = [low >>> 0, high >>> 0];
+    const shown = shownHigh(this.#context, branch, lowerLow, lowerHigh);
+    this.#header(to, shownLow(this.#context, branch, lowerLow, lowerHigh), shown, length, type);
     u32[(to + DIRENT.offset) >>> 2] = this.#listing!.length + this.#filled + size;
     this.#filled += size;
     return true;

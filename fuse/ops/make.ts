@@ -3,13 +3,24 @@ import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { isForEvery } from '../policy/create.ts';
 import { ENTRY, STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, EACCES, EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, EROFS, errnoName } from '../sys/constants.ts';
+import {
+  AT_EMPTY_PATH,
+  EACCES,
+  EEXIST,
+  EINVAL,
+  ENAMETOOLONG,
+  ENOMEM,
+  EROFS,
+  errnoName,
+  isNoSpace,
+} from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { CreateFunction } from './choice.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { putEntry } from './lookup.ts';
 import { statInode } from './merged-attributes.ts';
+import { makeRoom } from './move.ts';
 import { unpin } from './nameless.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { NAME_MAX } from './scratch.ts';
@@ -99,13 +110,24 @@ function answerEntry(context: Context, slot: number): number {
 /** fuse_link_in: oldnodeid; new name. The link is made on the file's branch, where the parent is made if need be. */
 export function link(context: Context): number {
   if (context.config.readOnly) return -EROFS;
-  const { base, inodes, slot: parent } = context;
+  const { inodes, slot: parent } = context;
   const slot = context.in32(0);
   const name = context.body + 8;
   const length = context.lengthAt(name);
   if (length > NAME_MAX) return -ENAMETOOLONG;
   if (!inodes.isUsed(slot)) return -EINVAL;
   if (context.isReserved(parent, name, length)) return -EACCES;
+  context.state.lockFile(slot);
+  let result = linkOn(context, slot, parent, name);
+  if (isNoSpace(result) && makeRoom(context, slot, 0) === 0) result = linkOn(context, slot, parent, name);
+  const branch = context.branchOf(slot);
+  if (result === 0) result = enterLink(context, { slot, parent, name, length, branch });
+  context.state.unlockFile(slot);
+  return result;
+}
+
+/** The lower link, on the branch where the file is. Under the file's lock. */
+function linkOn(context: Context, slot: number, parent: number, name: number): number {
   const branch = context.branchOf(slot);
   if (context.branches[branch]!.mode === 'RO') return -EROFS;
   const made = makeDirectoryOn(context, parent, branch);
@@ -115,11 +137,11 @@ export function link(context: Context): number {
   const located = context.locate(slot, branch);
   if (located < 0) return located;
   const flags = context.atFlags === AT_EMPTY_PATH ? AT_EMPTY_PATH : 0;
-  const result = libc.linkat(context.atDescriptor, context.atName, target, base + name, flags);
-  const wasMade = result === -EEXIST && context.journal.resuming && isFile(context, slot, target, base + name);
+  const result = libc.linkat(context.atDescriptor, context.atName, target, context.base + name, flags);
+  const wasMade = result === -EEXIST && context.journal.resuming && isFile(context, slot, target, context.base + name);
   if (result < 0 && !wasMade) return result;
   context.attributes.markChanged(parent, branch);
-  return enterLink(context, { slot, parent, name, length, branch });
+  return 0;
 }
 
 /** Whether a name is an inode's lower file. */

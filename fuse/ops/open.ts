@@ -4,11 +4,13 @@
  * BACKING_RING, so that the next open costs no system call. The lower descriptor is closed at once: the kernel has its own.
  *
  * Proxied instead: where the kernel or the branch refuses a backing file, and for writing to files with set-id bits or
- * capabilities, which must be cleared by a write; the kernel leaves that to us and tells us only of proxied writes.
+ * capabilities, which must be cleared by a write; the kernel leaves that to us and tells us only of proxied writes. Also for
+ * writing on a branch below its reserve, so that the file can move to another when this one is full (move.ts). As long as one
+ * handle goes past the server all new ones do: then a full branch means ENOSPC.
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
-import { BACKING_RING, WORD } from '../inode/state.ts';
+import { BACKING_RING, WORD } from '../inode/layout.ts';
 import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, NOTIFY_INVAL_INODE, OPEN_OUT } from '../protocol/abi.ts';
 import {
   DT_REG,
@@ -28,26 +30,32 @@ import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { closeBacking, forget } from './forget.ts';
 import { openLower } from './lower-file.ts';
+import { isShort } from './move.ts';
 import { writeText } from './scratch.ts';
 import { keepAttributes } from './tree.ts';
 
 export function open(context: Context): number {
   const { slot, state } = context;
   const flags = context.in32(0);
+  // Who opens for writing may clear set-id bits, so that the file must not be moving; readers need not wait.
+  const writable = (flags & O_ACCMODE) !== O_RDONLY;
+  if (writable) state.lockFile(slot);
   state.lockInode(slot);
-  const result = openInode(context, slot, flags);
+  const result = openInode(context, slot, writable);
   state.unlockInode(slot);
+  if (writable) state.unlockFile(slot);
   return result;
 }
 
-function openInode(context: Context, slot: number, flags: number): number {
+function openInode(context: Context, slot: number, writable: boolean): number {
   const { inodes } = context;
   const branch = context.branchOf(slot);
-  const writable = (flags & O_ACCMODE) !== O_RDONLY;
   if (writable && (context.branches[branch]!.mode === 'RO' || context.config.readOnly)) return -EROFS;
   const proxied =
-    inodes.has(slot, INODE.proxied) ||
-    (writable && inodes.get(slot, F.opens) === 0 && needsPrivilegeClearing(context, slot, branch));
+    inodes.has(slot, INODE.proxied | INODE.moving) ||
+    (writable &&
+      inodes.get(slot, F.opens) === 0 &&
+      (isShort(context, branch) || needsPrivilegeClearing(context, slot, branch)));
   // Other handles go past the server and this one must too: its writes will not be told, so they are foreseen.
   if (writable && !proxied && inodes.get(slot, F.opens) !== 0) clearPrivileges(context, slot);
   if (!proxied) {
@@ -251,7 +259,8 @@ function keepBacking(context: Context, slot: number): void {
 export function dropBacking(context: Context, slot: number): void {
   const { inodes, state } = context;
   state.lock();
-  const id = inodes.get(slot, F.opens) === 0 ? inodes.get(slot, F.backing) : 0;
+  const isIdle = inodes.get(slot, F.opens) === 0 || inodes.has(slot, INODE.proxied);
+  const id = isIdle ? inodes.get(slot, F.backing) : 0;
   if (id !== 0) {
     context.journal.setClosing(id);
     inodes.set(slot, F.backing, 0);

@@ -1,7 +1,7 @@
 /** UNLINK and RMDIR, judged on the merged view. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
-import { AT_REMOVEDIR, ENOENT, ENOTEMPTY, EROFS, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
+import { AT_REMOVEDIR, DT_DIR, ENOENT, ENOTEMPTY, EROFS, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { forget } from './forget.ts';
@@ -152,11 +152,44 @@ export function unlink(context: Context): number {
 
 /** Removes the visible file of a name and sets aside what it hides. */
 function removeFile(context: Context, target: Target): number {
+  holdFiles(context, target);
   // Who opens the file meanwhile must find it open or gone, not between.
   context.state.lockInode(target.slot);
   const result = unlinkFile(context, target);
   context.state.unlockInode(target.slot);
+  letFilesGo(context, target);
   return result;
+}
+
+/**
+ * Locks the files of one name or two: from then on they stay on their branches. Where one moved while this waited, its branches
+ * are looked up again. Directories need no such lock.
+ */
+export function holdFiles(context: Context, target: Target, other?: Target): void {
+  context.state.lockFiles(fileOf(context, target), other === undefined ? 0 : fileOf(context, other));
+  findAgain(context, target);
+  if (other !== undefined) findAgain(context, other);
+}
+
+export function letFilesGo(context: Context, target: Target, other?: Target): void {
+  context.state.unlockFiles(fileOf(context, target), other === undefined ? 0 : fileOf(context, other));
+}
+
+function fileOf({ inodes }: Context, { slot }: Target): number {
+  return slot !== 0 && inodes.kind(slot) !== DT_DIR ? slot : 0;
+}
+
+/** A file's branches, if it has moved. */
+export function findAgain(context: Context, target: Target): void {
+  if (fileOf(context, target) !== 0 && context.inodes.get(target.slot, F.branch) !== target.first)
+    lookAgain(context, target);
+}
+
+/** The branches that have a known name. */
+export function lookAgain(context: Context, target: Target): void {
+  const known = readName(context, target, false);
+  if (known === PARTLY || !context.exclusive) askOthers(context, target);
+  target.first = firstBranch(target.low, target.high);
 }
 
 function unlinkFile(context: Context, target: Target): number {

@@ -18,6 +18,7 @@ import {
   ENOENT,
   ENOTDIR,
   errnoName,
+  isNoSpace,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
 } from '../sys/constants.ts';
@@ -25,10 +26,23 @@ import * as libc from '../sys/libc.ts';
 import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
+import { makeRoom } from './move.ts';
 import { keepOpen, unpin } from './nameless.ts';
 import { dropBacking } from './open.ts';
 import { makeDirectoryLocked, makeDirectoryOn, setAside } from './parents.ts';
-import { checkEmpty, checkWritable, hideOthers, letGo, newTarget, removeName, resolve, type Target } from './remove.ts';
+import {
+  checkEmpty,
+  checkWritable,
+  findAgain,
+  hideOthers,
+  holdFiles,
+  letFilesGo,
+  letGo,
+  newTarget,
+  removeName,
+  resolve,
+  type Target,
+} from './remove.ts';
 import { NAME_MAX } from './scratch.ts';
 
 /** fuse_rename_in: newdir; old name, new name. */
@@ -56,8 +70,12 @@ function renameNames(context: Context, newParent: number, flags: number, oldName
   if (result === 0) context.journal.pass();
   // Two names of one file: nothing is to be done, says POSIX.
   const isSame = source.slot === target.slot && (flags & RENAME_EXCHANGE) === 0;
-  if (result === 0 && !isSame)
-    result = (flags & RENAME_EXCHANGE) !== 0 ? exchange(context, source, target) : move(context, source, target);
+  if (result === 0 && !isSame) {
+    holdFiles(context, source, target);
+    result =
+      (flags & RENAME_EXCHANGE) !== 0 ? exchange(context, source, target) : moveOrRelocate(context, source, target);
+    letFilesGo(context, source, target);
+  }
   letGo(context, source);
   letGo(context, target);
   return result;
@@ -85,6 +103,14 @@ function copiesOf(context: Context, target: Target): { low: number; high: number
     return { low: inodes.get(target.slot, F.maskLow), high: inodes.get(target.slot, F.maskHigh) };
   if (target.first < 0) return { low: 0, high: 0 };
   return target.first < 32 ? { low: 1 << target.first, high: 0 } : { low: 0, high: 1 << (target.first - 32) };
+}
+
+/** Where a file's branch has no room for the new name or its directory, the file goes to another first. Under the files' locks. */
+function moveOrRelocate(context: Context, source: Target, target: Target): number {
+  const result = move(context, source, target);
+  if (!isNoSpace(result) || makeRoom(context, source.slot, 0) < 0) return result;
+  findAgain(context, source);
+  return move(context, source, target);
 }
 
 /** A directory keeps its place on every branch while it is made on one, and its branches while it moves. */

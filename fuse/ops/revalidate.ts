@@ -6,13 +6,26 @@ import { F } from '../inode/inode-table.ts';
 import { hashNameAt } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { kindAt } from './inode-number.ts';
 import { statInode } from './merged-attributes.ts';
 
+const RETRIES = 16;
+
 /** Attributes of `slot` into `stat` if the name still shows it. -ENOENT when it shows something else, or nothing. */
 export function revalidate(context: Context, slot: number, parent: number, position: number): number {
   if (context.inodes.kind(slot) === DT_DIR) return revalidateDirectory(context, slot, parent, position);
+  for (let attempt = 1; ; attempt++) {
+    const stamp = context.state.switchStamp();
+    const result = revalidateFile(context, slot, parent, position);
+    // On its way to another branch a file is found on the one where it was.
+    if (result === 0 || attempt === RETRIES || (stamp >= 0 && stamp === context.state.switchStamp())) return result;
+    libc.schedYield();
+  }
+}
+
+function revalidateFile(context: Context, slot: number, parent: number, position: number): number {
   const { inodes, u32, stat } = context;
   const low = inodes.get(parent, F.maskLow);
   const high = inodes.get(parent, F.maskHigh);

@@ -4,8 +4,8 @@
  * `forget`.
  */
 import { F, INODE } from '../inode/inode-table.ts';
+import { WORD } from '../inode/layout.ts';
 import { D, hashNameAt, PARTIAL } from '../inode/name-index.ts';
-import { WORD } from '../inode/state.ts';
 import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
@@ -57,7 +57,9 @@ function statKnown(context: Context, slot: number, parent: number, position: num
   if (context.inodes.kind(slot) === DT_DIR) return statInode(context, slot);
   const directory = context.directories.descriptor(parent, context.inodes.get(slot, F.branch));
   if (directory < 0) return directory;
-  return context.statName(directory, context.base + position, context.stat);
+  const result = context.statName(directory, context.base + position, context.stat);
+  // It may be on another branch since a moment ago.
+  return result === -ENOENT ? statInode(context, slot) : result;
 }
 
 /**

@@ -3,7 +3,7 @@
  * follow links reaches a name by descriptor, as the other operations do.
  * `user.union.branch` tells on which branch a file is, or the first of a directory's; `user.union.branches` tells all of them, with
  * NULs between. They are ours and cannot be set. As `trusted.union.…` root can ask them of links and special files too, for
- * which the kernel knows no user attributes.
+ * which the kernel knows no user attributes. What root can set is `trusted.union.branch` of a file: that moves it to the branch.
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { INIT, SETXATTR_ACL_KILL_SGID, SETXATTR_IN, STATX } from '../protocol/abi.ts';
@@ -11,7 +11,9 @@ import {
   AT_EMPTY_PATH,
   DT_DIR,
   EEXIST,
+  EINVAL,
   ENODATA,
+  ENOENT,
   EPERM,
   ERANGE,
   EROFS,
@@ -23,13 +25,16 @@ import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { OWN_PREFIX } from './copy-mark.ts';
+import { moveTo } from './move.ts';
 import { startsWith, writeText } from './scratch.ts';
 import { forgetAttributes } from './tree.ts';
 
 /** As long as the kernel lets a list or value be. */
 const VALUE_BYTES = 64 * 1024;
-
+const RETRIES = 16;
 const BRANCH_ATTRIBUTES = ['user.union.branch', 'trusted.union.branch'];
+/** Only who has CAP_SYS_ADMIN may set trusted attributes, the kernel sees to that. */
+const MOVING_ATTRIBUTE = ['trusted.union.branch'];
 const ALL_BRANCHES_ATTRIBUTES = ['user.union.branches', 'trusted.union.branches'];
 
 /** Address of a path to an inode's copy, or a negated errno; `follows` tells which family of calls it is for. */
@@ -69,6 +74,7 @@ export function setxattr(context: Context): number {
   const extended = context.negotiated(INIT.SETXATTR_EXT);
   const size = context.in32(SETXATTR_IN.size);
   const name = context.body + (extended ? SETXATTR_IN.name : 8);
+  if (isOneOf(context, name, MOVING_ATTRIBUTE)) return moveToNamed(context, name, size);
   if (isOwn(context, name)) return -EPERM;
   const value = context.base + name + context.lengthAt(name) + 1;
   // Whether the attribute must or must not exist is settled before: a successor finds it made by this very request.
@@ -85,6 +91,17 @@ export function setxattr(context: Context): number {
   return extended && (context.in32(SETXATTR_IN.extFlags) & SETXATTR_ACL_KILL_SGID) !== 0
     ? clearSetgid(context, slot)
     : 0;
+}
+
+/** The value is the path of a branch. */
+function moveToNamed(context: Context, name: number, size: number): number {
+  const value = name + context.lengthAt(name) + 1;
+  const path = Buffer.from(context.u8.subarray(value, value + size)).toString();
+  const branch = context.branchTable.list().find((known) => known.path === path);
+  if (branch === undefined) return -EINVAL;
+  const result = moveTo(context, context.slot, branch.index);
+  forgetAttributes(context, context.slot);
+  return result;
 }
 
 /** The caller is not of the file's group: an ACL it sets must not leave the set-group-id bit. */
@@ -109,10 +126,9 @@ export function removexattr(context: Context): number {
 /** What XATTR_CREATE and XATTR_REPLACE demand, looked at once for a request. Answers 0 or a negated errno. */
 function mayChange(context: Context, slot: number, name: number, flags: number): number {
   if (flags === 0 || context.journal.passed) return 0;
-  const path = pathOf(context, slot, context.shown.branch(slot, 'getxattr'));
-  if (path < 0) return path;
-  const isLink = context.atFlags !== AT_EMPTY_PATH;
-  const found = isLink ? libc.lgetxattr(path, name, 0, 0) : libc.getxattr(path, name, 0, 0);
+  const found = readSteadily(context, slot, context.shown.branch(slot, 'getxattr'), (path, isLink) =>
+    (isLink ? libc.lgetxattr : libc.getxattr)(path, name, 0, 0),
+  );
   if (flags === XATTR_REPLACE && found < 0) return found;
   if (flags === XATTR_CREATE && found >= 0) return -EEXIST;
   context.journal.pass();
@@ -125,9 +141,12 @@ type Change = (path: number, isLink: boolean) => number;
 function onEveryCopy(context: Context, slot: number, change: Change): number {
   const { inodes } = context;
   if (context.config.readOnly) return -EROFS;
+  const isFile = inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0;
+  if (isFile) context.state.lockFile(slot);
   const shown = context.shown.branch(slot, 'getxattr');
   let result = changeCopy(context, slot, shown, change);
-  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) {
+  if (isFile) {
+    context.state.unlockFile(slot);
     forgetAttributes(context, slot);
     return result;
   }
@@ -154,13 +173,25 @@ export function getxattr(context: Context): number {
   if (isOneOf(context, name, BRANCH_ATTRIBUTES)) return answerText(context, context.branches[branch]!.path, size);
   if (isOneOf(context, name, ALL_BRANCHES_ATTRIBUTES)) return answerText(context, pathsOfBranches(context), size);
   if (isOwn(context, name)) return -ENODATA;
-  const path = pathOf(context, slot, branch);
-  if (path < 0) return path;
-  const length =
-    context.atFlags === AT_EMPTY_PATH
-      ? libc.getxattr(path, base + name, size === 0 ? 0 : base + out, size)
-      : libc.lgetxattr(path, base + name, size === 0 ? 0 : base + out, size);
+  const length = readSteadily(context, slot, branch, (path, isLink) =>
+    (isLink ? libc.lgetxattr : libc.getxattr)(path, base + name, size === 0 ? 0 : base + out, size),
+  );
   return answerLength(context, length, size);
+}
+
+/** Reads by path. Of a file that is moving to another branch the path may be another one a moment later. */
+function readSteadily(
+  context: Context,
+  slot: number,
+  branch: number,
+  read: (path: number, isLink: boolean) => number,
+): number {
+  for (let attempt = 1; ; attempt++) {
+    const path = pathOf(context, slot, branch);
+    const result = path < 0 ? path : read(path, context.atFlags !== AT_EMPTY_PATH);
+    if (result !== -ENOENT || attempt === RETRIES) return result;
+    libc.schedYield();
+  }
 }
 
 function pathsOfBranches(context: Context): string {
@@ -177,12 +208,10 @@ function pathsOfBranches(context: Context): string {
 export function listxattr(context: Context): number {
   const { slot, base, out } = context;
   const size = context.in32(0);
-  const path = pathOf(context, slot, context.shown.branch(slot, 'listxattr'));
-  if (path < 0) return path;
-  const length =
-    context.atFlags === AT_EMPTY_PATH
-      ? libc.listxattr(path, base + context.value, VALUE_BYTES)
-      : libc.llistxattr(path, base + context.value, VALUE_BYTES);
+  const branch = context.shown.branch(slot, 'listxattr');
+  const length = readSteadily(context, slot, branch, (path, isLink) =>
+    (isLink ? libc.llistxattr : libc.listxattr)(path, base + context.value, VALUE_BYTES),
+  );
   if (length < 0) return length;
   const shown = dropOwnNames(context, length);
   if (size === 0) return answerLength(context, shown, 0);

@@ -170,6 +170,7 @@ export const DIRENT = { ino: 0, offset: 8, nameLength: 16, type: 20, name: 24 } 
 export const STATX = {
   mask: 0,
   blockSize: 4,
+  attributes: 8,
   nlink: 16,
   uid: 20,
   gid: 24,

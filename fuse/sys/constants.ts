@@ -13,6 +13,9 @@ export const O_PATH = 0o10000000;
 export const O_TMPFILE = 0o20000000 | O_DIRECTORY;
 export const O_NONBLOCK = 0o4000;
 
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_REMOVEDIR = 0x200;
@@ -32,6 +35,9 @@ export const DT_DIR = 4;
 export const DT_REG = 8;
 export const DT_LNK = 10;
 
+/** Of struct statx's attributes: who has one of these can neither be removed nor renamed. */
+export const STATX_ATTR_IMMUTABLE = 0x10;
+export const STATX_ATTR_APPEND = 0x20;
 /** STATX_BASIC_STATS | STATX_BTIME. */
 export const STATX_WANTED = 0xfff;
 /** What a directory of the same name on another branch is probed for: type and birth time. */
@@ -74,6 +80,12 @@ export const ENODATA = e.ENODATA;
 export const EOPNOTSUPP = e.EOPNOTSUPP;
 export const ESTALE = e.ESTALE;
 export const EDQUOT = e.EDQUOT;
+export const ENXIO = e.ENXIO;
+
+/** Whether a negated errno says that a branch is full, or its owner's share of it. */
+export function isNoSpace(result: number): boolean {
+  return result === -ENOSPC || result === -EDQUOT;
+}
 
 const ERROR_NAMES = new Map(Object.entries(e).map(([name, number]) => [number, name]));
 

@@ -59,6 +59,8 @@ export const pwrite = declare('long pwrite(int, uintptr_t, size_t, int64_t)');
 export const openat = declare('int openat(int, uintptr_t, int, uint32_t)');
 export const close = declare('int close(int)');
 export const dup = declare('int dup(int)');
+/** (fd, number that becomes a duplicate of it, O_CLOEXEC): what the number meant before is closed in the same moment. */
+export const dup3 = declare('int dup3(int, int, int)');
 /** (directory, name, flags, mask, buffer of 256 bytes) */
 export const statx = declare('int statx(int, uintptr_t, int, uint32_t, uintptr_t)');
 /** (directory, name, mode) */
@@ -133,6 +135,8 @@ export const schedGetaffinity = declare('int sched_getaffinity(int, size_t, uint
 export const umask = libc.func('uint32_t umask(uint32_t)') as (mask: number) => number;
 export const setfsuid = libc.func('int setfsuid(uint32_t)') as (uid: number) => number;
 export const setfsgid = libc.func('int setfsgid(uint32_t)') as (gid: number) => number;
+/** (microseconds) */
+export const usleep = libc.func('int usleep(uint32_t)') as (microseconds: number) => number;
 export const schedYield = libc.func('int sched_yield()') as () => number;
 /** Plain memory of the process, shared by its threads: for buffers that outlive a request. Answers 0 when there is none. */
 export const malloc = libc.func('uintptr_t malloc(size_t)') as (size: number) => number;

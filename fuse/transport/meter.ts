@@ -4,7 +4,7 @@
  * at the reader to the end of its reply; the kernel's queue is not in them. Looking at the clock twice costs 0.2 µs, as much
  * as a system call, so only every seventh operation is timed: seven, because programs repeat a few operations in turn.
  */
-import { MAX_READERS } from '../inode/state.ts';
+import { MAX_READERS } from '../inode/layout.ts';
 import { OP, OP_COUNT } from '../protocol/abi.ts';
 
 /** Upper bounds, in seconds; one more bucket is above them all. */

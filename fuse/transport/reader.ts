@@ -5,7 +5,8 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { PHASE } from '../inode/journal.ts';
-import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, State, WORD } from '../inode/state.ts';
+import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, WORD } from '../inode/layout.ts';
+import { State } from '../inode/state.ts';
 import { Context, NO_REPLY } from '../ops/context.ts';
 import { operations } from '../ops/dispatch.ts';
 import { giveBack, hasUnfinished, type Operations, opcodeOf, perform, resume } from '../ops/request.ts';

@@ -1,7 +1,8 @@
 /** A session: one mounted connection, served by reader threads until it is unmounted. */
 import { Worker } from 'node:worker_threads';
 import { UnionFsError } from '../errors.ts';
-import { MAX_READERS, type State, WORD } from '../inode/state.ts';
+import { MAX_READERS, WORD } from '../inode/layout.ts';
+import type { State } from '../inode/state.ts';
 import type { OpsConfig, OpsLogger } from '../ops/context.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';

@@ -13,9 +13,10 @@ import { finishIntents } from '../branch/intent.ts';
 import { H } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { Journal } from '../inode/journal.ts';
-import { MAX_READERS, WORD } from '../inode/state.ts';
+import { MAX_READERS, WORD } from '../inode/layout.ts';
 import type { Context } from '../ops/context.ts';
 import { closeBacking } from '../ops/forget.ts';
+import { adoptMoved } from '../ops/moved.ts';
 import { pinAgain, removeStaleLinks } from '../ops/nameless.ts';
 import { DEV_IOC_BACKING_OPEN } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
@@ -38,9 +39,10 @@ export function takeOver(context: Context): void {
   );
 }
 
-function finishInterrupted({ branchTable, log, config }: Context): void {
+function finishInterrupted(context: Context): void {
+  const { branchTable, log, config } = context;
   try {
-    if (!config.readOnly) finishIntents(branchTable.list());
+    if (!config.readOnly) adoptMoved(context, finishIntents(branchTable.list()));
   } catch (error) {
     // The request that wrote it is done again, and meets the same obstacle.
     log.error('intent_not_finished', { error: String(error) });
@@ -61,6 +63,7 @@ function walkInodes(context: Context, lost: Set<number>): void {
     if (!inodes.has(slot, INODE.used)) continue;
     if (inodes.kind(slot) === DT_DIR) inodes.set(slot, F.listers, 0);
     else if (lost.size > 0) lost.delete(inodes.get(slot, F.backing));
+    inodes.clearFlag(slot, INODE.moving);
     if (inodes.get(slot, F.pinned) !== 0) pinAgain(context, slot);
   }
 }

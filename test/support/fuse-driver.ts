@@ -3,14 +3,14 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBranches } from '../../fuse/branch/branches.ts';
+import { finishIntents } from '../../fuse/branch/intent.ts';
 import { BranchTable } from '../../fuse/branch/table.ts';
-import { F, InodeTable, ROOT } from '../../fuse/inode/inode-table.ts';
+import { appendBranch, makeRoot } from '../../fuse/inode/root.ts';
 import { State } from '../../fuse/inode/state.ts';
 import { Context } from '../../fuse/ops/context.ts';
 import { operations } from '../../fuse/ops/dispatch.ts';
 import { type PolicySettings, resolvePolicies } from '../../fuse/policy/functions.ts';
 import { IN, OP } from '../../fuse/protocol/abi.ts';
-import { DT_DIR } from '../../fuse/sys/constants.ts';
 import { close } from '../../fuse/sys/libc.ts';
 
 export interface Reply {
@@ -31,10 +31,11 @@ export class FuseDriver {
     branches: number,
     cache: 'exclusive' | 'shared' = 'exclusive',
     policies: PolicySettings = { create: 'ff', action: 'epall', search: 'ff' },
+    { folder, onMoveStep }: { folder?: string; onMoveStep?: (step: string) => void } = {},
   ) {
-    this.#folder = mkdtempSync(join(tmpdir(), 'union-driver-'));
+    this.#folder = folder ?? mkdtempSync(join(tmpdir(), 'union-driver-'));
     this.paths = Array.from({ length: branches }, (_, index) => join(this.#folder, `b${index}`));
-    for (const path of this.paths) mkdirSync(path);
+    for (const path of this.paths) mkdirSync(path, { recursive: true });
     const options = this.paths.map((path, index) => ({
       id: `b${index}`,
       path,
@@ -43,20 +44,17 @@ export class FuseDriver {
     }));
     const state = State.create(0);
     const table = new BranchTable(state);
-    const inodes = new InodeTable(state);
-    inodes.allocate(DT_DIR);
-    inodes.set(ROOT, F.lookups, 1);
-    inodes.set(ROOT, F.inoLow, 1);
-    for (const branch of openBranches(options, undefined)) {
-      inodes.addBranch(ROOT, table.prepare(branch));
-      table.publish();
-    }
+    makeRoot(state);
+    const opened = openBranches(options, undefined);
+    finishIntents(opened);
+    for (const branch of opened) appendBranch(state, table, branch);
     const config = { policies: resolvePolicies(policies), passthrough: false, cache, readOnly: false } as const;
     this.#table = operations(config.policies);
     const fail = (event: string) => {
       throw new Error(event);
     };
-    this.context = new Context({ state, thread: 0, device: -1, config, log: { error: fail, warn: () => {} } });
+    const log = { error: fail, warn: () => {} };
+    this.context = new Context({ state, thread: 0, device: -1, config, log, ...(onMoveStep && { onMoveStep }) });
   }
 
   /** Performs one operation; `body` is words and texts, each text with its NUL. */
@@ -100,9 +98,15 @@ export class FuseDriver {
   }
 
   close(): void {
+    this.crash();
+    rmSync(this.#folder, { recursive: true });
+  }
+
+  /** Ends without a word to the branches. Answers the folder that another driver can be opened on. */
+  crash(): string {
     process.umask(this.#umask);
     for (const { root } of this.context.branchTable.list()) close(root);
     close(this.context.state.fd);
-    rmSync(this.#folder, { recursive: true });
+    return this.#folder;
   }
 }

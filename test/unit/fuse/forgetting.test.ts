@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
-import { WORD } from '../../../fuse/inode/state.ts';
+import { WORD } from '../../../fuse/inode/layout.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
 

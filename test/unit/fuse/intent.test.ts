@@ -90,7 +90,7 @@ describe('intent log', () => {
     const branches = openBranches(options(), undefined);
     const path = writeIntent(branches[0]!, [{ kind: 'remove', branch: 'b7', at: place('name'), ino: '1' }]);
     expect(() => finishIntents(branches)).to.throw(
-      `cannot complete the rename that ${path} records: branch b7 is missing; mount the union with all its branches`,
+      `cannot complete what ${path} records: branch b7 is missing; mount the union with all its branches`,
     );
     expect(existsSync(path)).to.equal(true);
     closeBranches(branches);

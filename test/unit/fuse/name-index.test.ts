@@ -1,8 +1,9 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { F, InodeTable } from '../../../fuse/inode/inode-table.ts';
+import { WORD } from '../../../fuse/inode/layout.ts';
 import { D, hashNameAt, NameIndex, PARTIAL } from '../../../fuse/inode/name-index.ts';
-import { State, WORD } from '../../../fuse/inode/state.ts';
+import { State } from '../../../fuse/inode/state.ts';
 import { DT_DIR, DT_REG } from '../../../fuse/sys/constants.ts';
 import * as libc from '../../../fuse/sys/libc.ts';
 

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { WORD } from '../../../fuse/inode/state.ts';
+import { WORD } from '../../../fuse/inode/layout.ts';
 import { evictNames } from '../../../fuse/ops/eviction.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';

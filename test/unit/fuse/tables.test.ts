@@ -4,8 +4,9 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { H, HANDLE, HandleTable } from '../../../fuse/inode/handle-table.ts';
 import { F, INODE, InodeTable, ROOT } from '../../../fuse/inode/inode-table.ts';
+import { WORD } from '../../../fuse/inode/layout.ts';
 import { bucketOf, splitBucket } from '../../../fuse/inode/linear-hash.ts';
-import { State, WORD } from '../../../fuse/inode/state.ts';
+import { State } from '../../../fuse/inode/state.ts';
 import { DT_DIR, DT_REG } from '../../../fuse/sys/constants.ts';
 import * as libc from '../../../fuse/sys/libc.ts';
 
@@ -65,7 +66,8 @@ describe('state memory', () => {
     const at = (path: string) => JSON.stringify(new URL(`../../../fuse/${path}`, import.meta.url).href);
     const program = `
       import { parentPort, workerData } from 'node:worker_threads';
-      import { State, WORD } from ${at('inode/state.ts')};
+      import { WORD } from ${at('inode/layout.ts')};
+      import { State } from ${at('inode/state.ts')};
       import { InodeTable } from ${at('inode/inode-table.ts')};
       import { HandleTable } from ${at('inode/handle-table.ts')};
       const state = State.attach(workerData.fd, ${thread});

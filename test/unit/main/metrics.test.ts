@@ -17,7 +17,15 @@ const union: MeasuredUnion = {
         ...{ totalBytes: 100, usedBytes: 60, availableBytes: 40, minFreeSpaceBytes: 50, files: 7 },
       },
     ],
-    ...{ inodes: 3, openHandles: 1, names: 5, indexBytes: 4096, requests: 30 },
+    ...{
+      inodes: 3,
+      openHandles: 1,
+      names: 5,
+      indexBytes: 4096,
+      requests: 30,
+      moves: { underway: 0, done: 2 },
+      intents: [],
+    },
   }),
   measurements: () => ({
     operations: [{ operation: 'lookup', count: 21, timed: [2, 1, ...timed.slice(2), 0], seconds: 0.00005 }],

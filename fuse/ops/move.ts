@@ -1,0 +1,92 @@
+/**
+ * When a file's branch is full: which files can move to another branch, and to which. mergerfs's `moveonenospc`.
+ *
+ * A file moves only while all of its handles go through the server: what the kernel has of a passthrough handle cannot be
+ * changed. That is why writable handles on a branch below its reserve go through the server from the start (open.ts).
+ */
+import { F, INODE, ROOT } from '../inode/inode-table.ts';
+import { WORD } from '../inode/layout.ts';
+import { STATX } from '../protocol/abi.ts';
+import { DT_REG, EBUSY, EINVAL, ENOSPC, EROFS, errnoName, isNoSpace } from '../sys/constants.ts';
+import type { Context } from './context.ts';
+import { knownNames } from './find-links.ts';
+import { dropBacking } from './open.ts';
+import { relocate } from './relocate.ts';
+
+/** Whether a file of this branch is likely to need another one soon. */
+export function isShort(context: Context, branch: number): boolean {
+  if (context.config.movePolicy === undefined) return false;
+  const { availableBytes, minFreeSpaceBytes, answers } = context.space.rows()[branch]!;
+  return answers && availableBytes < minFreeSpaceBytes;
+}
+
+/**
+ * Moves a file to a branch that has room for it and `bytes` more, which the policy chooses. Answers 0, or -ENOSPC when it stays
+ * where it is. Under the file's lock.
+ */
+export function makeRoom(context: Context, slot: number, bytes: number): number {
+  if (context.config.movePolicy === undefined || !begin(context, slot)) return -ENOSPC;
+  try {
+    return moveSomewhere(context, slot, bytes);
+  } finally {
+    end(context, slot);
+  }
+}
+
+function moveSomewhere(context: Context, slot: number, bytes: number): number {
+  const { branches, choice, inodes, space, u32 } = context;
+  const from = inodes.get(slot, F.branch);
+  const stat = context.statCopy(slot, from, context.stat);
+  if (stat < 0) return stat;
+  const word = (context.stat + STATX.blocks) >>> 2;
+  const needed = (u32[word]! + u32[word + 1]! * 0x100000000) * 512 + bytes;
+  choice.begin(knownNames(context, slot)[0]?.parent ?? ROOT, 'move');
+  for (const row of space.freshRows())
+    if (row.index === from || row.availableBytes < needed) choice.leaveOut(row.index);
+  for (;;) {
+    const to = choice.next();
+    if (to < 0) return -ENOSPC;
+    const result = relocate(context, slot, to);
+    if (result === 0) return 0;
+    const where = { from: branches[from]!.path, to: branches[to]!.path };
+    if (!isNoSpace(result)) context.log.warn('file_not_moved', { ...where, error: errnoName(-result) });
+    choice.leaveOut(to);
+  }
+}
+
+/** Moves a file to one branch. Answers 0 or a negated errno: -EBUSY while a handle goes past the server. Takes the file's lock. */
+export function moveTo(context: Context, slot: number, to: number): number {
+  const { branches, inodes, state } = context;
+  if (inodes.kind(slot) !== DT_REG) return -EINVAL;
+  state.lockFile(slot);
+  try {
+    const from = inodes.get(slot, F.branch);
+    if (context.config.readOnly || branches[from]!.mode === 'RO' || branches[to]!.mode === 'RO') return -EROFS;
+    if (!begin(context, slot)) return -EBUSY;
+    try {
+      return from === to ? 0 : relocate(context, slot, to);
+    } finally {
+      end(context, slot);
+    }
+  } finally {
+    state.unlockFile(slot);
+  }
+}
+
+/** Makes sure that a file is not opened past the server from now on. False when it is already. */
+function begin(context: Context, slot: number): boolean {
+  const { inodes, state } = context;
+  if (inodes.kind(slot) !== DT_REG) return false;
+  state.lockInode(slot);
+  const isFree = inodes.get(slot, F.opens) === 0 || inodes.has(slot, INODE.proxied);
+  if (isFree) inodes.setFlag(slot, INODE.moving);
+  if (isFree) dropBacking(context, slot);
+  state.unlockInode(slot);
+  if (isFree) Atomics.add(state.i32, WORD.movesStarted, 1);
+  return isFree;
+}
+
+function end({ inodes, state }: Context, slot: number): void {
+  inodes.clearFlag(slot, INODE.moving);
+  Atomics.add(state.i32, WORD.movesEnded, 1);
+}

@@ -1,0 +1,101 @@
+/**
+ * Moving a file to another branch while it is in use. Whoever moves it holds its lock: until the end nobody changes its data,
+ * attributes or names, and everybody can read it. All handles of it go through the server.
+ *
+ *   1. it is copied to `.union/move-…` of the other branch: data with holes, owner, mode, extended attributes, times; fsynced
+ *   2. the intent log says what follows, so that it is completed after a crash from here on; before, the copy is thrown away
+ *   3. the copy gets all names of the file and loses its own, the original loses its names, and in the tables the inode is
+ *      on the other branch: its handles' descriptors become descriptors of the copy in the same moment (dup3)
+ *   4. all of that is synced, the inode number goes with the file (inode/number-table.ts), the intent is removed
+ *
+ * From 2 on directories keep their places (the tree lock): that takes some syncs of directories, not the copying. A file that has no
+ * name is switched without a record: after a crash nobody can ask for it.
+ */
+import { DRAFT_PREFIX } from '../branch/intent.ts';
+import { F } from '../inode/inode-table.ts';
+import { STATX } from '../protocol/abi.ts';
+import {
+  AT_EMPTY_PATH,
+  EBUSY,
+  ENOSPC,
+  EPERM,
+  O_CLOEXEC,
+  O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_RDONLY,
+  O_RDWR,
+  O_TMPFILE,
+  STATX_ATTR_APPEND,
+  STATX_ATTR_IMMUTABLE,
+  STATX_WANTED,
+} from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
+import type { Context } from './context.ts';
+import { copyAttributes } from './copy-attributes.ts';
+import { copyData } from './copy-data.ts';
+import { allNames } from './find-links.ts';
+import { openLower } from './lower-file.ts';
+import { makeDirectoryOn, ownDirectory } from './parents.ts';
+import { writeText } from './scratch.ts';
+import { inoAt, type Move, switchNamed, switchNameless } from './switch-branch.ts';
+
+/**
+ * Moves a file of which `begin` in move.ts made sure that it can be. Answers 0 or a negated errno, and then the file is where it
+ * was and as it was. Under the file's lock.
+ */
+export function relocate(context: Context, slot: number, to: number): number {
+  const from = context.inodes.get(slot, F.branch);
+  const stat = context.statCopy(slot, from, context.stat);
+  if (stat < 0) return stat;
+  if (!context.numbers.hasRoom) return -ENOSPC;
+  if ((context.u32[(context.stat + STATX.attributes) >>> 2]! & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) !== 0)
+    return -EPERM;
+  const links = context.statLinks;
+  const names = links === 0 ? [] : allNames(context, slot, links);
+  // A link that is not shown, or not to be found, would be left behind.
+  if (names.length !== links) return -EBUSY;
+  for (const { parent } of names) {
+    const made = makeDirectoryOn(context, parent, to);
+    if (made < 0) return made;
+  }
+  return moveCopy(context, { slot, from, to, names });
+}
+
+function moveCopy(context: Context, place: Pick<Move, 'slot' | 'from' | 'to' | 'names'>): number {
+  context.actAsServer();
+  const own = ownDirectory(context, place.to);
+  if (own < 0) return own;
+  const draft = place.names.length === 0 ? '' : `${DRAFT_PREFIX}${place.slot}-${Date.now().toString(36)}`;
+  const descriptor = openDraft(context, own, draft);
+  let result = descriptor < 0 ? descriptor : copyFile(context, place.slot, descriptor);
+  if (result === 0) {
+    context.onMoveStep('copied');
+    const move = { ...place, draft, descriptor, ino: inoAt(context, context.stat2) };
+    result = draft === '' ? switchNameless(context, move) : switchNamed(context, move);
+  }
+  if (descriptor >= 0) libc.close(descriptor);
+  if (result < 0 && draft !== '') libc.unlinkat(own, context.base + writeText(context, context.path, draft), 0);
+  libc.close(own);
+  return result;
+}
+
+function openDraft(context: Context, own: number, draft: string): number {
+  const name = context.base + writeText(context, context.path, draft === '' ? '.' : draft);
+  const how = draft === '' ? O_TMPFILE : O_CREAT | O_EXCL | O_NOFOLLOW;
+  return libc.openat(own, name, how | O_RDWR | O_CLOEXEC, 0o600);
+}
+
+/** Everything of the file into the draft, whose struct statx is left in `stat2`. */
+function copyFile(context: Context, slot: number, draft: number): number {
+  const { base, emptyName, stat, stat2, u32 } = context;
+  const source = openLower(context, slot, context.branchOf(slot), O_RDONLY | O_CLOEXEC);
+  if (source < 0) return source;
+  let result = libc.statx(source, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+  const word = (stat + STATX.size) >>> 2;
+  if (result === 0) result = copyData(context, source, draft, u32[word]! + u32[word + 1]! * 0x100000000);
+  if (result === 0) result = copyAttributes(context, source, draft, stat);
+  if (result === 0) result = libc.fsync(draft);
+  libc.close(source);
+  return result < 0 ? result : libc.statx(draft, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat2);
+}
