@@ -18,8 +18,8 @@ Looks through the branches of a union, mounted or not; BRANCH as for union-csi m
 It finds
   - names that are on several branches and not directories: only the first shows
   - copies of a directory with another owner, mode or extended attributes than the union shows
-  - under .union/ of a branch: files that were hidden, remains of a server that was killed, records of
-    another volume
+  - under .union/ of a branch: files that were hidden, remains of a server that was killed, what
+    it had begun on several branches and not ended, records of another volume
 
   --repair  do what loses nothing, and say it: owner and mode of copies as the union shows them, empty
             remains removed. Never on branches of mode RO. All else is left to you, with what can be done

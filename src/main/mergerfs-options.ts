@@ -18,10 +18,6 @@ const CACHE = 'use cache=shared or cache=exclusive';
 const THREADS = 'leave it out: there is one reader for each cpu';
 
 const FOREIGN: Readonly<Record<string, Foreign>> = {
-  moveonenospc: {
-    instead: 'leave it out and set minfreespace, so that new files avoid full branches',
-    holds: ['false'],
-  },
   'allow-idmap': { instead: NOT_NEEDED, holds: ['false'] },
   'async-read': { instead: NOT_NEEDED, holds: ['true'] },
   'atomic-o-trunc': { instead: NOT_NEEDED, holds: ['true'] },

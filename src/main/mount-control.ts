@@ -12,7 +12,7 @@ import { policyOptions } from './policy-options.ts';
 
 export interface ControlledMount {
   readonly union: Union;
-  readonly request: Pick<MountRequest, 'policies' | 'cache' | 'readOnly'>;
+  readonly request: Pick<MountRequest, 'policies' | 'moveOnNoSpace' | 'cache' | 'readOnly'>;
   readonly mountpoint: string;
   /** `major:minor` of the mount. */
   readonly device: string;
@@ -62,12 +62,16 @@ function answer({ union, request, mountpoint }: ControlledMount, asked: MountCon
 }
 
 function status(union: Union, request: ControlledMount['request'], mountpoint: string): MountStatus {
-  const { branches, inodes, openHandles, names, indexBytes, requests } = union.status();
+  const { branches, inodes, openHandles, names, indexBytes, requests, moves, intents } = union.status();
+  const { moveOnNoSpace } = request;
   return {
     mountpoint,
     pid: process.pid,
     uptimeSeconds: process.uptime(),
-    policies: policyOptions(request.policies),
+    policies: [
+      ...policyOptions(request.policies),
+      ...(moveOnNoSpace === true ? [] : [`moveonenospc=${moveOnNoSpace}`]),
+    ],
     cache: request.cache,
     readOnly: request.readOnly,
     branches,
@@ -76,5 +80,8 @@ function status(union: Union, request: ControlledMount['request'], mountpoint: s
     openHandles,
     indexedNames: names,
     indexBytes,
+    movesUnderway: moves.underway,
+    filesMoved: moves.done,
+    intents,
   };
 }

@@ -24,6 +24,8 @@ export interface MountRequest {
   readonly mountpoint: string;
   readonly foreground: boolean;
   readonly policies: PolicySettings;
+  /** As UnionOptions has it: a policy's name, or whether files move at all. */
+  readonly moveOnNoSpace: boolean | string;
   /** For branches that do not say their own; undefined leaves it to the default (mount-checks.ts). */
   readonly minFreeSpaceBytes: number | undefined;
   readonly fsname: string | undefined;
@@ -43,6 +45,8 @@ Mounts the union of some directories. BRANCH is PATH[=MODE[,MINFREE]]; PATH may 
                            ff mfs lfs rand epmfs mspmfs … as in mergerfs
   -o minfreespace=SIZE     MINFREE of branches that do not say their own
                            (default 4G, or a twentieth of the branch if that is less)
+  -o moveonenospc=POLICY   where a file goes whose branch is full (default true: as new files go; false:
+                           its writer is told), if it was opened when less than MINFREE was left
   -o cache=exclusive       nobody else changes the branches: names and attributes stay cached
   -o cache=shared          others may (default): names and attributes are looked up again soon
   -o fsname=NAME           the source that /proc/mounts shows
@@ -57,7 +61,7 @@ Example: union-csi mount -o category.create=mfs '/mnt/disk*' /mnt/all
 `;
 
 const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
-const OPTIONS = ['minfreespace', 'cache', 'fsname', 'ro', 'rw'] as const;
+const OPTIONS = ['minfreespace', 'moveonenospc', 'cache', 'fsname', 'ro', 'rw'] as const;
 /** mount(8)'s words for what is forbidden on the mount, and for what is not. */
 const RESTRICTIONS: Readonly<Record<string, Restriction>> = {
   nosuid: 'nosuid',
@@ -100,6 +104,7 @@ export function parseMountArguments(argv: readonly string[]): MountRequest | und
     mountpoint,
     foreground: values.foreground ?? false,
     policies,
+    moveOnNoSpace: parseMove(options.get('moveonenospc')),
     minFreeSpaceBytes: minFree === undefined ? undefined : parseSize(minFree, 'minfreespace'),
     fsname: options.get('fsname'),
     readOnly: options.has('ro'),
@@ -168,7 +173,7 @@ function setOption(options: Map<string, string>, name: string, value: string | u
   const isFlag = name === 'ro' || name === 'rw';
   if (isFlag && value !== undefined) throw new UsageError(`option ${name} takes no value`);
   if (isFlag) options.delete(name === 'ro' ? 'rw' : 'ro'); // as in mount(8), the last one counts
-  options.set(name, isFlag ? '' : required(name, value));
+  options.set(name, isFlag ? '' : name === 'moveonenospc' ? (value ?? 'true') : required(name, value));
 }
 
 function required(name: string, value: string | undefined): string {
@@ -181,6 +186,10 @@ function parseSize(text: string, what: string): number {
   if (!size.ok) throw new UsageError(`${what}: ${size.error}`);
   if (size.value > BigInt(Number.MAX_SAFE_INTEGER)) throw new UsageError(`${what}: "${text}" is out of range`);
   return Number(size.value);
+}
+
+function parseMove(text = 'true'): boolean | string {
+  return text === 'true' || text === 'false' ? text === 'true' : text;
 }
 
 function parseCache(text: string | undefined): 'exclusive' | 'shared' {

@@ -32,6 +32,7 @@ export async function serveMount(request: MountRequest): Promise<number> {
   const union = openUnion({
     branches,
     policies: request.policies,
+    moveOnNoSpace: request.moveOnNoSpace,
     passthrough: true,
     cache: request.cache,
     readOnly: request.readOnly,

@@ -19,6 +19,9 @@ files when less is available) and the inodes in use. Health is
   read-only  its filesystem is mounted, or was remounted, read only
   failing    its filesystem does not answer; files of this branch have errors
 
+Unfinished is what changes several branches at once just now, such as a file that moves. What stays so met
+an error; it is completed when the union is mounted again.
+
 Operations are requests of the kernel, not calls of programs: most calls are answered from its caches, and
 the data of open files goes past the server. They are counted for half a second to tell how many there are
 per second.
@@ -73,6 +76,8 @@ export function formatStatus(report: StatusReport): string {
     `open handles   ${count(report.openHandles)}`,
     `known inodes   ${count(report.knownInodes)}`,
     `indexed names  ${count(report.indexedNames)}, ${formatBytes(report.indexBytes)} with all tables`,
+    `moved files    ${count(report.filesMoved)} from full branches, ${count(report.movesUnderway)} moving now`,
+    ...report.intents.map((path) => `unfinished     ${path}`),
     '',
   ].join('\n');
 }

@@ -52,6 +52,11 @@ export interface MountStatus {
   readonly openHandles: number;
   readonly indexedNames: number;
   readonly indexBytes: number;
+  /** Files that are moving from a full branch to another, and that did since the start. */
+  readonly movesUnderway: number;
+  readonly filesMoved: number;
+  /** Paths of intents in the branches: what changes several of them just now, or could not be finished. */
+  readonly intents: readonly string[];
 }
 
 const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
@@ -88,14 +93,17 @@ export function parseMountStatus(value: unknown): MountStatus | undefined {
   if (!isRecord(value)) return undefined;
   const { mountpoint, policies, cache, readOnly, branches } = value;
   const { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes } = value;
-  const numbers = { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes };
+  const { movesUnderway, filesMoved, intents } = value;
+  const counts = { operations, knownInodes, openHandles, indexedNames, indexBytes, movesUnderway, filesMoved };
+  const numbers = { pid, uptimeSeconds, ...counts };
   if (typeof mountpoint !== 'string' || !isTexts(policies) || typeof readOnly !== 'boolean') {
     return undefined;
   }
   if ((cache !== 'exclusive' && cache !== 'shared') || !Array.isArray(branches) || !areAmounts(numbers)) {
     return undefined;
   }
-  return { mountpoint, policies, cache, readOnly, branches: branches.filter(isMountedBranch), ...numbers };
+  if (!isTexts(intents)) return undefined;
+  return { mountpoint, policies, cache, readOnly, branches: branches.filter(isMountedBranch), ...numbers, intents };
 }
 
 function isMountedBranch(value: unknown): value is MountedBranch {

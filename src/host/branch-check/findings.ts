@@ -47,6 +47,8 @@ export type Finding =
       readonly lowerPath: Buffer;
       readonly isDirectory: boolean;
     }
+  /** What was begun on several branches and not ended. */
+  | { readonly kind: 'intent'; readonly lowerPath: Buffer; readonly since: Date }
   /** A file that another one hid, moved away when that one was removed or replaced. */
   | { readonly kind: 'set-aside'; readonly lowerPath: Buffer; readonly bytes: number; readonly since: Date }
   | { readonly kind: 'stranger'; readonly lowerPath: Buffer }
@@ -67,7 +69,9 @@ export function describeFinding(finding: Finding): string {
       return `${path}: ${names.join(', ')} on ${branch.path} is not what the union shows; set it again through the union`;
     }
     case 'draft':
-      return `${finding.lowerPath}: left by a server that was killed; it holds nothing`;
+      return `${finding.lowerPath}: left by a server that was killed; nothing is lost with it`;
+    case 'intent':
+      return `${finding.lowerPath}: what a server began on several branches at ${finding.since.toISOString()} and did not end; mount the union with all its branches, writable, and it is completed`;
     case 'set-aside': {
       const { lowerPath, bytes, since } = finding;
       const day = since.toISOString().slice(0, 10);

@@ -1,6 +1,7 @@
 /**
- * What is under `.union/` of branches (fuse/branch/identity.ts, fuse/ops/parents.ts): `branch.json` says whom a branch belongs to,
- * `dir-*` and `branch.json.new` are being made, `hidden-*` were moved out of the way.
+ * What is under `.union/` of branches (fuse/branch/, fuse/ops/parents.ts, fuse/ops/relocate.ts): `branch.json` says whom a branch
+ * belongs to, `numbers` which inodes show another number; `dir-*`, `move-*` and `branch.json.new` are being made, `intent-*` tells
+ * what is being done on several branches, `hidden-*` were moved out of the way.
  */
 import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,12 +13,17 @@ import type { CheckedBranch, Finding } from './findings.ts';
 /** Drafts live for milliseconds; what is this old was left behind. */
 const DRAFT_LIMIT_MS = 60_000;
 const RECORD = 'branch.json';
+const NUMBERS = 'numbers';
 
 export function* scanOwnDirectories(branches: readonly CheckedBranch[], now: number): Generator<Finding> {
   yield* compareIdentities(branches);
   for (const branch of branches) {
     const directory = join(branch.path, OWN_DIRECTORY);
-    for (const entry of yield* entriesOf(directory)) {
+    const entries = yield* entriesOf(directory);
+    const isBegun = entries.some(({ name }) => isIntent(name));
+    for (const entry of entries) {
+      // What an intent is going to use.
+      if (isBegun && entry.name.startsWith('move-')) continue;
       const lowerPath = Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(entry.name, 'latin1')]);
       const finding = examine(branch, entry, lowerPath, now);
       if (finding !== undefined) yield finding;
@@ -36,17 +42,28 @@ function* entriesOf(directory: string): Generator<Finding, readonly Dirent[]> {
   }
 }
 
+function isIntent(name: string): boolean {
+  return name.startsWith('intent-') && name.endsWith('.json');
+}
+
 function examine(branch: CheckedBranch, entry: Dirent, lowerPath: Buffer, now: number): Finding | undefined {
-  if (entry.name === RECORD) return undefined;
+  if (entry.name === RECORD || entry.name === NUMBERS) return undefined;
   const stat = lstatSync(lowerPath, { throwIfNoEntry: false });
   if (stat === undefined) return undefined;
   if (entry.name.startsWith('hidden-')) {
     return { kind: 'set-aside', lowerPath, bytes: stat.size, since: stat.ctime };
   }
   const isDirectory = entry.isDirectory();
-  const isDraft = isDirectory ? entry.name.startsWith('dir-') && isEmpty(lowerPath) : entry.name === `${RECORD}.new`;
-  if (!isDraft) return { kind: 'stranger', lowerPath };
-  return now - stat.ctimeMs < DRAFT_LIMIT_MS ? undefined : { kind: 'draft', branch, lowerPath, isDirectory };
+  const isDraft = isDirectory ? entry.name.startsWith('dir-') && isEmpty(lowerPath) : isDraftFile(entry.name);
+  if (!isDraft && !isIntent(entry.name)) return { kind: 'stranger', lowerPath };
+  if (now - stat.ctimeMs < DRAFT_LIMIT_MS) return undefined;
+  return isIntent(entry.name)
+    ? { kind: 'intent', lowerPath, since: stat.mtime }
+    : { kind: 'draft', branch, lowerPath, isDirectory };
+}
+
+function isDraftFile(name: string): boolean {
+  return name === `${RECORD}.new` || name.startsWith('move-') || /^intent-.*\.new$/.test(name);
 }
 
 function isEmpty(directory: Buffer): boolean {

@@ -126,11 +126,25 @@ describe('branch check', () => {
     put('a/.union/branch.json.new', '{"volu');
     expect(lines()).to.deep.equal([]);
     expect(lines(2 * MINUTE_MS)).to.deep.equal([
-      'a/.union/branch.json.new: left by a server that was killed; it holds nothing',
-      'a/.union/dir-12-34: left by a server that was killed; it holds nothing',
+      'a/.union/branch.json.new: left by a server that was killed; nothing is lost with it',
+      'a/.union/dir-12-34: left by a server that was killed; nothing is lost with it',
     ]);
     expect(repair(2 * MINUTE_MS)).to.deep.equal(['removed a/.union/branch.json.new', 'removed a/.union/dir-12-34']);
     expect(readdirSync(join(folder, 'a/.union'))).to.deep.equal([]);
+  });
+
+  it('removes the copy of a file that did not begin to move, but not what an intent needs', () => {
+    put('a/.union/move-12-34', 'copy');
+    put('a/.union/numbers');
+    put('b/.union/move-12-35', 'copy');
+    put('b/.union/intent-1.json', '[]');
+    expect(lines()).to.deep.equal([]);
+    const [draft, intent, ...others] = lines(2 * MINUTE_MS);
+    expect(draft).to.equal('a/.union/move-12-34: left by a server that was killed; nothing is lost with it');
+    expect(intent).to.match(/^b\/.union\/intent-1.json: what a server began on several branches at .*mount the union/);
+    expect(others).to.deep.equal([]);
+    expect(repair(2 * MINUTE_MS)).to.deep.equal(['removed a/.union/move-12-34', undefined]);
+    expect(readdirSync(join(folder, 'b/.union')).sort()).to.deep.equal(['intent-1.json', 'move-12-35']);
   });
 
   it('keeps whatever under .union/ holds something', () => {

@@ -6,7 +6,6 @@ import { acceptForeign } from '../../../src/main/mergerfs-options.ts';
 describe('acceptForeign', () => {
   it('accepts values that say what is done here', () => {
     for (const [name, value] of [
-      ['moveonenospc', 'false'],
       ['link_cow', 'false'],
       ['xattr', 'passthrough'],
       ['posix_acl', undefined],

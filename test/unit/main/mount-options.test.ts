@@ -15,6 +15,7 @@ describe('parseMountArguments', () => {
       mountpoint: '/m',
       foreground: false,
       policies: { create: 'pfrd', action: 'epall', search: 'ff', functions: {} },
+      moveOnNoSpace: true,
       minFreeSpaceBytes: undefined,
       fsname: undefined,
       readOnly: false,
@@ -30,9 +31,16 @@ describe('parseMountArguments', () => {
     expect(request.policies.create).to.equal('mfs');
     expect(request).to.include({
       minFreeSpaceBytes: 4 * 1024 ** 3,
+      moveOnNoSpace: false,
       fsname: 'pool',
       readOnly: true,
     });
+  });
+
+  it('takes a policy for files whose branch is full, or whether they move at all', () => {
+    expect(parse('-o', 'moveonenospc=mfs', '/a', '/m').moveOnNoSpace).to.equal('mfs');
+    expect(parse('-o', 'moveonenospc=true', '/a', '/m').moveOnNoSpace).to.equal(true);
+    expect(parse('-o', 'moveonenospc', '/a', '/m').moveOnNoSpace).to.equal(true);
   });
 
   it('takes options at any place, several times, the last one counting', () => {
@@ -68,10 +76,6 @@ describe('parseMountArguments', () => {
       'minfreespace: "lots" is not a size; write bytes or a number with a unit, such as 10Gi',
     ],
     [['-o', 'cache=excluive', '/a', '/m'], 'unknown cache excluive; did you mean exclusive?'],
-    [
-      ['-o', 'moveonenospc=true', '/a', '/m'],
-      'moveonenospc is an option of mergerfs alone; leave it out and set minfreespace, so that new files avoid full branches',
-    ],
     [['-o', 'remount,ro', '/a', '/m'], 'a union cannot be remounted; unmount it, or use union-csi branch set'],
     [['-o', 'noexe', '/a', '/m'], 'unknown option noexe; did you mean noexec?'],
     [

@@ -40,6 +40,9 @@ const status: MountStatus = {
   openHandles: 3,
   indexedNames: 1_300,
   indexBytes: 1024 ** 2,
+  movesUnderway: 1,
+  filesMoved: 2_345,
+  intents: ['/b/.union/intent-1.json'],
 };
 
 describe('formatStatus', () => {
@@ -56,6 +59,8 @@ describe('formatStatus', () => {
         'open handles   3',
         'known inodes   1,204',
         'indexed names  1,300, 1.00 MiB with all tables',
+        'moved files    2,345 from full branches, 1 moving now',
+        'unfinished     /b/.union/intent-1.json',
         '',
       ].join('\n'),
     );

@@ -61,6 +61,9 @@ describe('parseMountStatus', () => {
     openHandles: 4,
     indexedNames: 5,
     indexBytes: 6,
+    movesUnderway: 7,
+    filesMoved: 8,
+    intents: ['/a/.union/intent-1.json'],
   };
 
   it('reads a status, and more than it knows', () => {
