@@ -13,6 +13,7 @@ export const RENAME_EXCHANGE = 2;
 export const O_TMPFILE = 0o20200000;
 export const FALLOC_KEEP_SIZE = 1;
 export const FALLOC_PUNCH_HOLE = 2;
+export const FALLOC_ZERO_RANGE = 16;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
@@ -90,10 +91,10 @@ export function seek(descriptor: number, offset: number, whence: number): number
   return checked('lseek', libc.lseek(descriptor, offset, whence));
 }
 
-/** From the start of one file to the start of the other. */
-export function copyFileRange(from: number, to: number, length: number): number {
+/** From one file to the other, from their starts unless told otherwise. */
+export function copyFileRange(from: number, to: number, length: number, { at = 0, offset = 0 } = {}): number {
   const offsets = libc.malloc(16);
-  new Uint8Array(libc.viewOf(offsets, 16)).fill(0);
+  new Uint32Array(libc.viewOf(offsets, 16)).set([at, 0, offset, 0]);
   try {
     return checked('copy_file_range', libc.copyFileRange(from, offsets, to, offsets + 8, length, 0));
   } finally {
@@ -103,23 +104,48 @@ export function copyFileRange(from: number, to: number, length: number): number 
 
 /** Names in a directory with the inode numbers that the listing gives them, from a position on. */
 export function numbersIn(path: string, offset = 0): Map<string, bigint> {
-  const size = 65_536;
   const found = new Map<string, bigint>();
-  const buffer = libc.malloc(size);
-  const bytes = Buffer.from(libc.viewOf(buffer, size));
   const descriptor = openSync(path, 'r');
   try {
     if (offset !== 0) seek(descriptor, offset, 0);
     for (;;) {
-      const read = checked('getdents64', libc.getdents64(descriptor, buffer, size));
-      if (read === 0) return found;
-      for (let at = 0; at < read; at += bytes.readUInt16LE(at + 16))
-        found.set(bytes.toString('latin1', at + 19, bytes.indexOf(0, at + 19)), bytes.readBigUInt64LE(at));
+      const entries = nextEntries(descriptor, 65_536);
+      if (entries.length === 0) return found;
+      for (const [name, number] of entries) found.set(name, number);
     }
   } finally {
     closeSync(descriptor);
+  }
+}
+
+/** As many entries of an open directory as go into a buffer of `size` bytes, and no more than one call gives. */
+export function nextEntries(descriptor: number, size: number): [name: string, number: bigint][] {
+  const buffer = libc.malloc(size);
+  try {
+    const bytes = Buffer.from(libc.viewOf(buffer, size));
+    const read = checked('getdents64', libc.getdents64(descriptor, buffer, size));
+    const found: [string, bigint][] = [];
+    for (let at = 0; at < read; at += bytes.readUInt16LE(at + 16))
+      found.push([bytes.toString('latin1', at + 19, bytes.indexOf(0, at + 19)), bytes.readBigUInt64LE(at)]);
+    return found;
+  } finally {
     libc.free(buffer);
   }
+}
+
+export function listXattrs(path: Path): string[] {
+  const size = 65_536;
+  const buffer = libc.malloc(size);
+  try {
+    const length = withPaths([path], (p) => checked('llistxattr', libc.llistxattr(p!, buffer, size)));
+    return Buffer.from(libc.viewOf(buffer, size)).toString('latin1', 0, length).split('\0').slice(0, -1);
+  } finally {
+    libc.free(buffer);
+  }
+}
+
+export function makeFifo(path: Path, mode: number): void {
+  withPaths([path], (p) => checked('mknodat', libc.mknodat(AT_FDCWD, p!, 0o010000 | mode, 0)));
 }
 
 export interface Mapping {
