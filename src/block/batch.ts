@@ -14,7 +14,7 @@ const RECORDS_OFFSET = 96;
 const RECORD_SIZE = 16;
 
 export const MAX_BATCH_RECORDS = (BLOCK_SIZE - RECORDS_OFFSET) / RECORD_SIZE;
-export const MAX_PAYLOAD_BLOCKS = 256;
+export const MAX_PAYLOAD_BLOCKS = 1024;
 
 /** One change of the volume. `data` holds whole blocks; ZERO and TRIM both read as zeros afterwards. */
 export type LogRecord =
