@@ -72,15 +72,17 @@ function ask(context: Context, target: Target): number {
   if (slot <= 0) return slot;
   target.slot = slot;
   const known = readName(context, target, false);
-  if (known === MISSING) return -ENOENT;
+  if (known === UNKNOWN || known === ABSENT) return -ENOENT;
   if (known === PARTLY || !context.exclusive) askOthers(context, target);
   target.first = firstBranch(target.low, target.high);
   return 0;
 }
 
-/** The common case without a system call: the index knows the inode and every branch that has the name. */
+/** The common case without a system call: the index knows the inode and every branch that has the name, or that none has. */
 function resolveKnown(context: Context, target: Target): boolean {
-  if (readName(context, target, true) !== WHOLLY) {
+  const known = readName(context, target, true);
+  if (known === ABSENT) return true;
+  if (known !== WHOLLY) {
     letGo(context, target);
     target.slot = 0;
     return false;
@@ -89,20 +91,20 @@ function resolveKnown(context: Context, target: Target): boolean {
   return target.slot !== 0;
 }
 
-/** What the index knows of a name: nothing, some of its branches, or all. */
-const [MISSING, PARTLY, WHOLLY] = [0, 1, 2];
+/** What the index knows of a name: nothing, some of its branches, all of them, or that it does not exist. */
+const [UNKNOWN, PARTLY, WHOLLY, ABSENT] = [0, 1, 2, 3];
 
 /** Puts a name's branches into the target and, with `hold`, its inode with one more lookup. */
 function readName(context: Context, target: Target, hold: boolean): number {
   const { inodes, names, state, u8 } = context;
   const hash = hashNameAt(u8, target.parent, target.position, target.length);
-  let known = MISSING;
   state.lock();
+  let known = inodes.has(target.parent, INODE.complete) ? ABSENT : UNKNOWN;
   const dentry = names.find(target.parent, target.position, target.length, hash);
   if (dentry !== 0) {
     target.low = names.get(dentry, D.maskLow);
     target.high = names.get(dentry, D.maskHigh);
-    known = names.isPartial(dentry) && !inodes.has(target.parent, INODE.complete) ? PARTLY : WHOLLY;
+    known = names.isPartial(dentry) && known !== ABSENT ? PARTLY : WHOLLY;
     if (hold) target.slot = names.get(dentry, D.inode);
     if (hold && target.slot !== 0) context.hold(target.slot);
   }
