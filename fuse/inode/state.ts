@@ -234,6 +234,11 @@ export class State {
     this.#acquire(WORD.stripes + (slot % STRIPES));
   }
 
+  /** Whether two inodes have the same lock: who holds the one's holds the other's too. */
+  shareLock(one: number, other: number): boolean {
+    return one % STRIPES === other % STRIPES;
+  }
+
   /** For who holds another inode's lock already: does not wait. */
   tryLockInode(slot: number): boolean {
     return Atomics.compareExchange(this.i32, WORD.stripes + (slot % STRIPES), 0, this.#owner) === 0;

@@ -212,20 +212,20 @@ function closeHandle(context: Context, handle: number, slot: number): boolean {
   state.unlock();
   if (descriptor >= 0) libc.close(descriptor);
   if (left > 0) return false;
-  if (writable) keepWritten(context, slot);
+  keepClosed(context, slot);
   inodes.clearFlag(slot, INODE.proxied);
   if (inodes.get(slot, F.backing) !== 0) keepBacking(context, slot);
   return true;
 }
 
-/** What was written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. */
-function keepWritten(context: Context, slot: number): void {
+/** What was read or written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. */
+function keepClosed(context: Context, slot: number): void {
   if (!context.exclusive || context.inodes.get(slot, F.dentry) === 0) return;
   const epoch = context.kept.epoch();
   if (context.statCopy(slot, context.branchOf(slot), context.stat) === 0) keepAttributes(context, slot, epoch);
 }
 
-/** Puts an idle backing id into the ring, and closes the one whose place it takes. */
+/** Puts an idle backing id into the ring, and closes the one whose place it takes. Under the inode's stripe lock. */
 function keepBacking(context: Context, slot: number): void {
   const { inodes, u32, state } = context;
   if (inodes.has(slot, INODE.unlinked)) {
@@ -243,13 +243,14 @@ function keepBacking(context: Context, slot: number): void {
   state.put(hand, slot);
   let id = 0;
   // One that is being opened just now is about to use its id.
-  if (old !== 0 && state.tryLockInode(old)) {
+  const isOurs = state.shareLock(old, slot);
+  if (old !== 0 && (isOurs || state.tryLockInode(old))) {
     if (inodes.isUsed(old) && inodes.kind(old) === DT_REG && inodes.get(old, F.opens) === 0) {
       id = inodes.get(old, F.backing);
       context.journal.setClosing(id);
       inodes.set(old, F.backing, 0);
     }
-    state.unlockInode(old);
+    if (!isOurs) state.unlockInode(old);
   }
   state.unlock();
   if (id !== 0) closeBacking(context, id);

@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { WORD } from '../../../fuse/inode/layout.ts';
+import { F } from '../../../fuse/inode/inode-table.ts';
+import { BACKING_RING, WORD } from '../../../fuse/inode/layout.ts';
 import { evictNames } from '../../../fuse/ops/eviction.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
@@ -52,6 +53,33 @@ describe('what the union remembers', () => {
     driver.ask(OP.WRITE, node, [handle, 0, 5, 0, 5, 0, 0, 0, 0, 0, 'world']);
     driver.ask(OP.RELEASE, node, [handle, 0]);
     expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(SIZE)).to.equal(10);
+  });
+
+  it('keeps the attributes of a file that was read, once it is closed', () => {
+    const directory = driver.mkdir(ROOT, 'd');
+    const made = driver.ask(OP.CREATE, directory, [0o2, 0o644, 0, 0, 'file']);
+    const node = made.word(0);
+    driver.ask(OP.RELEASE, node, [made.word(128), 0]);
+    const handle = driver.ask(OP.OPEN, node, [0, 0]).word(0);
+    driver.ask(OP.RELEASE, node, [handle, 0]);
+    driver.forget(node);
+    const branch = driver.paths.find((path) => existsSync(join(path, 'd/file')))!;
+    renameSync(join(branch, 'd/file'), join(branch, 'd/taken'));
+    expect(driver.lookup(directory, 'file')).to.be.greaterThan(0);
+  });
+
+  it('keeps no more backing ids of closed files than the ring has places', () => {
+    const { inodes } = driver.context;
+    const nodes: number[] = [];
+    for (let index = 0; index < BACKING_RING + 10; index++) {
+      const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, `f${index}`]);
+      inodes.set(made.word(0), F.backing, index + 1);
+      driver.ask(OP.RELEASE, made.word(0), [made.word(128), 0]);
+      nodes.push(made.word(0));
+    }
+    const kept = nodes.filter((node) => inodes.get(node, F.backing) !== 0);
+    expect(kept.length).to.equal(BACKING_RING);
+    expect(kept[0]).to.equal(nodes[10]);
   });
 
   it('counts the links of a file whose other name was looked up before', () => {
