@@ -6,9 +6,11 @@ import {
   AT_FDCWD,
   DT_REG,
   EACCES,
+  EEXIST,
   ENAMETOOLONG,
   ENOMEM,
   EROFS,
+  ESTALE,
   O_ACCMODE,
   O_CLOEXEC,
   O_CREAT,
@@ -58,8 +60,16 @@ export function create(context: Context): number {
       descriptor = libc.openat(directory, base + name, flags & ~(O_CREAT | O_EXCL), 0);
     if (descriptor >= 0) context.attributes.markChanged(parent, branch);
     if (descriptor >= 0) return enterCreated(context, { branch, descriptor, parent, name, length });
-    if (!choice.failed(branch, descriptor)) return descriptor;
+    if (!choice.failed(branch, descriptor)) return descriptor === -EEXIST ? exists(context) : descriptor;
   }
+}
+
+/**
+ * The kernel thought that there is no such file. If others may have made it since, and the caller does not mind, ESTALE has the
+ * kernel look again and open it as what it is.
+ */
+function exists(context: Context): number {
+  return context.exclusive || (context.in32(CREATE_IN.flags) & O_EXCL) !== 0 ? -EEXIST : -ESTALE;
 }
 
 interface Created {

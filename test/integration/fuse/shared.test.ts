@@ -1,6 +1,7 @@
 /** cache=shared: what others do to the branches shows within a second or so. */
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -61,6 +62,16 @@ describe('cache=shared: others change the branches', () => {
         return false;
       }
     });
+
+  it('opens a file that appeared since it was looked for, where it may have been there before', () => {
+    expect(existsSync(view('d/new'))).to.equal(false);
+    writeFileSync(join(a, 'd/new'), 'theirs');
+    expect(() => openSync(view('d/new'), 'wx')).to.throw('EEXIST');
+    expect(existsSync(view('d/newer'))).to.equal(false);
+    writeFileSync(join(a, 'd/newer'), 'theirs, ');
+    writeFileSync(view('d/newer'), 'and ours', { flag: 'a' });
+    expect(readFileSync(view('d/newer'), 'utf8')).to.equal('theirs, and ours');
+  });
 
   it('sees files come, change and go', async () => {
     writeFileSync(join(b, 'd/new'), 'new');
