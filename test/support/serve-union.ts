@@ -1,27 +1,31 @@
 /**
  * A program for tests: serves a union with options that `union-csi mount` does not have, until it is unmounted.
- * Its one argument is JSON: UnionOptions and `mountpoint`. What it logs goes to stderr.
+ * Its one argument is JSON: UnionOptions and `mountpoint`. With `state` and `devices` it is given the descriptors of state memory
+ * and of a mount, as a keeper's server is, and does not mount. What it logs goes to stderr; on stdout it says `serving`.
  */
 import { cloneDevice, mountDevice, openDevice, openUnion, type UnionOptions } from '../../fuse/index.ts';
 
 interface Extra {
   readonly mountpoint: string;
   readonly readers?: number;
+  readonly devices?: readonly number[];
 }
 
-const { mountpoint, readers, ...options } = JSON.parse(process.argv[2]!) as UnionOptions & Extra;
+const { mountpoint, readers, devices, ...options } = JSON.parse(process.argv[2]!) as UnionOptions & Extra;
 const say = (event: string, fields = {}) => console.error(event, JSON.stringify(fields));
 const union = openUnion(options);
-const deviceFd = openDevice();
-mountDevice({ deviceFd, mountpoint, fsname: 'union', readOnly: false });
 // When asked, says what is open and known now.
 process.on('SIGUSR2', () => {
   const { inodes, openHandles } = union.status();
   console.log(`status ${JSON.stringify({ inodes, openHandles })}`);
 });
-const session = await union.serve({
-  devices: [deviceFd, ...cloneDevice(deviceFd, readers)],
-  log: { error: say, warn: say },
-});
+const session = await union.serve({ devices: devices ?? mounted(), log: { error: say, warn: say } });
+console.log('serving');
 await session.ended;
 union.close();
+
+function mounted(): readonly number[] {
+  const deviceFd = openDevice();
+  mountDevice({ deviceFd, mountpoint, fsname: 'union', readOnly: false });
+  return [deviceFd, ...cloneDevice(deviceFd, readers)];
+}

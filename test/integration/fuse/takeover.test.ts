@@ -1,0 +1,102 @@
+import { execFile } from 'node:child_process';
+import { mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import { KeptUnion } from '../../support/kept-union.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+
+const mebibyte = 1024 ** 2;
+const run = promisify(execFile);
+
+for (const passthrough of [true, false]) {
+  describe(`a union whose server is killed, ${passthrough ? 'passthrough' : 'proxied'}`, function () {
+    this.timeout(30_000);
+    let union: KeptUnion;
+    const at = (name: string) => join(union.mountpoint, name);
+
+    before(async function () {
+      needs(this, fuse, loop);
+      union = new KeptUnion({ sizesBytes: [32 * mebibyte, 32 * mebibyte], passthrough });
+      await union.start();
+    });
+
+    after(async () => {
+      expect(union.output).to.equal('');
+      await union.close();
+    });
+
+    const restart = async () => {
+      await union.kill();
+      await union.start();
+    };
+
+    it('has the same files afterwards', async () => {
+      await mkdir(at('d'));
+      await writeFile(at('d/f'), 'content');
+      const before = await stat(at('d/f'), { bigint: true });
+      await restart();
+      expect(await readFile(at('d/f'), 'utf8')).to.equal('content');
+      expect((await stat(at('d/f'), { bigint: true })).ino).to.equal(before.ino);
+      await rename(at('d/f'), at('d/g'));
+      expect(await readdir(at('d'))).to.deep.equal(['g']);
+    });
+
+    it('lets requests wait until the next server is there', async () => {
+      await union.kill();
+      const written = writeFile(at('waits'), 'x');
+      await union.start();
+      await written;
+      expect(await readFile(at('waits'), 'utf8')).to.equal('x');
+    });
+
+    it('keeps open files, also those that have no name any more', async () => {
+      const file = await open(at('open'), 'w+');
+      const lost = await open(at('lost'), 'w+');
+      await file.write('one ');
+      await lost.write('one ');
+      await unlink(at('lost'));
+      await restart();
+      await file.write('two');
+      await lost.write('two');
+      await rename(at('open'), at('moved'));
+      await restart();
+      const bytes = Buffer.alloc(7);
+      for (const handle of [file, lost]) {
+        expect((await handle.read(bytes, 0, 7, 0)).bytesRead).to.equal(7);
+        expect(bytes.toString()).to.equal('one two');
+      }
+      expect((await lost.stat()).nlink).to.equal(0);
+      expect(await readFile(at('moved'), 'utf8')).to.equal('one two');
+      await file.close();
+      await lost.close();
+    });
+
+    it('keeps working directories, even removed ones', async () => {
+      await mkdir(at('here'));
+      const script = `cd ${at('here')} && rmdir ${at('here')} && echo ready && read line && stat -c %h . && ls -A . && touch x; echo $?`;
+      const shell = execFile('bash', ['-c', script]);
+      let said = '';
+      shell.stdout!.on('data', (text) => {
+        said += text;
+      });
+      await new Promise((resolve) => shell.stdout!.once('data', resolve));
+      await restart();
+      shell.stdin!.end('go\n');
+      await new Promise((resolve) => shell.once('close', resolve));
+      expect(said).to.equal('ready\n0\n1\n');
+    });
+
+    it('keeps locks', async () => {
+      await writeFile(at('locked'), '');
+      const holder = execFile('flock', [at('locked'), 'bash', '-c', 'echo held; read line']);
+      await new Promise((resolve) => holder.stdout!.once('data', resolve));
+      await restart();
+      const refused = await run('flock', ['-n', at('locked'), 'true']).catch((error) => error.code);
+      expect(refused).to.equal(1);
+      holder.stdin!.end('\n');
+      await new Promise((resolve) => holder.once('close', resolve));
+      await run('flock', ['-n', at('locked'), 'true']);
+    });
+  });
+}

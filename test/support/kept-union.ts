@@ -1,0 +1,96 @@
+/**
+ * A union whose server can be killed: this process is the keeper, which holds the mount's descriptors and the state memory and gives
+ * them to one server after another. While no server lives, requests wait: a test touches the mount from other processes or
+ * asynchronously.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cloneDevice, createStateMemory, mountDevice, openDevice } from '../../fuse/index.ts';
+import { type LoopBranches, makeLoopBranches } from './loop-branches.ts';
+import { killed } from './processes.ts';
+
+const program = fileURLToPath(new URL('serve-union.ts', import.meta.url));
+const READERS = 2;
+
+export interface KeptUnionOptions {
+  readonly sizesBytes: readonly number[];
+  readonly passthrough?: boolean;
+  readonly create?: string;
+}
+
+export class KeptUnion {
+  readonly mountpoint: string;
+  readonly branches: readonly string[];
+  readonly folder: string;
+  readonly devices: readonly number[];
+  readonly state: number;
+  readonly #loops: LoopBranches;
+  readonly #options: KeptUnionOptions;
+  #server: ChildProcess | undefined;
+  #output = '';
+
+  constructor(options: KeptUnionOptions) {
+    this.#options = options;
+    this.#loops = makeLoopBranches(options.sizesBytes);
+    this.branches = this.#loops.paths;
+    this.folder = this.#loops.folder;
+    this.mountpoint = join(this.folder, 'union');
+    mkdirSync(this.mountpoint);
+    const device = openDevice();
+    mountDevice({ deviceFd: device, mountpoint: this.mountpoint, fsname: 'union', readOnly: false });
+    this.devices = [device, ...cloneDevice(device, READERS)];
+    this.state = createStateMemory();
+  }
+
+  /** What the servers logged. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get pid(): number {
+    return this.#server!.pid!;
+  }
+
+  /** Starts a server; resolves when it serves. Answers the milliseconds that took. */
+  async start(): Promise<number> {
+    const { passthrough = true, create = 'rand' } = this.#options;
+    const begun = performance.now();
+    const options = {
+      mountpoint: this.mountpoint,
+      branches: this.branches.map((path, index) => ({ id: `b${index}`, path, mode: 'RW', minFreeSpaceBytes: 1 << 20 })),
+      policies: { create, action: 'ff', search: 'ff' },
+      passthrough,
+      cache: 'exclusive',
+      state: 3,
+      devices: this.devices.map((_, index) => 4 + index),
+    };
+    const server = spawn(process.execPath, [program, JSON.stringify(options)], {
+      stdio: ['ignore', 'pipe', 'pipe', this.state, ...this.devices],
+    });
+    this.#server = server;
+    server.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.#output += text;
+    });
+    await Promise.race([once(server.stdout!, 'data'), once(server, 'exit')]);
+    return performance.now() - begun;
+  }
+
+  /** Kills the server and waits until its last thread has ended. */
+  async kill(): Promise<void> {
+    if (this.#server !== undefined) await killed(this.#server);
+  }
+
+  /** Unmounts, lets go of everything, and undoes the branches. */
+  async close(): Promise<void> {
+    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });
+    if (status !== 0) spawnSync('umount', ['--lazy', this.mountpoint]);
+    for (const fd of [...this.devices, this.state]) closeSync(fd);
+    if (status !== 0) await this.kill();
+    else if (this.#server?.exitCode === null) await once(this.#server, 'exit');
+    this.#loops.close();
+    if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);
+  }
+}
