@@ -56,7 +56,7 @@ export class HandleTable {
 
   /** Gives a handle without descriptor one. False if another thread has done so. */
   setDescriptor(handle: number, descriptor: number): boolean {
-    return Atomics.compareExchange(this.#u32, FIRST + handle * FIELDS + H.descriptor, 0, descriptor + 1) === 0;
+    return Atomics.compareExchange(this.#state.i32, FIRST + handle * FIELDS + H.descriptor, 0, descriptor + 1) === 0;
   }
 
   /** A new handle, or 0 when the table is full. Under the table lock. */

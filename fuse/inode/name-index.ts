@@ -74,6 +74,12 @@ export class NameIndex {
     return (this.get(dentry, D.info) >>> 8) & 15;
   }
 
+  setKind(dentry: number, kind: number): void {
+    const change = Number(kind === DT_DIR) - Number(this.kind(dentry) === DT_DIR);
+    if (change !== 0) this.#inodes.add(this.get(dentry, D.parent), F.subdirectories, change);
+    this.set(dentry, D.info, (this.get(dentry, D.info) & ~0xf00) | (kind << 8));
+  }
+
   nameLength(dentry: number): number {
     return this.get(dentry, D.info) & 255;
   }
@@ -121,7 +127,8 @@ export class NameIndex {
       return 0;
     }
     const at = FIRST + dentry * FIELDS;
-    // Of a free record only its place in the list is read: the rest needs no note.
+    // Of a free record only its place in the list is read: the rest needs no note. So what is freed under a hold of the lock
+    // must not be given out again under the same one.
     this.set(dentry, D.next, 0);
     this.#u32.fill(0, at + D.inode, at + FIELDS);
     this.#u32[at + D.name] = name;

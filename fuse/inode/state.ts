@@ -42,6 +42,9 @@ const SPINS_BEFORE_YIELD = 100;
 const SPINS_BEFORE_SLEEP = 1000;
 const SLEEP_US = 500;
 
+/** Stands between the code and the words, for tests that end a server between two stores. */
+export type WordView = (words: Uint32Array) => Uint32Array;
+
 export class State {
   readonly fd: number;
   /** Address of the first byte in this process. */
@@ -53,7 +56,7 @@ export class State {
   /** Who holds a lock: this thread's number + 1. */
   readonly #owner: number;
 
-  private constructor(fd: number, thread: number) {
+  private constructor(fd: number, thread: number, view: WordView = (words) => words) {
     this.#owner = thread + 1;
     const address = libc.mmapShared(fd, TOTAL_BYTES);
     if (address < 0) throw new Error(`cannot map the state memory of ${TOTAL_BYTES} bytes: errno ${-address}`);
@@ -61,7 +64,7 @@ export class State {
     this.base = address;
     const buffer = libc.viewOf(address, TOTAL_BYTES);
     this.u8 = new Uint8Array(buffer);
-    this.u32 = new Uint32Array(buffer);
+    this.u32 = view(new Uint32Array(buffer));
     this.i32 = new Int32Array(buffer);
   }
 
@@ -73,10 +76,10 @@ export class State {
   }
 
   /** The state memory behind a descriptor: of a dead server, or not used yet; then it is empty until it is published. */
-  static open(fd: number, thread: number): State {
+  static open(fd: number, thread: number, view?: WordView): State {
     const result = libc.ftruncate(fd, TOTAL_BYTES);
     if (result < 0) throw new Error(`cannot size the state memory: errno ${-result}`);
-    const state = new State(fd, thread);
+    const state = new State(fd, thread, view);
     if (state.isPublished) state.#check();
     else state.#format();
     return state;

@@ -62,6 +62,16 @@ export class Aside {
     this.#finish((own) => libc.unlinkat(own, this.#draftName(), AT_REMOVEDIR));
   }
 
+  /** What a dead server had taken, if it had come to that. */
+  removeLeft({ low, high }: { readonly low: number; readonly high: number }): void {
+    for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+      const own = ownDirectory(this.#context, branch);
+      if (own < 0) continue;
+      libc.unlinkat(own, this.#draftName(), AT_REMOVEDIR);
+      libc.close(own);
+    }
+  }
+
   #finish(end: (own: number, branch: number) => number): void {
     for (const { branch, own } of this.#taken) {
       const result = end(own, branch);

@@ -51,11 +51,12 @@ export function unpin(context: Context, slot: number): void {
   const { inodes } = context;
   const pinned = inodes.get(slot, F.pinned);
   if (pinned === 0) return;
-  const isKept = inodes.has(slot, INODE.kept);
-  inodes.clearFlag(slot, INODE.kept);
+  // In this order, as there may be no one to go on: a link that nobody knows of would stay.
+  if (inodes.has(slot, INODE.kept))
+    unlinkOpen(context, slot, inodes.get(slot, F.generation), inodes.get(slot, F.branch));
   inodes.set(slot, F.pinned, 0);
+  inodes.clearFlag(slot, INODE.kept);
   libc.close(pinned - 1);
-  if (isKept) unlinkOpen(context, slot, inodes.get(slot, F.generation), inodes.get(slot, F.branch));
 }
 
 /** Takes the link of an inode, which may be gone already, away: with it goes the file. */
@@ -76,8 +77,11 @@ export function pinAgain(context: Context, slot: number): void {
   const { inodes } = context;
   const isDirectory = inodes.kind(slot) === DT_DIR;
   const descriptor = isDirectory ? openGhost(context, slot) : openLink(context, slot);
+  // It was about to be unpinned, having a name again.
+  const isNamed = descriptor < 0 && inodes.get(slot, F.dentry) !== 0;
+  if (isNamed) inodes.clearFlag(slot, INODE.kept);
   // Without one, what is asked of the inode fails, and only that.
-  inodes.set(slot, F.pinned, descriptor < 0 ? LOST : descriptor + 1);
+  inodes.set(slot, F.pinned, isNamed ? 0 : descriptor < 0 ? LOST : descriptor + 1);
 }
 
 const LOST = 0x7fffffff;

@@ -179,12 +179,20 @@ function invalidateAttributes(context: Context, slot: number): void {
 export function release(context: Context): number {
   const handle = context.in32(0);
   if (!context.handles.isUsed(handle)) {
-    // Closed by a dead server, which may not have got any further.
-    if (context.journal.resuming) forget(context, context.slot, 0);
+    if (context.journal.resuming) finishClose(context, context.slot);
     return 0;
   }
   closeOpened(context, handle);
   return 0;
+}
+
+/** What a dead server, which had freed the handle, may not have come to. */
+function finishClose(context: Context, slot: number): void {
+  context.state.lockInode(slot);
+  const isLast = context.inodes.kind(slot) === DT_REG && context.inodes.get(slot, F.opens) === 0;
+  if (isLast) dropUse(context, slot);
+  context.state.unlockInode(slot);
+  if (isLast) forget(context, slot, 0);
 }
 
 /** Closes an open file. */
@@ -213,9 +221,14 @@ function closeHandle(context: Context, handle: number, slot: number): boolean {
   if (descriptor >= 0) libc.close(descriptor);
   if (left > 0) return false;
   keepClosed(context, slot);
-  inodes.clearFlag(slot, INODE.proxied);
-  if (inodes.get(slot, F.backing) !== 0) keepBacking(context, slot);
+  dropUse(context, slot);
   return true;
+}
+
+/** Nobody has the file open any more. */
+function dropUse(context: Context, slot: number): void {
+  context.inodes.clearFlag(slot, INODE.proxied);
+  if (context.inodes.get(slot, F.backing) !== 0) keepBacking(context, slot);
 }
 
 /** What was read or written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. */

@@ -178,24 +178,41 @@ function moveAndReplace(context: Context, source: Target, target: Target, from: 
   const only = firstBranch(from.low, from.high);
   const isAlone = nextBranch(from.low, from.high, only + 1) < 0;
   const isWithin = (replaced.low & ~from.low) === 0 && (replaced.high & ~from.high) === 0;
-  if (target.slot === 0 || (isAlone && isWithin)) return moveCopies(context, source, target, from);
+  const wasMoved = context.journal.resuming && isMoved(context, source, target, from);
+  if (target.slot === 0 || (isAlone && isWithin)) return wasMoved ? 0 : moveCopies(context, source, target, from);
   if (context.inodes.kind(target.slot) === DT_DIR) {
     const aside = new Aside(context, target.parent, context.base + target.position);
+    if (wasMoved) {
+      aside.removeLeft(replaced);
+      return 0;
+    }
     let result = aside.take(replaced);
     if (result === 0) result = moveCopies(context, source, target, from);
     if (result === 0) aside.remove();
     else aside.putBack();
     return result;
   }
-  const moved = moveCopies(context, source, target, from);
+  const moved = wasMoved ? 0 : moveCopies(context, source, target, from);
   if (moved < 0) return moved;
   const branch = firstBranch(replaced.low, replaced.high);
   const directory = context.directories.descriptor(target.parent, branch);
   const removed = directory < 0 ? directory : libc.unlinkat(directory, context.base + target.position, 0);
   context.attributes.markChanged(target.parent, branch);
-  if (removed >= 0) return 0;
+  if (removed >= 0 || (removed === -ENOENT && context.journal.resuming)) return 0;
   undo(context, renameOn(context, only, target, source, 0), only);
   return removed;
+}
+
+/** Whether a dead server, or the intent log after it, has renamed every copy. */
+function isMoved(context: Context, source: Target, target: Target, { low, high }: Mask): boolean {
+  const { base, directories, stat2 } = context;
+  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+    const from = directories.descriptor(source.parent, branch);
+    if (from < 0 || context.statName(from, base + source.position, stat2) !== -ENOENT) return false;
+    const to = directories.descriptor(target.parent, branch);
+    if (to < 0 || context.statName(to, base + target.position, stat2) < 0) return false;
+  }
+  return true;
 }
 
 /** Sets aside what a name hides on branches where the visible file or directory is not. */
@@ -351,24 +368,27 @@ function exchangeOn(context: Context, branch: number, one: Target, other: Target
 function exchangeNames(context: Context, one: Target, other: Target, a: Mask, b: Mask): void {
   context.state.lock();
   context.journal.commit(0);
-  context.kept.forget(0);
-  takeName(context, one);
-  takeName(context, other);
-  // The memory of both names was freed just now: inserting cannot fail.
-  putName(context, other, one.slot, a);
-  putName(context, one, other.slot, b);
+  const { names } = context;
+  const first = findName(context, one);
+  const second = findName(context, other);
+  for (const dentry of [first, second]) if (dentry !== 0 && names.get(dentry, D.inode) !== 0) names.detach(dentry);
+  show(context, one, first, other.slot, b);
+  show(context, other, second, one.slot, a);
   context.state.unlock();
 }
 
-function takeName({ names, u8 }: Context, { parent, position, length }: Target): void {
-  const dentry = names.find(parent, position, length, hashNameAt(u8, parent, position, length));
-  if (dentry === 0) return;
-  if (names.get(dentry, D.inode) !== 0) names.detach(dentry);
-  names.remove(dentry);
+function findName({ names, u8 }: Context, { parent, position, length }: Target): number {
+  return names.find(parent, position, length, hashNameAt(u8, parent, position, length));
 }
 
-function putName({ inodes, names, u8 }: Context, { parent, position, length }: Target, slot: number, on: Mask): void {
-  const dentry = names.insert(parent, position, length, hashNameAt(u8, parent, position, length), inodes.kind(slot));
+/** Makes a dentry that has no inode show one. */
+function show({ inodes, kept, names }: Context, { parent }: Target, dentry: number, slot: number, on: Mask): void {
+  if (dentry === 0) {
+    inodes.clearFlag(parent, INODE.complete); // the index was full: a lookup finds it on the branches
+    return;
+  }
+  kept.forget(dentry);
+  names.setKind(dentry, inodes.kind(slot));
   names.setBranches(dentry, on.low, on.high);
   names.attach(dentry, slot);
 }

@@ -63,7 +63,7 @@ function walkInodes(context: Context, lost: Set<number>): void {
     if (!inodes.has(slot, INODE.used)) continue;
     if (inodes.kind(slot) === DT_DIR) inodes.set(slot, F.listers, 0);
     else if (lost.size > 0) lost.delete(inodes.get(slot, F.backing));
-    inodes.clearFlag(slot, INODE.moving);
+    if (inodes.has(slot, INODE.moving)) inodes.clearFlag(slot, INODE.moving);
     if (inodes.get(slot, F.pinned) !== 0) pinAgain(context, slot);
   }
 }

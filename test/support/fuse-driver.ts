@@ -1,17 +1,19 @@
 /** The filesystem's operations driven without a mount: requests are written into a context's buffer, replies read from it. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { fstatSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBranches } from '../../fuse/branch/branches.ts';
 import { finishIntents } from '../../fuse/branch/intent.ts';
 import { BranchTable } from '../../fuse/branch/table.ts';
 import { appendBranch, makeRoot } from '../../fuse/inode/root.ts';
-import { State } from '../../fuse/inode/state.ts';
+import { createStateMemory, State, type WordView } from '../../fuse/inode/state.ts';
 import { Context } from '../../fuse/ops/context.ts';
 import { operations } from '../../fuse/ops/dispatch.ts';
+import { opcodeOf, resume } from '../../fuse/ops/request.ts';
 import { type PolicySettings, resolvePolicies } from '../../fuse/policy/functions.ts';
 import { IN, OP } from '../../fuse/protocol/abi.ts';
-import { close } from '../../fuse/sys/libc.ts';
+import { close, munmap } from '../../fuse/sys/libc.ts';
+import { takeOver } from '../../fuse/transport/takeover.ts';
 
 export interface Reply {
   /** Negated errno, or the length of the body. */
@@ -20,9 +22,10 @@ export interface Reply {
 }
 
 export class FuseDriver {
-  readonly context: Context;
+  context: Context;
   readonly paths: readonly string[];
   readonly #folder: string;
+  readonly #newContext: (state: State) => Context;
   readonly #table: ReturnType<typeof operations>;
   /** Operations act with the caller's mask, which is this process's here. */
   readonly #umask = process.umask();
@@ -31,7 +34,7 @@ export class FuseDriver {
     branches: number,
     cache: 'exclusive' | 'shared' = 'exclusive',
     policies: PolicySettings = { create: 'ff', action: 'epall', search: 'ff' },
-    { folder, onMoveStep }: { folder?: string; onMoveStep?: (step: string) => void } = {},
+    { folder, onMoveStep, view }: { folder?: string; onMoveStep?: (step: string) => void; view?: WordView } = {},
   ) {
     this.#folder = folder ?? mkdtempSync(join(tmpdir(), 'union-driver-'));
     this.paths = Array.from({ length: branches }, (_, index) => join(this.#folder, `b${index}`));
@@ -42,7 +45,8 @@ export class FuseDriver {
       mode: 'RW' as const,
       minFreeSpaceBytes: 0,
     }));
-    const state = State.create(0);
+    const state = State.open(createStateMemory(), 0, view);
+    state.publish();
     const table = new BranchTable(state);
     makeRoot(state);
     const opened = openBranches(options, undefined);
@@ -50,16 +54,44 @@ export class FuseDriver {
     for (const branch of opened) appendBranch(state, table, branch);
     const config = { policies: resolvePolicies(policies), passthrough: false, cache, readOnly: false } as const;
     this.#table = operations(config.policies);
-    const fail = (event: string) => {
-      throw new Error(event);
+    const fail = (event: string, fields = {}) => {
+      throw new Error(`${event} ${JSON.stringify(fields)}`);
     };
     const log = { error: fail, warn: () => {} };
-    this.context = new Context({ state, thread: 0, device: -1, config, log, ...(onMoveStep && { onMoveStep }) });
+    this.#newContext = (memory) =>
+      new Context({ state: memory, thread: 0, device: -1, config, log, ...(onMoveStep && { onMoveStep }) });
+    this.context = this.#newContext(state);
+  }
+
+  /** From here on a successor of the server so far, as if that had just been killed. */
+  restart(view?: WordView): void {
+    const { base, fd } = this.context.state;
+    munmap(base, fstatSync(fd).size);
+    const state = State.open(fd, 0, view);
+    state.recover();
+    this.context = this.#newContext(state);
+    takeOver(this.context);
+  }
+
+  /** Finishes what the server before had begun. */
+  resume(): Reply {
+    return this.#reply(resume(this.context, this.#table));
+  }
+
+  #reply(result: number): Reply {
+    return { result, word: (offset) => this.context.u32[(this.context.out + offset) >>> 2]! };
   }
 
   /** Performs one operation; `body` is words and texts, each text with its NUL. */
   ask(opcode: number, node: number, body: readonly (number | string)[]): Reply {
+    this.place(opcode, node, body);
+    return this.perform();
+  }
+
+  /** Puts a request into the buffer, as the kernel does. */
+  place(opcode: number, node: number, body: readonly (number | string)[]): void {
     const { u8, u32, request } = this.context;
+    this.context.expectRequest();
     u32.fill(0, request >>> 2, (request >>> 2) + 64);
     u32[(request + IN.opcode) >>> 2] = opcode;
     u32[(request + IN.node) >>> 2] = node;
@@ -76,10 +108,13 @@ export class FuseDriver {
         at += bytes.length;
       }
     }
-    this.context.journal.clear();
+    u32[(request + IN.length) >>> 2] = at - request;
+  }
+
+  /** Performs the request in the buffer. */
+  perform(): Reply {
     this.context.journal.begin(false);
-    const result = this.#table[opcode]!(this.context);
-    return { result, word: (offset) => u32[(this.context.out + offset) >>> 2]! };
+    return this.#reply(this.#table[opcodeOf(this.context)]!(this.context));
   }
 
   /** Node id of a name, 0 when there is none. The kernel counts a lookup. */
@@ -105,8 +140,19 @@ export class FuseDriver {
   /** Ends without a word to the branches. Answers the folder that another driver can be opened on. */
   crash(): string {
     process.umask(this.#umask);
-    for (const { root } of this.context.branchTable.list()) close(root);
-    close(this.context.state.fd);
+    // Also what dead servers had open.
+    for (const fd of readdirSync('/proc/self/fd')) if (targetOf(fd).startsWith(this.#folder)) close(Number(fd));
+    const { base, fd } = this.context.state;
+    munmap(base, fstatSync(fd).size);
+    close(fd);
     return this.#folder;
+  }
+}
+
+function targetOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return ''; // the one that listed them
   }
 }
