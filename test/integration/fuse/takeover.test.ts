@@ -1,3 +1,4 @@
+/** Unions whose server is killed and followed by another: what applications have open goes on. */
 import { execFile } from 'node:child_process';
 import { mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
