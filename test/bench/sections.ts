@@ -2,6 +2,7 @@
 import { contenderNames } from './contenders.ts';
 import { measureMemory } from './memory.ts';
 import {
+  BOUND,
   type Comparison,
   type Figures,
   formatTable,
@@ -37,7 +38,7 @@ const onOneCpu = { branches: 4, cpus: 'one CPU', clients: 1 } as const;
 
 const [union, mergerfs] = ['union', 'mergerfs'];
 const against = (peer: string, ratio: number, ...of: Phase[]): Comparison[] =>
-  of.map((phase) => ({ phase, of: union, against: peer, ratio }));
+  of.map((phase) => ({ phase, of: union, against: peer, ratio, limit: { of: BOUND, against: peer } }));
 
 const operationBars: readonly Comparison[] = [
   ...against(mergerfs, 2, 'create', 'stat_cold', 'missing_cold', 'ls_cold', 'rename'),
@@ -48,7 +49,12 @@ const operationBars: readonly Comparison[] = [
 ];
 
 /** What one client on one CPU does, and the union on every CPU with as many clients as people have. */
-const people = (name: string, contender: 'union' | 'mergerfs', clients: number, cpus: Entry['cpus']): Entry => ({
+const people = (
+  name: string,
+  contender: 'union' | 'mergerfs' | 'null',
+  clients: number,
+  cpus: Entry['cpus'],
+): Entry => ({
   name,
   contender,
   branches: 4,
@@ -61,6 +67,8 @@ const crowd: readonly Entry[] = [
   people('mergerfs, 4 clients', 'mergerfs', 4, 'every CPU'),
   people('union, 4 clients', 'union', 4, 'every CPU'),
   people('union, 1 client on 1 CPU', 'union', 1, 'one CPU'),
+  people('null, 4 clients', 'null', 4, 'every CPU'),
+  people('null, 1 client on 1 CPU', 'null', 1, 'one CPU'),
 ];
 const asPeopleRunIt: readonly Phase[] = ['create', 'stat_cold', 'missing_cold', 'rename'];
 const crowdBars: readonly Comparison[] = [
@@ -72,6 +80,7 @@ const crowdBars: readonly Comparison[] = [
     of: 'union, 4 clients',
     against: 'union, 1 client on 1 CPU',
     ratio: 1.6,
+    limit: { of: 'null, 4 clients', against: 'null, 1 client on 1 CPU' },
   })),
 ];
 

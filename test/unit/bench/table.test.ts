@@ -49,7 +49,9 @@ describe('withBound', () => {
 
   it('tells with each bar what nobody could pass', () => {
     const measured = { native: { create: 4 }, null: { create: 4 }, mergerfs: { create: 2 }, union: { create: 1.5 } };
-    expect(judge(withBound(measured), [bar('create', 'mergerfs', 2)])[0]).to.include({ reached: 0.75, limit: 1 });
+    const limit = { of: 'null + native', against: 'mergerfs' };
+    const [verdict] = judge(withBound(measured), [{ ...bar('create', 'mergerfs', 2), limit }]);
+    expect(verdict).to.include({ reached: 0.75, limit: 1 });
   });
 
   it('adds nothing where one of the two is missing', () => {
@@ -82,7 +84,7 @@ describe('formatVerdicts', () => {
     ]).split('\n');
     expect(lines).to.deep.equal([
       'rename  2.50 × mergerfs    ≥ 2  ok',
-      'create  1.40 × mergerfs    ≥ 2  below; null + native would be 1.70',
+      'create  1.40 × mergerfs    ≥ 2  below; nobody can pass 1.70',
       'unlink  1.40 × mergerfs  ≥ 1.5  below',
       'start            250 ms  ≤ 300  ok',
     ]);
