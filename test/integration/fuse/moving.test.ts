@@ -1,0 +1,132 @@
+/**
+ * Files that move from branch to branch while others work with them. MOVING_MS makes it longer; seeds are printed when it fails.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { numbersIn, setXattr } from '../../support/posix.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+import { describeTree, mergeTrees, readTree } from '../../support/tree.ts';
+import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
+import { BLOCK_BYTES, blockAt } from '../../support/write-client.ts';
+
+const mebibyte = 1024 ** 2;
+const durationMs = Number(process.env.MOVING_MS ?? 2000);
+const firstSeed = Number(process.env.MOVING_SEED ?? Date.now() % 1_000_000);
+const program = (name: string) => fileURLToPath(new URL(`../../support/${name}`, import.meta.url));
+
+/** What a program complained of, or ''; and what it printed. */
+async function run(name: string, ...args: readonly string[]): Promise<{ complaint: string; output: string }> {
+  const child = spawn(process.execPath, [program(name), ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    signal: AbortSignal.timeout(durationMs + 60_000),
+    killSignal: 'SIGKILL',
+  });
+  let [complaint, output] = ['', ''];
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaint += text;
+  });
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+  });
+  const [code, signal] = await once(child, 'close').catch(() => [1, 'no answer in time']);
+  return {
+    complaint: code === 0 ? '' : `${name} ${args.join(' ')} ended with ${signal ?? code}: ${complaint}`,
+    output,
+  };
+}
+
+describe('a file that moves', function () {
+  this.timeout(durationMs + 120_000);
+  let union: TestUnion;
+
+  before(function () {
+    needs(this, fuse, loop);
+  });
+
+  beforeEach(async () => {
+    union = await makeUnion({
+      sizesBytes: [32 * mebibyte, 32 * mebibyte, 32 * mebibyte],
+      // What is open past the server cannot move.
+      library: { passthrough: false, create: 'rand', readers: 3 },
+    });
+  });
+
+  afterEach(async () => {
+    await union.close();
+  });
+
+  it('has all that four writers wrote at once', async () => {
+    const file = join(union.mountpoint, 'file');
+    writeFileSync(file, '');
+    const [writers, blocks] = [4, 400];
+    let running = writers;
+    const ends = Array.from({ length: writers }, (_, writer) =>
+      run('write-client.ts', file, String(writer), String(writers), String(blocks)).finally(() => running--),
+    );
+    const { ino } = statSync(file, { bigint: true });
+    let moves = 0;
+    for (; running > 0; moves++) {
+      setXattr(file, 'trusted.union.branch', union.branches[moves % 3]!);
+      expect(statSync(file, { bigint: true }).ino).to.equal(ino);
+      await setImmediate();
+    }
+    const complaints = (await Promise.all(ends)).map(({ complaint }) => complaint).join('');
+    expect(complaints + union.output()).to.equal('');
+    expect(moves).to.be.greaterThan(3);
+    const content = readFileSync(file);
+    expect(content.length).to.equal(writers * blocks * BLOCK_BYTES);
+    for (let index = 0; index < writers * blocks; index++) {
+      const block = content.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+      if (!block.equals(blockAt(index))) throw new Error(`block ${index} is lost`);
+    }
+  });
+
+  it(`is renamed, linked, removed, opened and truncated by others as ever, from seed ${firstSeed}`, async () => {
+    const { mountpoint, branches, output } = union;
+    const clients = [0, 1, 2].map((index) =>
+      run('hammer-client.ts', mountpoint, String(firstSeed + index * 7919), String(durationMs)),
+    );
+    const movers = [3, 4].map((index) =>
+      run('move-client.ts', mountpoint, String(firstSeed + index * 7919), JSON.stringify(branches), String(durationMs)),
+    );
+    const ended = await Promise.all([...clients, ...movers]);
+    expect(ended.map(({ complaint }) => complaint).join('') + output()).to.equal('');
+    const moves = (await Promise.all(movers)).reduce((sum, mover) => sum + Number(mover.output), 0);
+    expect(moves).to.be.greaterThan(10);
+    expect(describeTree(readTree(mountpoint))).to.deep.equal(describeTree(mergeTrees(branches.map(readTree))));
+    for (const branch of branches) {
+      const left = readdirSync(join(branch, '.union')).filter(
+        (name) => name !== 'numbers' && !name.startsWith('open-'),
+      );
+      expect(left).to.deep.equal([]);
+    }
+  });
+
+  it('is in every listing of its directory, once, under one number', async () => {
+    const { mountpoint, branches } = union;
+    const names = Array.from({ length: 60 }, (_, index) => `file-${index}`);
+    for (const name of names) writeFileSync(join(mountpoint, name), name);
+    const numbers = new Map(names.map((name) => [name, lstatSync(join(mountpoint, name), { bigint: true }).ino]));
+    let running = true;
+    const mover = run('move-client.ts', mountpoint, String(firstSeed), JSON.stringify(branches), String(durationMs));
+    const ended = mover.finally(() => {
+      running = false;
+    });
+    for (let turn = 0; running; turn++) {
+      // Something new, so that the kernel asks for the listing again.
+      writeFileSync(join(mountpoint, 'turn'), String(turn));
+      const listed = numbersIn(mountpoint);
+      for (const name of names) expect(listed.get(name), `${name} in turn ${turn}`).to.equal(numbers.get(name));
+      expect(readdirSync(mountpoint).filter((name) => name.startsWith('file-'))).to.have.length(names.length);
+      await setImmediate();
+    }
+    const { complaint, output } = await ended;
+    expect(complaint + union.output()).to.equal('');
+    expect(Number(output)).to.be.greaterThan(10);
+  });
+});
