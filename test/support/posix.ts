@@ -156,6 +156,16 @@ export interface Mapping {
 
 const msync = koffi.load('libc.so.6').func('int msync(uintptr_t, size_t, int)') as (...args: number[]) => number;
 
+const syncFileRange = koffi.load('libc.so.6').func('int sync_file_range(int, int64_t, int64_t, uint32_t)') as (
+  ...args: number[]
+) => number;
+
+/** Writes dirty pages of a file back and waits for them, as the kernel does by itself: unlike fsync without the inode's lock. */
+export function writeBack(descriptor: number): void {
+  const waitBeforeWriteWaitAfter = 7;
+  checked('sync_file_range', syncFileRange(descriptor, 0, 0, waitBeforeWriteWaitAfter));
+}
+
 /** Maps a file MAP_SHARED, readable and writable. */
 export function mapShared(descriptor: number, size: number): Mapping {
   const address = checked('mmap', libc.mmapShared(descriptor, size));

@@ -1,10 +1,12 @@
 /**
  * A program for tests: writes its own blocks of a file that others write too, each block once, and reads some of them back. Its
- * arguments are the file, which of the writers it is, how many there are, and how many blocks each writes. The content of a
+ * arguments are the file, which of the writers it is, how many there are, how many blocks each writes, and `write` or `map`. A mapping
+ * is written back by the kernel when it likes, also while the file moves: the size must be there already. The content of a
  * block follows from its place (`blockAt`).
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { mapShared, writeBack } from './posix.ts';
 
 export const BLOCK_BYTES = 4096;
 
@@ -15,7 +17,26 @@ export function blockAt(index: number): Buffer {
   return block;
 }
 
-function write(file: string, writer: number, writers: number, blocks: number): void {
+interface Share {
+  readonly writer: number;
+  readonly writers: number;
+  readonly blocks: number;
+}
+
+function map(file: string, { writer, writers, blocks }: Share): void {
+  const descriptor = openSync(file, 'r+');
+  const mapping = mapShared(descriptor, writers * blocks * BLOCK_BYTES);
+  for (let turn = 0; turn < blocks; turn++) {
+    const index = turn * writers + writer;
+    mapping.bytes.set(blockAt(index), index * BLOCK_BYTES);
+    if (turn % 4 === 3) writeBack(descriptor);
+  }
+  mapping.sync();
+  mapping.unmap();
+  closeSync(descriptor);
+}
+
+function write(file: string, { writer, writers, blocks }: Share): void {
   const descriptor = openSync(file, 'r+');
   const read = Buffer.alloc(BLOCK_BYTES);
   for (let turn = 0; turn < blocks; turn++) {
@@ -29,7 +50,7 @@ function write(file: string, writer: number, writers: number, blocks: number): v
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [file = '', ...numbers] = process.argv.slice(2);
-  const [writer = 0, writers = 1, blocks = 1] = numbers.map(Number);
-  write(file, writer, writers, blocks);
+  const [file = '', writer, writers, blocks, how] = process.argv.slice(2);
+  const share = { writer: Number(writer), writers: Number(writers), blocks: Number(blocks) };
+  (how === 'map' ? map : write)(file, share);
 }
