@@ -16,6 +16,7 @@ import { F } from '../../../fuse/inode/inode-table.ts';
 import { moveTo } from '../../../fuse/ops/move.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { EBUSY, EEXIST } from '../../../fuse/sys/constants.ts';
+import { takeOver } from '../../../fuse/transport/takeover.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
 import { getXattr, setXattr } from '../../support/posix.ts';
 
@@ -211,6 +212,36 @@ describe('moving a file', () => {
         expect(numberOf(find(...name))).to.equal(number);
       }
       expect(own(1).filter((name) => name !== 'numbers')).to.deep.equal([]);
+    });
+
+    it(`goes on under a successor after a crash behind step ${index + 1}, ${step}`, () => {
+      makeFile();
+      let steps = 0;
+      const folder = driver.crash();
+      const onMoveStep = () => {
+        if (++steps === index + 1) throw new Error('crash');
+      };
+      driver = new FuseDriver(3, 'exclusive', undefined, { folder, onMoveStep });
+      const node = find('a', 'b', 'file');
+      const number = numberOf(node);
+      const handle = open(node);
+      expect(() => moveTo(driver.context, node, 1)).to.throw('crash');
+      driver.context.state.recover();
+      takeOver(driver.context);
+      expect(write(node, handle, 7, ' more')).to.equal(8);
+      const there = index === 0 ? 0 : 1;
+      for (const name of [
+        ['a', 'b', 'file'],
+        ['c', 'other'],
+      ]) {
+        expect(readFileSync(on(there, ...name), 'utf8')).to.equal('content more');
+        expect(existsSync(on(1 - there, ...name))).to.equal(false);
+        expect(find(...name)).to.equal(node);
+      }
+      expect(numberOf(node)).to.equal(number);
+      release(node, handle);
+      expect(moveTo(driver.context, node, 2)).to.equal(0);
+      expect(readFileSync(on(2, 'c', 'other'), 'utf8')).to.equal('content more');
     });
   });
 });
