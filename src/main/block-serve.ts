@@ -1,42 +1,48 @@
 /**
- * `union-csi block-serve`: one replicated volume's replica on this machine, served over NBD; needs no cluster. Makes the volume
- * when there is none. Flushes and ends with SIGTERM.
+ * `union-csi block-serve`: one replica of a block volume on this machine, served over NBD while it is the primary; needs no cluster.
+ * Flushes and ends with SIGTERM.
  */
-import { randomUUID } from 'node:crypto';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import type { ListenOptions } from 'node:net';
 import { join } from 'node:path';
 import { UnionError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseQuantity } from '../base/units.ts';
 import { geometryOf } from '../block/areas.ts';
-import type { Identity } from '../block/recovery.ts';
-import { toEpoch } from '../block/units.ts';
-import { ConfigRegister } from '../host/block/config-register.ts';
-import { createReplica, ReplicaFiles } from '../host/block/replica-files.ts';
+import type { Geometry } from '../block/superblock.ts';
+import { type LocalReplica, openLocalReplica } from '../host/block/local-volume.ts';
+import { type PeerAddress, PeerNetwork } from '../host/block/peer-network.ts';
+import { ReplicaFiles } from '../host/block/replica-files.ts';
 import { ReplicaHost } from '../host/block/replica-host.ts';
 import { ByteDevice } from '../host/nbd/byte-device.ts';
 import { NbdExport } from '../host/nbd/exports.ts';
-import type { TlsFiles } from '../host/nbd/handshake.ts';
 import { NbdServer } from '../host/nbd/server.ts';
+import type { TlsFiles } from '../host/tls.ts';
 import { parseFlags, parsePort, UsageError } from './flags.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
 const help = `usage: union-csi block-serve [FLAG…] DIRECTORY
 
 Serves the block volume in DIRECTORY over NBD, on a unix socket or a TCP port.
-  --size SIZE       make a volume of this size if there is none: 10Gi
-  --socket PATH     unix socket to listen on
-  --port PORT       TCP port to listen on; 0 chooses one
-  --host ADDRESS    with --port; default 127.0.0.1
-  --tls DIRECTORY   serve with TLS only, to clients whose certificate is of the authority:
-                    ca-cert.pem, server-cert.pem and server-key.pem lie there
+  --size SIZE        make a volume of this size if there is none: 10Gi
+  --socket PATH      unix socket to listen on
+  --port PORT        TCP port to listen on; 0 chooses one
+  --host ADDRESS     with --port; default 127.0.0.1
+  --tls DIRECTORY    serve with TLS only, to clients whose certificate is of the authority:
+                     ca-cert.pem, server-cert.pem and server-key.pem lie there
 
-Prints one line with its address when it serves. Ends with SIGTERM, after a flush.
+With several replicas, one process for each:
+  --config DIRECTORY  the volume's configuration, which all of them share
+  --id NAME           which of the members this is
+  --member NAME=HOST:PORT
+                      a member, and where it listens for the others; once for each, this one too
+  --peer-tls DIRECTORY  as --tls, between members; the common name of each certificate is the member's name
+
+Prints one line with its address once clients can come. Those who come while another replica is the primary are sent away.
+Ends with SIGTERM, after a flush.
 `;
 
-const VOLUME_FILE = 'volume.json';
-const OWN_ID = 'local';
+const ONLY_MEMBER = 'local';
 
 export async function run(argv: string[]): Promise<number> {
   const { values, positionals } = parseFlags({
@@ -48,6 +54,10 @@ export async function run(argv: string[]): Promise<number> {
       port: { type: 'string' },
       host: { type: 'string' },
       tls: { type: 'string' },
+      config: { type: 'string' },
+      id: { type: 'string' },
+      member: { type: 'string', multiple: true },
+      'peer-tls': { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -57,11 +67,34 @@ export async function run(argv: string[]): Promise<number> {
   }
   const [directory, ...more] = positionals;
   if (directory === undefined || more.length > 0) throw new UsageError('give one directory; see --help');
+  const members = new Map(values.member?.map(parseMember));
+  const id = values.id ?? ONLY_MEMBER;
+  if (members.size > 0 && !members.has(id)) throw new UsageError(`--id ${id} is none of the members; see --help`);
+  if (members.size > 0 && values.config === undefined) throw new UsageError('--member needs --config; see --help');
   const listen = listenOptions(values);
-  const tls = values.tls === undefined ? undefined : await readTls(values.tls);
-  const log = createStderrLogger('union-csi block-serve', () => false);
-  const identity = await openVolume(directory, values.size);
-  return await serve({ directory, identity, listen, tls, log });
+  const replica = await openLocalReplica({
+    directory,
+    configDirectory: values.config ?? join(directory, 'config'),
+    id,
+    members: members.size > 0 ? [...members.keys()] : [id],
+    geometry: values.size === undefined ? undefined : parseSize(values.size),
+  });
+  const [tls, peerTls] = await Promise.all([values.tls, values['peer-tls']].map(readTls));
+  return await serve({ id, members, replica, listen, tls, peerTls });
+}
+
+function parseMember(text: string): [string, PeerAddress] {
+  const match = /^([^=]+)=(.+):(\d+)$/.exec(text);
+  const port = parsePort(match?.[3], 'member');
+  if (!match || port === undefined) throw new UsageError(`--member ${text} is not NAME=HOST:PORT`);
+  return [match[1]!, { host: match[2]!, port }];
+}
+
+function parseSize(size: string): Geometry {
+  const bytes = parseQuantity(size);
+  const geometry = bytes.ok ? geometryOf(Number(bytes.value)) : bytes;
+  if (!geometry.ok) throw new UsageError(`--size: ${geometry.error}`);
+  return geometry.value;
 }
 
 function listenOptions(values: { socket?: string; port?: string; host?: string }): ListenOptions {
@@ -70,67 +103,53 @@ function listenOptions(values: { socket?: string; port?: string; host?: string }
   return values.socket === undefined ? { port: port!, host: values.host ?? '127.0.0.1' } : { path: values.socket };
 }
 
-async function readTls(directory: string): Promise<TlsFiles> {
+async function readTls(directory: string | undefined): Promise<TlsFiles | undefined> {
+  if (directory === undefined) return undefined;
   const [ca, cert, key] = await Promise.all(
     ['ca-cert.pem', 'server-cert.pem', 'server-key.pem'].map((name) => readFile(join(directory, name), 'utf8')),
   );
   return { ca: ca!, cert: cert!, key: key! };
 }
 
-/** The volume's identity is written last: until then there is no volume. */
-async function openVolume(directory: string, size: string | undefined): Promise<Identity> {
-  const path = join(directory, VOLUME_FILE);
-  const exists = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (exists) return JSON.parse(await readFile(path, 'utf8'));
-  if (size === undefined) throw new UsageError(`there is no volume in ${directory}; give --size to make one`);
-  const bytes = parseQuantity(size);
-  const geometry = bytes.ok ? geometryOf(Number(bytes.value)) : bytes;
-  if (!geometry.ok) throw new UsageError(`--size: ${geometry.error}`);
-  const uuid = () => randomUUID().replaceAll('-', '');
-  const identity: Identity = { volume: uuid(), replica: uuid(), geometry: geometry.value };
-  await mkdir(join(directory, 'config'), { recursive: true });
-  await createReplica(join(directory, 'replica'), identity);
-  const members = [OWN_ID];
-  await new ConfigRegister(join(directory, 'config')).replace({
-    version: 1,
-    epoch: toEpoch(0),
-    primary: OWN_ID,
-    inSync: members,
-    members,
-  });
-  await writeFile(path, `${JSON.stringify(identity)}\n`, { flush: true });
-  return identity;
-}
-
 interface Serving {
-  readonly directory: string;
-  readonly identity: Identity;
+  readonly id: string;
+  /** Empty for a volume with one replica. */
+  readonly members: ReadonlyMap<string, PeerAddress>;
+  readonly replica: LocalReplica;
   readonly listen: ListenOptions;
   readonly tls: TlsFiles | undefined;
-  readonly log: Logger;
+  readonly peerTls: TlsFiles | undefined;
 }
 
-async function serve({ directory, identity, listen, tls, log }: Serving): Promise<number> {
+async function serve({ id, members, replica, listen, tls, peerTls }: Serving): Promise<number> {
   const { promise: ended, resolve: end } = Promise.withResolvers<number>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => end(0));
-  const disk = await ReplicaFiles.open(join(directory, 'replica'), (operation, error) =>
-    log.error('block.disk', { operation: operation.kind, area: operation.area, error: String(error) }),
-  );
-  const config = new ConfigRegister(join(directory, 'config'));
-  const around = { disk, config, network: undefined, log, onStop: () => end(1) };
-  const host = new ReplicaHost({ id: OWN_ID, identity, minInSync: 1 }, around);
+  const { identity } = replica;
+  const log = createStderrLogger(`union-csi block-serve ${id}`, () => false);
+  const disk = await openFiles(replica.files, log);
+  const network =
+    members.size > 0 ? new PeerNetwork({ id, volume: identity.volume, members, tls: peerTls, log }) : undefined;
+  await network?.listen();
+  const around = { disk, config: replica.register, network, log, onStop: () => end(1) };
+  const host = new ReplicaHost({ id, identity, minInSync: 1 }, around);
   host.start();
   const device = { name: identity.volume, blocks: identity.geometry.blocks, request: host.request.bind(host) };
-  const server = new NbdServer({ listen, exports: [new NbdExport(new ByteDevice(device))], tls, log });
-  const code = await Promise.race([ended, host.whenServing().then(() => (host.state === 'serving' ? undefined : 1))]);
-  if (code === undefined) process.stdout.write(`serving ${identity.volume} on ${await server.listen()}\n`);
-  const result = code ?? (await ended);
-  await server.close();
-  if (result === 0) await host.request({ kind: 'flush' });
+  const exports = [new NbdExport(new ByteDevice(device))];
+  const server = new NbdServer({ listen, exports, tls, log, isServing: () => host.isServing });
+  // Of several replicas one is chosen to serve; a single one is waited for.
+  if (network === undefined) await Promise.race([ended, host.whenServing()]);
+  const listening = network !== undefined || host.isServing;
+  if (listening) process.stdout.write(`serving ${identity.volume} on ${await server.listen()}\n`);
+  const code = await ended;
+  if (listening) await server.close();
+  if (code === 0) await host.request({ kind: 'flush' });
   await host.close();
-  if (result !== 0) throw new UnionError('UNAVAILABLE', 'the replica has stopped; see the lines above');
-  return result;
+  if (code !== 0) throw new UnionError('UNAVAILABLE', 'the replica has stopped; see the lines above');
+  return code;
+}
+
+async function openFiles(directory: string, log: Logger): Promise<ReplicaFiles> {
+  return await ReplicaFiles.open(directory, ({ kind, area }, error) =>
+    log.error('block.disk', { operation: kind, area, error: String(error) }),
+  );
 }

@@ -11,8 +11,8 @@ import { type BlockDisk, createReplica, ReplicaFiles } from '../../src/host/bloc
 import { ReplicaHost } from '../../src/host/block/replica-host.ts';
 import { ByteDevice } from '../../src/host/nbd/byte-device.ts';
 import { NbdExport } from '../../src/host/nbd/exports.ts';
-import type { TlsFiles } from '../../src/host/nbd/handshake.ts';
 import { NbdServer } from '../../src/host/nbd/server.ts';
+import type { TlsFiles } from '../../src/host/tls.ts';
 
 /** Files that outlive a process, where a sync costs nothing. */
 const MEMORY = '/dev/shm';
@@ -33,7 +33,7 @@ export class TestVolume {
 
   static async create(options: TestVolumeOptions = {}): Promise<TestVolume> {
     const volume = new TestVolume(options);
-    await createReplica(volume.replica, volume.identity);
+    await createReplica(volume.replica, volume.identity, 'empty');
     mkdirSync(volume.config);
     const members = ['a'];
     await new ConfigRegister(volume.config).replace({
@@ -117,7 +117,7 @@ export class OpenVolume {
   async serve(listen: { path: string } | { port: number; host: string }, tls?: TlsFiles): Promise<NbdServer> {
     const { blocks } = this.#identity.geometry;
     const device = new ByteDevice({ name: VOLUME_NAME, blocks, request: (body) => this.host.request(body) });
-    return new NbdServer({ listen, exports: [new NbdExport(device)], tls, log: silentLogger });
+    return new NbdServer({ listen, exports: [new NbdExport(device)], tls, log: silentLogger, isServing: () => true });
   }
 
   async close(): Promise<void> {

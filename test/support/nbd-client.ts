@@ -1,6 +1,6 @@
 /** A small NBD client for tests: fixed newstyle, simple replies, many requests under way. */
 import { createConnection, type Socket } from 'node:net';
-import { ByteInput } from '../../src/host/nbd/byte-input.ts';
+import { ByteInput } from '../../src/host/byte-input.ts';
 import * as nbd from '../../src/protocol/nbd.ts';
 
 /** The connection ended before the answer came. */

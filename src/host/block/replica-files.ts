@@ -89,8 +89,11 @@ export class ReplicaFiles implements BlockDisk {
   }
 }
 
-/** Makes a replica of a new, empty volume. Fails with ALREADY_EXISTS when there is anything under that name. */
-export async function createReplica(directory: string, identity: Identity): Promise<void> {
+/**
+ * Makes a replica's directory. `empty`: of a volume that was never written, so that what is there counts; `blank`: of one that
+ * has been, so that it waits to be rebuilt. Fails with ALREADY_EXISTS when there is anything under that name.
+ */
+export async function createReplica(directory: string, identity: Identity, state: 'empty' | 'blank'): Promise<void> {
   const unfinished = `${directory}.new`;
   await rm(unfinished, { recursive: true, force: true });
   await mkdir(unfinished, { recursive: true });
@@ -102,7 +105,7 @@ export async function createReplica(directory: string, identity: Identity): Prom
     for (let offset = 0; offset < sizes.log; offset += ZEROS.length) {
       await writeWhole(files.get('log')!, ZEROS.subarray(0, sizes.log - offset), offset);
     }
-    for (const operation of formatReplica(identity)) {
+    for (const operation of state === 'empty' ? formatReplica(identity) : []) {
       if (operation.kind === 'write') await writeWhole(files.get(operation.area)!, operation.data, operation.offset);
     }
     for (const file of files.values()) await file.sync();

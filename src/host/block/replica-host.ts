@@ -66,6 +66,11 @@ export class ReplicaHost {
     return this.#replica.state;
   }
 
+  /** Whether clients are answered. */
+  get isServing(): boolean {
+    return !this.#closed && this.#replica.state === 'serving';
+  }
+
   start(): void {
     this.#around.network?.deliver((from, message) => this.#input({ kind: 'message', from, message }));
     this.#timers = [

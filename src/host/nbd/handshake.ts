@@ -3,10 +3,10 @@
  * connection changes over to it first, and nothing is told or offered before.
  */
 import type { Socket } from 'node:net';
-import { createServer, type TLSSocket } from 'node:tls';
 import { BLOCK_SIZE } from '../../block/units.ts';
 import * as nbd from '../../protocol/nbd.ts';
-import { ByteInput } from './byte-input.ts';
+import { ByteInput } from '../byte-input.ts';
+import { secureServer, type TlsFiles } from '../tls.ts';
 import type { NbdExport } from './exports.ts';
 
 /** Longer options than any client has reason to send. */
@@ -35,13 +35,6 @@ export interface Negotiated {
   readonly structured: boolean;
   /** The client may ask for block status. */
   readonly allocation: boolean;
-}
-
-/** PEM texts: ours, and of the authority whose clients are served. */
-export interface TlsFiles {
-  readonly key: string;
-  readonly cert: string;
-  readonly ca: string;
 }
 
 interface OptionRequest {
@@ -148,7 +141,7 @@ export class Handshake {
     // Whatever came before the answer came unprotected.
     if (!this.#input.release()) return 'close';
     this.#reply(request, nbd.optionReply.ack);
-    const secured = await secure(this.#socket, this.#tls);
+    const secured = await secureServer(this.#socket, this.#tls);
     if (secured === undefined) return 'close';
     this.#socket = secured;
     this.#input = new ByteInput(secured);
@@ -226,18 +219,6 @@ export class Handshake {
   #reply({ option }: OptionRequest, type: number, data?: Buffer): void {
     this.#socket.write(nbd.encodeOptionReply(option, type, data));
   }
-}
-
-/** Undefined when the client has no certificate of the authority. */
-function secure(socket: Socket, tls: TlsFiles): Promise<TLSSocket | undefined> {
-  return new Promise((resolve) => {
-    // Never listens: it only does for this socket what it would do for one that it has accepted.
-    const server = createServer({ ...tls, requestCert: true, rejectUnauthorized: true });
-    server.once('secureConnection', resolve);
-    server.once('tlsClientError', () => resolve(undefined));
-    socket.once('close', () => resolve(undefined));
-    server.emit('connection', socket);
-  });
 }
 
 function parseMetaContext(data: Buffer): { readonly name: string; readonly queries: readonly string[] } | undefined {

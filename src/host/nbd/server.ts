@@ -6,8 +6,9 @@ import { rmSync } from 'node:fs';
 import { createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import { messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import type { TlsFiles } from '../tls.ts';
 import type { NbdExport } from './exports.ts';
-import { Handshake, type TlsFiles } from './handshake.ts';
+import { Handshake } from './handshake.ts';
 import { Transmission } from './transmission.ts';
 
 const HANDSHAKE_MS = 10_000;
@@ -19,6 +20,8 @@ export interface NbdServerOptions {
   /** With it nothing is served without TLS; clients need a certificate of its authority. */
   readonly tls: TlsFiles | undefined;
   readonly log: Logger;
+  /** While this says no, whoever comes is sent away, to try another replica. */
+  readonly isServing: () => boolean;
 }
 
 export class NbdServer {
@@ -56,6 +59,10 @@ export class NbdServer {
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     socket.on('error', (error) => log.debug('nbd.socket', { error: error.message }));
+    if (!this.#options.isServing()) {
+      socket.destroy();
+      return;
+    }
     const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
     try {
       const negotiated = await new Handshake(socket, exports, tls).run();

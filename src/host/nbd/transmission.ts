@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import type { ClientAnswer } from '../../block/ports.ts';
 import { BLOCK_SIZE } from '../../block/units.ts';
 import * as nbd from '../../protocol/nbd.ts';
-import type { ByteInput } from './byte-input.ts';
+import type { ByteInput } from '../byte-input.ts';
 import type { NbdExport } from './exports.ts';
 import { ALLOCATION_ID, MAX_REQUEST_BYTES, type Negotiated } from './handshake.ts';
 

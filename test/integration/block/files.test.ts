@@ -80,7 +80,7 @@ describe('a replica on files', function () {
     const refused = await ReplicaFiles.open(volume.replica).then(() => undefined, String);
     expect(refused).to.contain('another process serves the replica');
     await open.close();
-    const again = await createReplica(volume.replica, volume.identity).then(() => undefined, String);
+    const again = await createReplica(volume.replica, volume.identity, 'empty').then(() => undefined, String);
     expect(again).to.contain('is there already');
   });
 

@@ -7,8 +7,8 @@ import fc from 'fast-check';
 import { silentLogger } from '../../../src/base/logger.ts';
 import type { ClientAnswer, ClientRequest } from '../../../src/block/ports.ts';
 import { BLOCK_SIZE, toEpoch } from '../../../src/block/units.ts';
+import { ByteInput } from '../../../src/host/byte-input.ts';
 import { ByteDevice } from '../../../src/host/nbd/byte-device.ts';
-import { ByteInput } from '../../../src/host/nbd/byte-input.ts';
 import { NbdExport } from '../../../src/host/nbd/exports.ts';
 import { NbdServer } from '../../../src/host/nbd/server.ts';
 import * as nbd from '../../../src/protocol/nbd.ts';
@@ -179,7 +179,13 @@ describe('the NBD server', () => {
     };
     const device = new ByteDevice({ name: VOLUME_NAME, blocks: BLOCKS, request });
     const path = join(volume.folder, 'nbd.sock');
-    const options = { listen: { path }, exports: [new NbdExport(device)], tls: undefined, log: silentLogger };
+    const options = {
+      listen: { path },
+      exports: [new NbdExport(device)],
+      tls: undefined,
+      log: silentLogger,
+      isServing: () => true,
+    };
     const server = new NbdServer(options);
     await server.listen();
     for (const next of [2, 0]) {

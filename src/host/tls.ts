@@ -1,0 +1,37 @@
+/** Mutual TLS on a socket that is there already: both sides show a certificate of one authority. */
+import type { Socket } from 'node:net';
+import { connect, createServer, type TLSSocket } from 'node:tls';
+
+/** PEM texts: ours, and of the authority whose certificates are believed. */
+export interface TlsFiles {
+  readonly key: string;
+  readonly cert: string;
+  readonly ca: string;
+}
+
+/** The side that was called; undefined when the other has no certificate of the authority. */
+export function secureServer(socket: Socket, tls: TlsFiles): Promise<TLSSocket | undefined> {
+  return new Promise((resolve) => {
+    // Never listens: it only does for this socket what it would do for one that it has accepted.
+    const server = createServer({ ...tls, requestCert: true, rejectUnauthorized: true });
+    server.once('secureConnection', resolve);
+    server.once('tlsClientError', () => resolve(undefined));
+    socket.once('close', () => resolve(undefined));
+    server.emit('connection', socket);
+  });
+}
+
+/** The side that calls `name`; undefined when the other is not that. */
+export function secureClient(socket: Socket, tls: TlsFiles, name: string): Promise<TLSSocket | undefined> {
+  return new Promise((resolve) => {
+    const secured = connect({ ...tls, socket, rejectUnauthorized: true, servername: name });
+    secured.once('secureConnect', () => resolve(secured));
+    for (const event of ['error', 'close']) secured.on(event, () => resolve(undefined));
+  });
+}
+
+/** Whom the other side's certificate names. */
+export function nameOf(socket: TLSSocket): string | undefined {
+  const { CN } = socket.getPeerCertificate().subject ?? {};
+  return typeof CN === 'string' ? CN : undefined;
+}
