@@ -22,7 +22,6 @@ const SINGLE_NODE_PROVISIONERS: readonly string[] = [
   'loop.embedded.union.csi.dev',
   'directory.embedded.union.csi.dev',
   'kubernetes.io/no-provisioner',
-  'rancher.io/local-path',
   'topolvm.io',
   'local.csi.openebs.io',
   'ebs.csi.aws.com',

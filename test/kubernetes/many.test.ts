@@ -1,32 +1,147 @@
-/** Many claims at once. */
-import type { PersistentVolume, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
+/** Many claims at once, and a thousand unions that nobody touches. Volumes are static, so that what is measured is ours. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
+import type { BranchSpec, UnionVolume } from '../../src/protocol/resources.ts';
+import { unionVolume } from '../../src/union/spec.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, gone, kubectl, list } from './support/kubectl.ts';
+import { apply, gone, kubectl, list, output } from './support/kubectl.ts';
+import { addDirectories, deleteDirectories } from './support/lowers.ts';
+import { clusterDir } from './support/nodes.ts';
 import { claim, unionClass } from './support/workloads.ts';
 
-const COUNT = 20;
+const CLAIMS = 100;
+const UNIONS = 1000;
+const IDLE_SECONDS = 60;
 
-describe(`${COUNT} claims at once`, () => {
+const seconds = (from: number, to = Date.now()) => ((to - from) / 1000).toFixed(1);
+const report = (text: string) => process.stdout.write(`      ${text}\n`);
+
+/** Creates objects of any number in one call. */
+async function create(items: readonly object[]): Promise<void> {
+  await output('kubectl', ['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+}
+
+interface Usage {
+  readonly cpuSeconds: number;
+  readonly mebibytes: number;
+}
+
+/** Of every replica of the controller. */
+async function controllerUsage(): Promise<readonly Usage[]> {
+  const selector = ['--namespace', 'union-csi', '--selector', 'app.kubernetes.io/name=union-csi-controller'];
+  const pods = await list<Pod>('pods', ...selector);
+  return await Promise.all(
+    pods.map(async ({ metadata }) => {
+      const text = await kubectl(
+        'get',
+        '--raw',
+        `/api/v1/namespaces/union-csi/pods/${metadata.name}:9808/proxy/metrics`,
+      );
+      const value = (name: string) => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(text)?.[1]);
+      return {
+        cpuSeconds: value('process_cpu_seconds_total'),
+        mebibytes: Math.round(value('process_resident_memory_bytes') / 2 ** 20),
+      };
+    }),
+  );
+}
+
+const memory = (usage: readonly Usage[]) => usage.map(({ mebibytes }) => `${mebibytes} MiB`).join(' and ');
+
+/** What our program asked the API server for, so far, by verb and resource. */
+function asked(): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const line of readFileSync(join(clusterDir(), 'logs/audit.log'), 'utf8').split('\n')) {
+    if (!line.includes('"userAgent":"union-csi"')) continue;
+    const { verb, objectRef } = JSON.parse(line);
+    const key = `${verb} ${objectRef?.resource}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return counts;
+}
+
+describe(`${CLAIMS} claims at once`, () => {
   it('are all bound, and all deleted', async () => {
-    const parameters = { lowerStorageClassName: 'shared', branches: '2' };
+    await addDirectories(2 * CLAIMS, '32Mi');
+    const parameters = { lowerStorageClassName: 'directories', branches: '2' };
     await apply({ ...unionClass({ name: 'many', parameters }), volumeBindingMode: 'Immediate' });
-    const names = Array.from({ length: COUNT }, (_, index) => `many-${index}`);
-    const items = names.map((name) => claim({ name, storageClassName: 'many', size: '16Mi' }));
+    const names = Array.from({ length: CLAIMS }, (_, index) => `many-${index}`);
     const started = Date.now();
-    await apply({ apiVersion: 'v1', kind: 'List', items });
+    await create(names.map((name) => claim({ name, storageClassName: 'many', size: '64Mi' })));
     const bound = async () => {
       const claims = await list<PersistentVolumeClaim>('pvc');
-      return claims.filter(({ status }) => status?.phase === 'Bound').length === COUNT;
+      return claims.filter(({ status }) => status?.phase === 'Bound').length === CLAIMS;
     };
-    await eventually(`${COUNT} bound claims`, bound, 200_000);
+    await eventually(`${CLAIMS} bound claims`, bound, 200_000);
     const boundAt = Date.now();
-    await kubectl('delete', 'pvc', ...names, '--wait', '--timeout=60s');
+    const usage = await controllerUsage();
+    await kubectl('delete', 'pvc', ...names, '--wait', '--timeout=120s');
     await gone(200_000, 'unionvolumes');
-    const dynamic = ({ spec }: PersistentVolume) => spec?.storageClassName !== 'disks';
-    await eventually('no dynamic volume', async () => !(await list<PersistentVolume>('pv')).some(dynamic), 60_000);
-    const seconds = (from: number, to: number) => ((to - from) / 1000).toFixed(1);
-    process.stdout.write(
-      `      ${COUNT} claims of 2 branches: bound in ${seconds(started, boundAt)} s, deleted in ${seconds(boundAt, Date.now())} s\n`,
-    );
+    report(`${CLAIMS} claims of 2 branches: bound in ${seconds(started, boundAt)} s, deleted in ${seconds(boundAt)} s`);
+    report(`controllers: ${memory(usage)}`);
+    await gone(60_000, 'pvc', '--namespace', 'union-csi');
+    await deleteDirectories();
   });
 });
+
+describe(`${UNIONS} unions`, () => {
+  it('cost next to nothing while nothing happens to them', async () => {
+    await addDirectories(UNIONS, '32Mi');
+    const started = Date.now();
+    await create(Array.from({ length: UNIONS }, (_, index) => idleUnion(`idle-${index}`)));
+    const ready = async () => {
+      const volumes = await list<UnionVolume>('unionvolumes');
+      return volumes.filter(({ status }) => status?.phase === 'Ready').length === UNIONS;
+    };
+    await eventually(`${UNIONS} unions that are ready`, ready, 230_000);
+    report(`${UNIONS} unions: ready in ${seconds(started)} s`);
+    const [askedBefore, usedBefore] = [asked(), await controllerUsage()];
+    await new Promise((resolve) => setTimeout(resolve, IDLE_SECONDS * 1000));
+    const [askedAfter, usedAfter] = [asked(), await controllerUsage()];
+    const cpu = usedAfter.map(({ cpuSeconds }, index) => cpuSeconds - (usedBefore[index]?.cpuSeconds ?? 0));
+    const more = [...askedAfter]
+      .map(([key, count]) => [key, count - (askedBefore.get(key) ?? 0)] as const)
+      .filter(([key, count]) => count > 0 && !key.endsWith(' leases'));
+    report(
+      `idle for ${IDLE_SECONDS} s: ${cpu.map((used) => `${used.toFixed(2)} s`).join(' and ')} of CPU, ${memory(usedAfter)}`,
+    );
+    report(`asked for meanwhile: ${more.map(([key, count]) => `${count} ${key}`).join(', ') || 'nothing'}`);
+    // Watches that ended are taken up again; nothing is listed, and nothing is read one by one.
+    expect(more.filter(([key]) => !key.startsWith('watch '))).to.deep.equal([]);
+    expect(Math.max(...cpu)).to.be.lessThan(IDLE_SECONDS / 20);
+  });
+
+  it('go again', async () => {
+    const started = Date.now();
+    await kubectl('delete', 'unionvolumes', '--all', '--wait=false');
+    await gone(230_000, 'unionvolumes');
+    report(`${UNIONS} unions: deleted in ${seconds(started)} s`);
+    await gone(60_000, 'pvc', '--namespace', 'union-csi');
+    await deleteDirectories();
+  });
+});
+
+function idleUnion(name: string): UnionVolume {
+  const sizeBytes = String(32 * 2 ** 20);
+  const made = unionVolume({
+    volumeName: name,
+    capacityBytes: sizeBytes,
+    accessModes: ['ReadWriteOnce'],
+    branches: [],
+    policies: { create: 'mspmfs', action: 'epall', search: 'ff' },
+    expandStrategy: 'grow',
+    mountOptions: [],
+  });
+  const branch: BranchSpec = {
+    id: 'b0',
+    mode: 'RW',
+    origin: 'created',
+    claim: { namespace: 'union-csi', name: `${made.metadata.name}-b0` },
+    storageClassName: 'directories',
+    sizeBytes,
+    desired: 'active',
+  };
+  return { ...made, spec: { ...made.spec, branches: [branch] } };
+}

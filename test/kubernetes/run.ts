@@ -26,11 +26,19 @@ if (missing.length > 0) {
 }
 
 const given = process.argv.slice(2);
-/** In this order: the last one looks at what the others made the driver ask for. */
-const all = ['life', 'adoption', 'upkeep', 'many', 'sanity', 'rbac'].map((name) => `test/kubernetes/${name}.test.ts`);
+/** In this order: `power` costs a node, and the last one looks at what the others made the driver ask for. */
+const order = ['life', 'examples', 'adoption', 'upkeep', 'failures', 'many', 'sanity', 'power', 'rbac'];
+const all = order.map((name) => `test/kubernetes/${name}.test.ts`);
 const files = given.length > 0 ? given : all;
 const mocha = [process.execPath, join(project, 'node_modules/mocha/bin/mocha.js')];
-const flags = ['--require', join(here, 'support/deploy.ts'), '--timeout', '240000', '--reporter', 'spec'];
+const flags = [
+  '--require',
+  join(here, 'support/deploy.ts'),
+  '--timeout',
+  '240000',
+  '--reporter',
+  join(here, 'support/reporter.mjs'),
+];
 
 step('programs', [join(here, 'cluster/build.sh'), tools]);
 step('images', [join(here, 'images/build.sh'), tools]);

@@ -82,7 +82,14 @@ describe('a union under load', () => {
 });
 
 describe('a node that is drained', () => {
-  it('lets go of its union, and another node takes it', async () => {
+  const nodeOf = async () => {
+    const pods = await list<Pod>('pods', '--selector', 'app=app');
+    return pods.find(({ metadata }) => !metadata.deletionTimestamp)?.spec?.nodeName as NodeName;
+  };
+  const drain = (node: NodeName, ...args: readonly string[]) =>
+    run('kubectl', ['drain', node, '--ignore-daemonsets', '--delete-emptydir-data', ...args]);
+
+  it('lets go of its union, and another node takes it; a server that is asked first waits for who uses it', async () => {
     const { spec } = pod({ name: 'app', claim: 'load', script: 'echo $HOSTNAME >> hosts; exec sleep 10000' }) as Pod;
     await apply({
       apiVersion: 'apps/v1',
@@ -96,18 +103,29 @@ describe('a node that is drained', () => {
       },
     });
     await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
-    const nodeOf = async () => {
-      const pods = await list<Pod>('pods', '--selector', 'app=app');
-      return pods.find(({ metadata }) => !metadata.deletionTimestamp)?.spec?.nodeName as NodeName;
-    };
     const first = await nodeOf();
-    await kubectl('drain', first, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=150s');
+    const servers = await drain(first, '--timeout=15s', '--pod-selector=app.kubernetes.io/name=union-csi-server');
+    expect(servers.stderr).to.match(/global timeout reached/);
+    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', '/data/hosts')).trim()).to.match(/^1 /);
+    const all = await drain(first, '--timeout=150s');
+    expect(all.code, all.stderr).to.equal(0);
     await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
     expect(await nodeOf()).not.to.equal(first);
     expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('2 hosts');
     const attachments = await list<UnionAttachment>('unionattachments');
     expect(attachments.map(({ spec: { node } }) => node)).to.deep.equal([await nodeOf()]);
     await kubectl('uncordon', first);
+  });
+
+  it('and so when the pods that use it go first', async () => {
+    const second = await nodeOf();
+    const users = await drain(second, '--timeout=100s', '--pod-selector=app=app');
+    expect(users.code, users.stderr).to.equal(0);
+    await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
+    const all = await drain(second, '--timeout=60s');
+    expect(all.code, all.stderr).to.equal(0);
+    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('3 hosts');
+    await kubectl('uncordon', second);
   });
 
   it('and a server that is killed breaks only its mount, until the pod is started again', async () => {
@@ -118,7 +136,7 @@ describe('a node that is drained', () => {
     await eventually('a mount that is dead', broken, 30_000);
     await kubectl('delete', 'pod', '--selector', 'app=app', '--wait', '--timeout=120s');
     await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
-    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('3 hosts');
+    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('4 hosts');
     await deleted('deployment', 'app', '--cascade=foreground');
     await deleted('pvc', 'load');
     await gone(60_000, 'unionvolumes');

@@ -91,6 +91,8 @@ node_image
 union_image
 busybox_image localhost/pause:1 'sleep 2147483647'
 busybox_image localhost/busybox:1 sh
+# As the examples name it.
+busybox_image docker.io/library/busybox:1.37 sh
 for sidecar in provisioner:v6.3.0 attacher:v4.13.0 resizer:v2.3.0; do
   program_image "registry.k8s.io/sig-storage/csi-$sidecar" "$tools/bin/csi-${sidecar%:*}"
 done

@@ -1,16 +1,28 @@
 /**
  * Lower volumes that others make, by class. `local-path`: a third party's dynamic provisioner, volumes of one node.
- * `shared`: the same, volumes that every node reaches. `disks`: static local volumes, which are ext4 on loop devices, so
+ * (`fast`, `large`: the same, for examples). `shared`: the same, volumes that every node reaches. `directories`: static volumes
+ * that are directories, as many as a test asks for. `disks`: static local volumes, which are ext4 on loop devices, so
  * that they have real sizes and fill up.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { apply, kubectl } from './kubectl.ts';
+import { apply, kubectl, output } from './kubectl.ts';
 import { clusterDir, NODES, type NodeName, nodeDir, onNode } from './nodes.ts';
 
 const DISKS_PER_NODE = 4;
 export const DISK_SIZE = '192Mi';
+
+/** Of a third party's dynamic provisioner, on the node that a pod is on. */
+const LOCAL_PATH_CLASSES = ['local-path', 'fast', 'large'];
+
+const localPathClasses = LOCAL_PATH_CLASSES.map((name) => ({
+  apiVersion: 'storage.k8s.io/v1',
+  kind: 'StorageClass',
+  metadata: { name },
+  provisioner: 'rancher.io/local-path',
+  volumeBindingMode: 'WaitForFirstConsumer',
+}));
 
 const CLASSES = `
 apiVersion: storage.k8s.io/v1
@@ -21,19 +33,19 @@ volumeBindingMode: WaitForFirstConsumer
 ---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
-metadata: {name: local-path}
+metadata: {name: shared}
 provisioner: rancher.io/local-path
-volumeBindingMode: WaitForFirstConsumer
+volumeBindingMode: Immediate
 ---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
-metadata: {name: shared}
-provisioner: rancher.io/local-path
+metadata: {name: directories}
+provisioner: kubernetes.io/no-provisioner
 volumeBindingMode: Immediate
 `;
 
 export async function setUpLowers(): Promise<void> {
-  await apply(CLASSES);
+  await apply(CLASSES, ...localPathClasses);
   await Promise.all([startLocalPath(), ...NODES.map(makeDisks)]);
   await freshDisks();
 }
@@ -78,6 +90,27 @@ function diskVolumes(node: NodeName): readonly object[] {
   }));
 }
 
+/** Free volumes of class `directories`, which every node reaches; they go with `deleteDirectories`. */
+export async function addDirectories(count: number, size: string): Promise<void> {
+  const items = Array.from({ length: count }, (_, index) => ({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name: `directory-${index}`, labels: { disk: 'directory' } },
+    spec: {
+      capacity: { storage: size },
+      accessModes: ['ReadWriteOnce'],
+      persistentVolumeReclaimPolicy: 'Retain',
+      storageClassName: 'directories',
+      hostPath: { path: join(clusterDir(), 'directories', String(index)), type: 'DirectoryOrCreate' },
+    },
+  }));
+  await output('kubectl', ['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+}
+
+export async function deleteDirectories(): Promise<void> {
+  await kubectl('delete', 'persistentvolume', '--selector', 'disk=directory', '--wait', '--timeout=120s');
+}
+
 const NAMESPACE = 'local-path';
 let localPath: ChildProcess | undefined;
 
@@ -86,7 +119,8 @@ async function startLocalPath(): Promise<void> {
   mkdirSync(directory);
   const nodePathMap = NODES.map((node) => ({ node, paths: [join(nodeDir(node), 'local-path')] }));
   const shared = { sharedFileSystemPath: join(clusterDir(), 'shared') };
-  const config = JSON.stringify({ storageClassConfigs: { 'local-path': { nodePathMap }, shared } });
+  const own = Object.fromEntries(LOCAL_PATH_CLASSES.map((name) => [name, { nodePathMap }]));
+  const config = JSON.stringify({ storageClassConfigs: { ...own, shared } });
   const helper = `
 apiVersion: v1
 kind: Pod

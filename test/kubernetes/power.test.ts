@@ -1,0 +1,87 @@
+/** A node loses its power. What was on it is not started elsewhere until somebody says that it is really off. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { Node, Pod } from '../../src/protocol/objects.ts';
+import type { UnionAttachment } from '../../src/protocol/resources.ts';
+import { eventually } from '../support/eventually.ts';
+import { apply, get, gone, kubectl, list } from './support/kubectl.ts';
+import { type NodeName, nodeDir } from './support/nodes.ts';
+import { claim, deleted, pod, unionClass } from './support/workloads.ts';
+
+describe('a node without power', () => {
+  let lost: NodeName;
+  const attachments = () => list<UnionAttachment>('unionattachments');
+  const servers = () =>
+    list<Pod>('pods', '--namespace', 'union-csi', '--selector', 'app.kubernetes.io/name=union-csi-server');
+
+  before(async () => {
+    const parameters = { lowerStorageClassName: 'shared', branches: '2' };
+    await apply(unionClass({ name: 'survives', parameters }));
+    await apply(claim({ name: 'survives', storageClassName: 'survives', size: '64Mi' }));
+    const { spec } = pod({
+      name: 'app',
+      claim: 'survives',
+      script: 'echo $HOSTNAME >> hosts; sync; exec sleep 100000',
+    }) as Pod;
+    await apply({
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'app' },
+      spec: {
+        replicas: 1,
+        strategy: { type: 'Recreate' },
+        selector: { matchLabels: { app: 'app' } },
+        template: {
+          metadata: { labels: { app: 'app' } },
+          spec: {
+            ...spec,
+            restartPolicy: 'Always',
+            // In place of five minutes.
+            tolerations: [
+              { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 5 },
+            ],
+          },
+        },
+      },
+    });
+    await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
+    lost = (await attachments())[0]!.spec.node as NodeName;
+  });
+
+  it('keeps its union while nobody says that it is off', async () => {
+    process.kill(Number(readFileSync(join(nodeDir(lost), 'pid'), 'utf8')), 'SIGKILL');
+    const isReady = async () => {
+      const conditions = (await get<Node>('node', lost))?.status?.conditions;
+      return conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
+    };
+    await eventually('a node that is known to be lost', async () => !(await isReady()), 120_000);
+    const successor = async () => {
+      const pods = await list<Pod>('pods', '--selector', 'app=app');
+      return pods.find(({ metadata, spec }) => !metadata.deletionTimestamp && spec?.nodeName !== lost);
+    };
+    await eventually('a pod on another node', successor, 120_000);
+    // Attach-detach gives a node that is merely unreachable six minutes; ours must hold whatever it asks for.
+    await eventually(
+      'a pod that waits',
+      async () => {
+        const name = (await successor())?.metadata.name ?? '';
+        return (await kubectl('describe', 'pod', name)).includes('Multi-Attach error');
+      },
+      60_000,
+    );
+    expect((await attachments()).map(({ spec }) => spec.node)).to.deep.equal([lost]);
+    expect((await servers()).map(({ spec }) => spec?.nodeName)).to.deep.equal([lost]);
+  });
+
+  it('gives it to another when it is declared out of service', async () => {
+    await kubectl('taint', 'node', lost, 'node.kubernetes.io/out-of-service=nodeshutdown:NoExecute');
+    await kubectl('rollout', 'status', '--timeout=200s', 'deployment/app');
+    const [attachment] = await attachments();
+    expect(attachment?.spec.node).not.to.equal(lost);
+    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', '/data/hosts')).trim()).to.match(/^2 /);
+    await deleted('deployment', 'app', '--cascade=foreground');
+    await deleted('pvc', 'survives');
+    await gone(90_000, 'unionvolumes');
+  });
+});
