@@ -3,7 +3,8 @@
  * Builds what is missing (programs, images), brings the cluster up (cluster/run.sh) and runs mocha inside of it.
  * UNION_CSI_TOOLS is where built programs and images are kept, KEEP_LOGS a directory for the cluster's logs.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,13 +41,28 @@ const flags = [
   join(here, 'support/reporter.mjs'),
 ];
 
-step('programs', [join(here, 'cluster/build.sh'), tools]);
-step('images', [join(here, 'images/build.sh'), tools]);
-step('tests', [join(here, 'cluster/run.sh'), tools, String(NODES), 'env', '-C', project, ...mocha, ...flags, ...files]);
+await step('programs', [join(here, 'cluster/build.sh'), tools]);
+await step('images', [join(here, 'images/build.sh'), tools]);
+await step('tests', [
+  join(here, 'cluster/run.sh'),
+  tools,
+  String(NODES),
+  'env',
+  '-C',
+  project,
+  ...mocha,
+  ...flags,
+  ...files,
+]);
 
-function step(name: string, [command = '', ...args]: readonly string[]): void {
+/** In a process group of its own, which is ended as a whole: whoever ends us wants no cluster to stay behind. */
+async function step(name: string, [command = '', ...args]: readonly string[]): Promise<void> {
   process.stdout.write(`\n${name}\n`);
   const env = { ...process.env, IMAGES: join(tools, 'images'), NODE_OPTIONS: '--disable-warning=ExperimentalWarning' };
-  const { status } = spawnSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env });
+  const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit'], env, detached: true });
+  const end = () => void process.kill(-child.pid!, 'SIGTERM');
+  process.on('SIGTERM', end).on('SIGINT', end);
+  const [status] = await once(child, 'exit');
+  process.off('SIGTERM', end).off('SIGINT', end);
   if (status !== 0) process.exit(status ?? 1);
 }

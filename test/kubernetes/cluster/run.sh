@@ -168,4 +168,7 @@ need 180 kubectl wait --for=condition=Ready node --all --timeout=5s
 need 30 kubectl get serviceaccount default
 echo "a cluster of $nodes nodes is ready after $SECONDS s"
 cd "$here"
-"$@"
+# In the background, so that a signal is noticed at once.
+"$@" &
+processes+=($!)
+wait $!
