@@ -20,7 +20,9 @@ export async function observeVolume(
     readClaims(view, volume, signal),
     adopts ? view.pods.live.list({ namespace }, signal) : ([] as Pod[]),
     view.storageClasses.list({}, signal),
-    volume.metadata.deletionTimestamp ? view.attachments.live.list({}, signal) : [],
+    volume.metadata.deletionTimestamp
+      ? view.attachments.live.list({ fieldSelector: `spec.volume=${name}` }, signal)
+      : [],
     readSelectedNode(view, volume, signal),
   ]);
   const warnings = await readWarnings(view, { volume, claims }, signal);
@@ -40,7 +42,7 @@ export async function observeVolume(
     storageClasses,
     unclaimed: view.persistentVolumes.informer.list().filter(({ spec }) => spec?.claimRef === undefined),
     selectedNode,
-    attachedNodes: attachments.filter(({ spec }) => spec.volume === name).map(({ spec }) => spec.node),
+    attachedNodes: attachments.map(({ spec }) => spec.node),
     server,
     now: new Date(clock.now()).toISOString(),
   };

@@ -79,9 +79,9 @@ async function observe(
   const attachment = await view.attachments.live.get({ name }, signal);
   if (!attachment) return undefined;
   const volumeName = attachment.spec.volume;
-  const [volume, all, servers, storageClasses] = await Promise.all([
+  const [volume, attachments, servers, storageClasses] = await Promise.all([
     view.volumes.live.get({ name: volumeName }, signal),
-    view.attachments.live.list({}, signal),
+    view.attachments.live.list({ fieldSelector: `spec.volume=${volumeName}` }, signal),
     view.pods.live.list({ labelSelector: `${LABEL_VOLUME}=${volumeName}` }, signal),
     view.storageClasses.list({}, signal),
   ]);
@@ -91,7 +91,6 @@ async function observe(
     namespace === undefined
       ? [[], []]
       : await Promise.all([view.claims.live.list({ namespace }, signal), view.pods.live.list({ namespace }, signal)]);
-  const attachments = all.filter(({ spec }) => spec.volume === volumeName);
   const now = new Date(clock.now()).toISOString();
   return { attachment, volume, attachments, servers, claims, pods, storageClasses, server, now };
 }

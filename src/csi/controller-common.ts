@@ -1,7 +1,7 @@
 /** What the Controller calls share: their view of the cluster, and the objects they all start from. */
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
-import type { Repository } from '../kubernetes/repository.ts';
+import { fieldValue, type Repository } from '../kubernetes/repository.ts';
 import type { Node, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
 import type { UnionAttachment, UnionVolume } from '../protocol/resources.ts';
 import type { Changes } from './waiting.ts';
@@ -45,7 +45,7 @@ export async function attachmentsOf(
   volumeId: string,
   signal: AbortSignal,
 ): Promise<readonly UnionAttachment[]> {
-  return (await attachments.list({}, signal)).filter(({ spec }) => spec.volume === volumeId);
+  return attachments.list({ fieldSelector: `spec.volume=${fieldValue(volumeId)}` }, signal);
 }
 
 /** Its server pod is on the node, as far as the reconciler knows. */

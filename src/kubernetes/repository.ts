@@ -26,6 +26,11 @@ export interface Selection {
   readonly fieldSelector?: string | undefined;
 }
 
+/** A value in a field selector: comma, equals sign and backslash have a meaning there. */
+export function fieldValue(text: string): string {
+  return text.replace(/[\\,=]/g, '\\$&');
+}
+
 export interface DeleteOptions {
   /** Only this very object, not a later one of the same name. */
   readonly uid?: string | undefined;

@@ -45,13 +45,15 @@ export interface KindInfo extends Kind {
   readonly categories: readonly string[];
   /** Whether `…/status` is a resource of its own. */
   readonly hasStatus: boolean;
-  /** Of custom resources: schema and printer columns of the served version. */
+  /** Of custom resources: schema, printer columns and selectable fields of the served version. */
   readonly custom?: CustomKind;
 }
 
 export interface CustomKind {
   readonly schema: { readonly [key: string]: unknown };
   readonly columns: readonly PrinterColumn[];
+  /** `spec.volume` */
+  readonly selectableFields: readonly string[];
 }
 
 export interface PrinterColumn {

@@ -52,7 +52,11 @@ export function customKind(definition: StoredObject): KindInfo | undefined {
 function customPart(version: unknown): CustomKind {
   const schema = at(version, 'schema', 'openAPIV3Schema');
   const columns = arrayAt(version, 'additionalPrinterColumns').filter(isPrinterColumn);
-  return { schema: isObject(schema) ? schema : {}, columns };
+  const selectableFields = arrayAt(version, 'selectableFields').flatMap((item) => {
+    const path = textAt(item, 'jsonPath');
+    return path === undefined ? [] : [path.replace(/^\./, '')];
+  });
+  return { schema: isObject(schema) ? schema : {}, columns, selectableFields };
 }
 
 function isPrinterColumn(value: unknown): value is PrinterColumn {

@@ -1,6 +1,6 @@
 /** Which objects a list or watch is about, and how a change looks to it. Pure. */
 import type { Change } from './history.ts';
-import { type Kind, kindKey } from './kinds.ts';
+import { type Kind, type KindInfo, kindKey } from './kinds.ts';
 import type { StoredObject } from './objects.ts';
 import { type Predicate, parseFieldSelector, parseLabelSelector } from './selectors.ts';
 
@@ -16,9 +16,10 @@ export interface WatchEvent<T> {
   readonly object: T;
 }
 
-export function selector(kind: Kind, selection: Selection): Predicate {
+export function selector(kind: Kind | KindInfo, selection: Selection): Predicate {
+  const custom = 'custom' in kind ? kind.custom?.selectableFields : undefined;
   const byLabel = parseLabelSelector(selection.labelSelector ?? '');
-  const byField = parseFieldSelector(selection.fieldSelector ?? '', kindKey(kind));
+  const byField = parseFieldSelector(selection.fieldSelector ?? '', kindKey(kind), custom);
   return (object) =>
     (selection.namespace === undefined || object.metadata?.namespace === selection.namespace) &&
     byLabel(object) &&

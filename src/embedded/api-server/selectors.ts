@@ -72,11 +72,11 @@ const SELECTABLE_FIELDS: { readonly [kindKey: string]: readonly string[] } = {
   secrets: ['type'],
 };
 
-/** `a.b=c,d.e!=f`. An absent field is the empty text, as it is for the real server. */
-export function parseFieldSelector(text: string, kindKey: string): Predicate {
-  const known = ['metadata.name', 'metadata.namespace', ...(SELECTABLE_FIELDS[kindKey] ?? [])];
+/** `a.b=c,d.e!=f`; `custom` are the fields that a custom resource says can be asked by. An absent field is the empty text. */
+export function parseFieldSelector(text: string, kindKey: string, custom: readonly string[] = []): Predicate {
+  const known = ['metadata.name', 'metadata.namespace', ...(SELECTABLE_FIELDS[kindKey] ?? []), ...custom];
   const terms = text
-    .split(',')
+    .split(/(?<!\\),/)
     .filter((part) => part !== '')
     .map((part) => {
       const match = /^([^!=]+)(=|==|!=)(.*)$/.exec(part);

@@ -1,6 +1,7 @@
 /** Label and field selectors. */
 import { expect } from 'chai';
 import { parseFieldSelector, parseLabelSelector } from '../../../../src/embedded/api-server/selectors.ts';
+import { fieldValue } from '../../../../src/kubernetes/repository.ts';
 
 describe('parseLabelSelector', () => {
   const labels = { app: 'web', tier: 'front', 'a.b/c': '' };
@@ -47,5 +48,12 @@ describe('parseFieldSelector', () => {
 
   it('refuses fields that nobody can select by', () => {
     expect(() => parseFieldSelector('spec.foo=1', 'pods')).to.throw('field label not supported: spec.foo');
+  });
+
+  it('selects custom resources by the fields that they declare, also by values that need escaping', () => {
+    const made = { metadata: { name: 'x', namespace: '' }, spec: { volume: 'a,b=c\\d' } };
+    const matches = (text: string) => parseFieldSelector(text, 'things', ['spec.volume'])(made);
+    expect(matches(`spec.volume=${fieldValue('a,b=c\\d')}`)).to.equal(true);
+    expect(matches('spec.volume=a')).to.equal(false);
   });
 });

@@ -102,7 +102,7 @@ describe('columns', () => {
       { name: 'Phase', type: 'string', jsonPath: '.status.phase' },
       { name: 'Since', type: 'date', jsonPath: '.metadata.creationTimestamp' },
     ];
-    const info = { ...BUILT_IN_KINDS[0]!, custom: { schema: {}, columns } };
+    const info = { ...BUILT_IN_KINDS[0]!, custom: { schema: {}, columns, selectableFields: [] } };
     const table = tableOf(
       info,
       { version: 'v1', include: 'Metadata' },
