@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import {
   closeSync,
+  constants,
   fstatSync,
   fsyncSync,
   ftruncateSync,
@@ -23,7 +24,16 @@ import {
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
-import { fallocate, getXattr, mapShared, SEEK_DATA, seek, setXattr } from '../../support/posix.ts';
+import {
+  fallocate,
+  getXattr,
+  linkDescriptor,
+  mapShared,
+  O_TMPFILE,
+  SEEK_DATA,
+  seek,
+  setXattr,
+} from '../../support/posix.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 
@@ -34,7 +44,8 @@ const FIGURES_ARE_OLD_MS = 50;
 /** The reserve of each branch. What is opened for writing when less is left can move. */
 const reserve = 8 * mebibyte;
 
-describe('a full branch', () => {
+describe('a full branch', function () {
+  this.timeout(60_000);
   let union: TestUnion;
   let opened: number[];
 
@@ -289,7 +300,10 @@ describe('a full branch', () => {
     mkdirSync(at('made'));
     spawnSync('mknod', [at('fifo'), 'p']);
     spawnSync('ln', ['-s', 'target', at('link')]);
-    for (const name of ['created', 'made', 'fifo', 'link'])
+    const unnamed = openSync(at(), O_TMPFILE | constants.O_RDWR);
+    opened.push(unnamed);
+    linkDescriptor(unnamed, at('unnamed'));
+    for (const name of ['created', 'made', 'fifo', 'link', 'unnamed'])
       expect(getXattr(at(name), 'trusted.union.branch'), name).to.equal(union.branches[1]);
   });
 });
