@@ -3,15 +3,26 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lstatSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { makeLoopBranches } from '../../support/loop-branches.ts';
 import { getXattr, numbersIn, setXattr } from '../../support/posix.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { describeTree, mergeTrees, readTree } from '../../support/tree.ts';
-import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
+import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 import { BLOCK_BYTES, blockAt } from '../../support/write-client.ts';
 
 const mebibyte = 1024 ** 2;
@@ -139,3 +150,50 @@ describe('a file that moves', function () {
     expect(Number(output)).to.be.greaterThan(10);
   });
 });
+
+describe('a file that moves when its server is killed', function () {
+  this.timeout(120_000);
+
+  before(function () {
+    needs(this, fuse, loop);
+  });
+
+  it('is whole, under all of its names and on one branch, when the union is mounted again', async () => {
+    const { paths: branches, folder, close } = makeLoopBranches([32 * mebibyte, 32 * mebibyte, 32 * mebibyte]);
+    const mountpoint = join(folder, 'union');
+    mkdirSync(mountpoint);
+    const mount = () => mountUnion({ branches, mountpoint, library: { passthrough: false, create: 'rand' } });
+    let union = await mount();
+    try {
+      for (const name of names) writeFileSync(join(mountpoint, name), contentOf(name));
+      mkdirSync(join(mountpoint, 'links'));
+      for (const name of names) linkSync(join(mountpoint, name), join(mountpoint, 'links', name));
+      for (let round = 0; round < 2; round++) {
+        const mover = run('move-client.ts', mountpoint, String(firstSeed + round), JSON.stringify(branches), '60000');
+        await delay(500 + Math.random() * 500); // whenever: that is the point
+        process.kill(union.pid, 'SIGKILL');
+        expect((await mover).complaint).to.match(/ENOTCONN|ECONNABORTED/);
+        await union.close().catch((error: unknown) => expect(String(error)).to.include('SIGKILL'));
+        union = await mount();
+        for (const path of names.flatMap((name) => [name, join('links', name)])) {
+          expect(readFileSync(join(mountpoint, path)).equals(contentOf(basename(path))), path).to.equal(true);
+          expect(statSync(join(mountpoint, path)).nlink, path).to.equal(2);
+          expect(
+            branches.filter((branch) => existsSync(join(branch, path))),
+            path,
+          ).to.have.length(1);
+        }
+      }
+    } finally {
+      await union.close();
+      close();
+    }
+  });
+});
+
+const names = Array.from({ length: 12 }, (_, index) => `file-${index}`);
+
+/** Different in each file. */
+function contentOf(name: string): Buffer {
+  return Buffer.alloc(100_000, `${name} `);
+}
