@@ -210,7 +210,7 @@ describe('filters of create policies', () => {
     ['EROFS of the mode NC before all others', { ...readOnly, mode: 'NC' }, false, READ_ONLY, READ_ONLY],
   ];
   for (const [title, facts, hasPath, anywhere, preserving] of cases) {
-    it(title, () => {
+    it(`pass in their order: ${title}`, () => {
       const presence = { levels: 1, has: () => hasPath, modifiedAt: () => 0 };
       for (const name of policyNames.filter((name) => name !== 'erofs')) {
         const expected = /^(ep|msp|newest)/.test(name) ? preserving : anywhere;

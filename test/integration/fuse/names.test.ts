@@ -12,7 +12,6 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
-  statfsSync,
   statSync,
   unlinkSync,
   utimesSync,
@@ -273,24 +272,6 @@ describe('names, numbers and links of a union', () => {
     expect(() => {
       for (let index = 0; index < 2000; index++) writeFileSync(view('d', 'm'.repeat(200) + index), '');
     }).to.throw('ENOSPC');
-  });
-
-  it('counts each lower filesystem once, and as available what a new file could use', async () => {
-    const { a, b, view } = await make();
-    const [one, two, both] = [statfsSync(a), statfsSync(b), statfsSync(view(''))];
-    expect(both.blocks * both.bsize).to.be.closeTo(one.blocks * one.bsize + two.blocks * two.bsize, 8192);
-    for (const branch of [a, b]) for (const name of ['x', 'y']) mkdirSync(join(branch, name));
-    const mountpoint = join(union!.folder, 'again');
-    mkdirSync(mountpoint);
-    const branches = [`${a}/x=RO`, `${a}/y`, `${b}/x=NC`];
-    const again = await mountUnion({ branches, mountpoint, options: ['minfreespace=1M'] });
-    try {
-      const seen = statfsSync(mountpoint);
-      expect(seen.blocks * seen.bsize).to.be.closeTo(one.blocks * one.bsize + two.blocks * two.bsize, 8192);
-      expect(seen.bavail * seen.bsize).to.be.closeTo(one.bavail * one.bsize, mebibyte);
-    } finally {
-      await again.close();
-    }
   });
 
   it('answers a listing that goes on from anywhere', async () => {

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { markCopy } from '../../../fuse/ops/copy-mark.ts';
@@ -12,6 +12,8 @@ import { needs, root } from '../../support/skip.ts';
 const ROOT = 1;
 /** Of fuse_entry_out: st_ino. */
 const INO = 40;
+/** Of fuse_entry_out: st_nlink. */
+const LINKS = 40 + 64;
 
 describe('the number of a directory', () => {
   let driver: FuseDriver;
@@ -60,6 +62,18 @@ describe('the number of a directory', () => {
       driver.forget(directory);
       expect(number(name)).to.equal(before);
     }
+  });
+
+  it('goes with links that are 1 where several branches have subdirectories and others write', () => {
+    const [a, b] = driver.paths as [string, string];
+    for (const [branch, names] of [
+      [a, ['x', 'y']],
+      [b, ['x']],
+    ] as const)
+      for (const name of names) mkdirSync(join(branch, 'directory', name), { recursive: true });
+    expect(driver.ask(OP.LOOKUP, ROOT, ['directory']).word(LINKS)).to.equal(1);
+    rmdirSync(join(b, 'directory/x'));
+    expect(driver.ask(OP.LOOKUP, ROOT, ['directory']).word(LINKS)).to.equal(4);
   });
 
   it('is not that of a copy that is marked as one, of two of one birth time', () => {
