@@ -52,7 +52,7 @@ export function makeDirectoryLocked(context: Context, slot: number, branch: numb
   let result = cloneDirectory(context, clone);
   // A file that the directory hides stands in its place: it neither appears nor is lost.
   if (result === -ENOTDIR && branch > context.branchOf(slot)) {
-    result = setAside(context, parent, context.base + context.name, branch);
+    result = makeRoom(context, parent, branch);
     if (result === 0) result = cloneDirectory(context, clone);
   }
   if (result < 0) return result;
@@ -63,6 +63,17 @@ export function makeDirectoryLocked(context: Context, slot: number, branch: numb
   context.attributes.forgetAll(slot);
   context.attributes.markChanged(parent, branch);
   return 0;
+}
+
+/** Sets aside what stands at `context.name`; for the union nothing has changed in the directory, so it keeps its times. */
+function makeRoom(context: Context, parent: number, branch: number): number {
+  const { base, emptyName, stat2 } = context;
+  const directory = context.directories.descriptor(parent, branch);
+  if (directory < 0) return directory;
+  const stat = libc.statx(directory, base + emptyName, AT_EMPTY_PATH, 0xfff, base + stat2);
+  if (stat < 0) return stat;
+  const result = setAside(context, parent, base + context.name, branch);
+  return result < 0 ? result : setTimes(context, directory, stat2);
 }
 
 interface Clone {

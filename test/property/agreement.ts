@@ -49,6 +49,8 @@ export function checkBranches({ view, root, branches, name, isPlanted }: Places)
       shown.get(branch)!.add(path);
       checkCopy(path, whole, trees.get(branch)!.get(path));
     }
+    const times = places.map((branch) => trees.get(branch)!.get(path)!.facts.mtime!);
+    expect(whole.facts.mtime, `mtime of ${path} on ${places}`).to.equal(Math.max(...times));
   }
   for (const [branch, tree] of trees)
     for (const [path, { text }] of tree)
