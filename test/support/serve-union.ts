@@ -1,7 +1,7 @@
 /**
  * A program for tests: serves a union with options that `union-csi mount` does not have, until it is unmounted.
  * Its one argument is JSON: UnionOptions and `mountpoint`. With `state` and `devices` it is given the descriptors of state memory
- * and of a mount, as a keeper's server is, and does not mount. What it logs goes to stderr; on stdout it says `serving`.
+ * and of a mount, as a keeper's server is, and does not mount, but says `serving` on stdout. What it logs goes to stderr.
  */
 import { cloneDevice, mountDevice, openDevice, openUnion, type UnionOptions } from '../../fuse/index.ts';
 
@@ -20,7 +20,7 @@ process.on('SIGUSR2', () => {
   console.log(`status ${JSON.stringify({ inodes, openHandles })}`);
 });
 const session = await union.serve({ devices: devices ?? mounted(), log: { error: say, warn: say } });
-console.log('serving');
+if (devices !== undefined) console.log('serving');
 await session.ended;
 union.close();
 
