@@ -36,6 +36,8 @@ export async function createVolume(
   const existing = await existingVolume(deps, id, context);
 
   const facts = await readFacts(deps, asked.parameters, context.signal);
+  const unwanted = unwantedBy(asked, facts);
+  if (unwanted !== undefined && !isHandedOut(existing)) throw await abandoned(deps, existing, unwanted, context);
   const planned = planVolume(asked, facts);
   if (!planned.ok) throw await abandoned(deps, existing, planned.error, context);
   const volume = existing ?? (await written(deps, planned.value, context.signal));
@@ -130,6 +132,24 @@ async function readFacts(
   return { storageClasses, claims, pods, upperClaim };
 }
 
+/**
+ * The claim that the volume is for has gone. The provisioner goes on asking until it hears of an end, for something may have
+ * been made: without one the union would wait for its lower volumes for ever.
+ */
+function unwantedBy({ name, parameters }: AskedVolume, { upperClaim }: ClassFacts): PlanError | undefined {
+  const claim = upperClaimOf(parameters);
+  if (!claim.ok || claim.value === undefined) return undefined;
+  const uid = /^pvc-([0-9a-f-]{36})$/.exec(name)?.[1];
+  const isThere = upperClaim && !upperClaim.metadata.deletionTimestamp;
+  if (isThere && (uid === undefined || upperClaim.metadata.uid === uid)) return undefined;
+  const message = `claim "${claim.value.namespace}/${claim.value.name}" has gone, and with it the need for volume "${name}"`;
+  return { code: 'FAILED_PRECONDITION', message };
+}
+
+function isHandedOut(volume: UnionVolume | undefined): boolean {
+  return volume?.metadata.annotations?.[ANNOTATION_PROVISIONED] !== undefined;
+}
+
 async function written(
   { volumes }: ControllerDependencies,
   spec: UnionVolumeSpec,
@@ -180,7 +200,7 @@ async function abandoned(
   { code, message }: PlanError,
   { signal, log }: RpcContext,
 ): Promise<UnionError> {
-  if (volume !== undefined && volume.metadata.annotations?.[ANNOTATION_PROVISIONED] === undefined) {
+  if (volume !== undefined && !isHandedOut(volume)) {
     log.warn('volume.abandoned', { volumeId: volume.metadata.name, message });
     const { uid, resourceVersion } = volume.metadata;
     const deleted = await deps.volumes.delete(volume.metadata, { uid, resourceVersion }, signal);
@@ -196,8 +216,7 @@ async function superseded(
   error: PlanError,
   context: RpcContext,
 ): Promise<UnionError> {
-  if (volume.metadata.annotations?.[ANNOTATION_PROVISIONED] !== undefined)
-    return new UnionError(error.code, error.message);
+  if (isHandedOut(volume)) return new UnionError(error.code, error.message);
   const message = `${error.message.replace(/;[^;]*$/, '')}; what was begun is being removed, repeat the call`;
   return abandoned(deps, volume, { code: 'ABORTED', message }, context);
 }
@@ -208,7 +227,7 @@ async function handedOut(
   volume: UnionVolume,
   signal: AbortSignal,
 ): Promise<UnionVolume> {
-  if (volume.metadata.annotations?.[ANNOTATION_PROVISIONED] !== undefined) return volume;
+  if (isHandedOut(volume)) return volume;
   const { uid, resourceVersion } = volume.metadata;
   const patch = { metadata: { uid, resourceVersion, annotations: { [ANNOTATION_PROVISIONED]: 'true' } } };
   const marked = await volumes.patchMerge(volume.metadata, patch, signal);

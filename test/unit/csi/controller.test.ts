@@ -73,6 +73,33 @@ describe('csi controller', () => {
   }
   const NOTHING = { volumes: 0, attachments: 0, claims: 0, persistentVolumes: 0, pods: 0 };
 
+  it('gives up what was begun for a claim that has gone, and only that', async () => {
+    const { store } = plane;
+    const parameters = {
+      ...{ lowerStorageClassName: 'plain', branches: '2' },
+      ...{ 'csi.storage.k8s.io/pvc/name': 'data', 'csi.storage.k8s.io/pvc/namespace': 'default' },
+    };
+    const claim = () =>
+      store.create(persistentVolumeClaims, {
+        apiVersion: 'v1',
+        kind: 'PersistentVolumeClaim',
+        metadata: { name: 'data', namespace: 'default' },
+        spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
+      });
+    const first = claim();
+    const request = creation(`pvc-${first.metadata.uid}`, { parameters });
+    const { volume } = await call.create(request);
+    store.delete(persistentVolumeClaims, { namespace: 'default', name: 'data' });
+    // It was handed out: the caller is to have it, and to delete it.
+    expect((await call.create(request)).volume).to.deep.equal(volume);
+    await call.remove(volume!.volumeId!);
+    expect((await refusal(call.create(request))).message).to.match(/^claim "default\/data" has gone/);
+    // Another of the same name is another.
+    claim();
+    expect((await refusal(call.create(request))).message).to.match(/^claim "default\/data" has gone/);
+    expect(census()).to.include({ volumes: 0, persistentVolumes: 0 });
+  });
+
   it('answers each call the same ten times over, from create to delete, and leaves nothing', async () => {
     const ten = async <T>(work: () => Promise<T>): Promise<T> => {
       const answers = [];
