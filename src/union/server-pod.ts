@@ -93,7 +93,12 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
           env: [field('POD_IP', 'status.podIP'), field('POD_UID', 'metadata.uid')],
           ports: [{ name: 'metrics', containerPort: SERVER_PORT }],
           // No liveness probe: a server that is slow is better than one that was killed.
-          readinessProbe: { httpGet: { path: '/readyz', port: 'metrics' }, periodSeconds: 5, timeoutSeconds: 5 },
+          readinessProbe: {
+            httpGet: { path: '/readyz', port: 'metrics' },
+            initialDelaySeconds: 2,
+            periodSeconds: 5,
+            timeoutSeconds: 5,
+          },
           resources: { requests: { cpu: '20m', memory: '128Mi' } },
           securityContext: {
             runAsUser: 0,
