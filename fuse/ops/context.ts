@@ -105,8 +105,8 @@ export class Context {
   atName = 0;
   atFlags = 0;
 
-  /** Names for which the branches had to be asked, since the start. */
-  unknownNames = 0;
+  /** Names that were looked up since the start; how many of them without a system call, and for how many all branches had to be asked. */
+  readonly lookedUp = { names: 0, remembered: 0, unknown: 0 };
 
   /** A descriptor to be closed at the end of the operation, or -1. */
   temporary = -1;

@@ -31,6 +31,8 @@ export function findChild(context: Context, parent: number, position: number, le
   const complete = inodes.has(parent, INODE.complete);
   if (slot !== 0) context.hold(slot);
   const isKept = dentry !== 0 && context.kept.recall(dentry, context.stat);
+  context.lookedUp.names++;
+  if (isKept || (dentry === 0 && complete)) context.lookedUp.remembered++;
   const low = names.get(dentry, D.maskLow);
   const high = names.get(dentry, D.maskHigh);
   state.unlock();
@@ -103,7 +105,7 @@ export function forgetAttributes(context: Context, slot: number): void {
 /** Asks the branches, in order, that have the parent. */
 function probe(context: Context, parent: number, position: number, length: number, hash: number): number {
   const { inodes, base } = context;
-  context.unknownNames++;
+  context.lookedUp.unknown++;
   const parentLow = inodes.get(parent, F.maskLow);
   const parentHigh = inodes.get(parent, F.maskHigh);
   let low = 0;

@@ -18,7 +18,7 @@ const TIMED_ONE_IN = 7;
 const ROW = BUCKETS + 2;
 /** Behind the operations of a reader, padded so that no two readers share a cache line. */
 const READER = OP_COUNT * ROW + 8;
-const UNKNOWN_NAMES = OP_COUNT * ROW;
+const [NAMES_AT, REMEMBERED_AT, UNKNOWN_AT] = [OP_COUNT * ROW, OP_COUNT * ROW + 1, OP_COUNT * ROW + 2];
 
 export interface OperationMeasurement {
   /** As the kernel calls it, in lower case: `lookup`. */
@@ -32,8 +32,14 @@ export interface OperationMeasurement {
 export interface Measurements {
   /** Of operations that were done at least once. */
   readonly operations: readonly OperationMeasurement[];
-  /** Names for which the branches had to be asked. */
-  readonly unknownNames: number;
+  readonly lookedUp: LookedUp;
+}
+
+/** Names that were looked up; those answered from memory alone, and those for which the branches had to be asked. */
+export interface LookedUp {
+  readonly names: number;
+  readonly remembered: number;
+  readonly unknown: number;
 }
 
 export function createMeterMemory(): SharedArrayBuffer {
@@ -68,8 +74,10 @@ export class Meter {
     this.#values[row + BUCKETS]! += ms;
   }
 
-  setUnknownNames(count: number): void {
-    this.#values[UNKNOWN_NAMES] = count;
+  setLookedUp({ names, remembered, unknown }: LookedUp): void {
+    this.#values[NAMES_AT] = names;
+    this.#values[REMEMBERED_AT] = remembered;
+    this.#values[UNKNOWN_AT] = unknown;
   }
 }
 
@@ -92,5 +100,6 @@ export function readMeters(memory: SharedArrayBuffer): Measurements {
     const timed = Array.from({ length: BUCKETS }, (_, bucket) => sumOf(row + bucket));
     operations.push({ operation, count, timed, seconds: sumOf(row + BUCKETS) / 1000 });
   }
-  return { operations, unknownNames: sumOf(UNKNOWN_NAMES) };
+  const lookedUp = { names: sumOf(NAMES_AT), remembered: sumOf(REMEMBERED_AT), unknown: sumOf(UNKNOWN_AT) };
+  return { operations, lookedUp };
 }

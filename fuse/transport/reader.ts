@@ -89,7 +89,7 @@ function serve(context: Context, table: Operations, meter: Meter): void {
     if (result !== NO_REPLY) reply(context, opcode, result);
     if (opcode === OP.INIT) send({ kind: 'serving' });
     meter.end(opcode, begun);
-    meter.setUnknownNames(context.unknownNames);
+    meter.setLookedUp(context.lookedUp);
   }
 }
 

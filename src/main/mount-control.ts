@@ -64,6 +64,7 @@ function answer({ union, request, mountpoint }: ControlledMount, asked: MountCon
 function status(union: Union, request: ControlledMount['request'], mountpoint: string): MountStatus {
   const { branches, inodes, openHandles, names, indexBytes, requests, moves, intents } = union.status();
   const { moveOnNoSpace } = request;
+  const { lookedUp } = union.measurements();
   return {
     mountpoint,
     pid: process.pid,
@@ -79,6 +80,9 @@ function status(union: Union, request: ControlledMount['request'], mountpoint: s
     knownInodes: inodes,
     openHandles,
     indexedNames: names,
+    namesAsked: lookedUp.names,
+    namesRemembered: lookedUp.remembered,
+    namesUnknown: lookedUp.unknown,
     indexBytes,
     movesUnderway: moves.underway,
     filesMoved: moves.done,

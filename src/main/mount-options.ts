@@ -42,7 +42,7 @@ Mounts the union of some directories. BRANCH is PATH[=MODE[,MINFREE]]; PATH may 
 
   -f, --foreground         stay in the foreground; Ctrl-C unmounts
   -o category.create=NAME  where new files go (default pfrd: at random, weighted by free space);
-                           ff mfs lfs rand epmfs mspmfs … as in mergerfs
+                           ff mfs lfs rand epmfs mspmfs … as in mergerfs; func.mkdir=all and others too
   -o minfreespace=SIZE     MINFREE of branches that do not say their own
                            (default 4G, or a twentieth of the branch if that is less)
   -o moveonenospc=POLICY   where a file goes whose branch is full (default true: as new files go; false:

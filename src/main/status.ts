@@ -24,7 +24,7 @@ an error; it is completed when the union is mounted again.
 
 Operations are requests of the kernel, not calls of programs: most calls are answered from its caches, and
 the data of open files goes past the server. They are counted for half a second to tell how many there are
-per second.
+per second. Names asked are those that the kernel did not know; the rest of them was looked at on one branch.
 `;
 
 export interface StatusReport extends MountStatus {
@@ -76,10 +76,17 @@ export function formatStatus(report: StatusReport): string {
     `open handles   ${count(report.openHandles)}`,
     `known inodes   ${count(report.knownInodes)}`,
     `indexed names  ${count(report.indexedNames)}, ${formatBytes(report.indexBytes)} with all tables`,
+    `names asked    ${count(report.namesAsked)}: ${shares(report)}`,
     `moved files    ${count(report.filesMoved)} from full branches, ${count(report.movesUnderway)} moving now`,
     ...report.intents.map((path) => `unfinished     ${path}`),
     '',
   ].join('\n');
+}
+
+/** The cache rates: what the index and the attributes in memory save. */
+function shares({ namesAsked, namesRemembered, namesUnknown }: StatusReport): string {
+  const percent = (part: number) => `${namesAsked === 0 ? 0 : Math.round((100 * part) / namesAsked)} %`;
+  return `${percent(namesRemembered)} from memory, ${percent(namesUnknown)} by asking every branch`;
 }
 
 function branchRow(branch: MountedBranch): readonly string[] {

@@ -33,7 +33,7 @@ export function registerUnionMetrics(
     registers,
     collect() {
       this.reset();
-      this.inc(current()?.measurements().unknownNames ?? 0);
+      this.inc(current()?.measurements().lookedUp.unknown ?? 0);
     },
   });
   const amounts = {

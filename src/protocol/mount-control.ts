@@ -51,6 +51,10 @@ export interface MountStatus {
   readonly knownInodes: number;
   readonly openHandles: number;
   readonly indexedNames: number;
+  /** Names that the kernel asked for; of those, how many were answered from memory, and for how many all branches were asked. */
+  readonly namesAsked: number;
+  readonly namesRemembered: number;
+  readonly namesUnknown: number;
   readonly indexBytes: number;
   /** Files that are moving from a full branch to another, and that did since the start. */
   readonly movesUnderway: number;
@@ -93,8 +97,10 @@ export function parseMountStatus(value: unknown): MountStatus | undefined {
   if (!isRecord(value)) return undefined;
   const { mountpoint, policies, cache, readOnly, branches } = value;
   const { pid, uptimeSeconds, operations, knownInodes, openHandles, indexedNames, indexBytes } = value;
+  const { namesAsked, namesRemembered, namesUnknown } = value;
+  const names = { indexedNames, namesAsked, namesRemembered, namesUnknown };
   const { movesUnderway, filesMoved, intents } = value;
-  const counts = { operations, knownInodes, openHandles, indexedNames, indexBytes, movesUnderway, filesMoved };
+  const counts = { operations, knownInodes, openHandles, indexBytes, ...names, movesUnderway, filesMoved };
   const numbers = { pid, uptimeSeconds, ...counts };
   if (typeof mountpoint !== 'string' || !isTexts(policies) || typeof readOnly !== 'boolean') {
     return undefined;

@@ -70,6 +70,16 @@ describe('union-csi mount', () => {
     return { child, output: () => text };
   };
 
+  it('says which settings of mergerfs have no effect, and mounts', () => {
+    const { status, stderr } = mount('-o', 'category.action=epff,func.mkdir=all', `${a}:${b}`, mountpoint);
+    expect(stderr).to.equal(
+      'union-csi mount: category.action=epff has no effect: a file is on one branch, and a directory is changed on all of its branches\n',
+    );
+    expect(status).to.equal(0);
+    mkdirSync(join(mountpoint, 'directory'));
+    for (const branch of [a, b]) expect(existsSync(join(branch, 'directory'))).to.equal(true);
+  });
+
   it('returns when the mount answers, and serves a filesystem', () => {
     expect(mount('-o', 'category.create=ff', `${a}:${b}`, mountpoint)).to.include({ status: 0, stderr: '' });
     writeFileSync(join(mountpoint, 'file'), 'content');

@@ -88,6 +88,8 @@ describe('commands about a mounted union', () => {
       expect(report.branches[0]).to.include({ mode: 'RW', health: 'ok', minFreeSpaceBytes: 7 * 1024 ** 2 });
       expect(report.operations).to.be.greaterThan(0);
       expect(report.indexedNames).to.be.greaterThan(0);
+      expect(report.namesUnknown).to.be.greaterThan(0);
+      expect(report.namesAsked).to.be.at.least(report.namesUnknown + report.namesRemembered);
       expect(run('status', mountpoint).stdout).to.include(`${mountpoint}: served by process ${union!.pid} for `);
     });
 

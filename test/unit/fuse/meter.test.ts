@@ -30,10 +30,13 @@ describe('Meter', () => {
     expect(timed).to.deep.equal([50, 50]);
   });
 
-  it('sums the names that readers did not know', () => {
+  it('sums the names that readers looked up', () => {
     const memory = createMeterMemory();
-    new Meter(memory, 0).setUnknownNames(3);
-    new Meter(memory, 15).setUnknownNames(4);
-    expect(readMeters(memory)).to.deep.equal({ operations: [], unknownNames: 7 });
+    new Meter(memory, 0).setLookedUp({ names: 9, remembered: 5, unknown: 3 });
+    new Meter(memory, 15).setLookedUp({ names: 10, remembered: 6, unknown: 4 });
+    expect(readMeters(memory)).to.deep.equal({
+      operations: [],
+      lookedUp: { names: 19, remembered: 11, unknown: 7 },
+    });
   });
 });
