@@ -8,6 +8,7 @@ import {
   AT_FDCWD,
   AT_SYMLINK_NOFOLLOW,
   DT_DIR,
+  ENOSYS,
   EROFS,
   isNoSpace,
   O_CLOEXEC,
@@ -128,15 +129,23 @@ function changeOwner(context: Context, slot: number, branch: number, valid: numb
   return libc.fchownat(context.atDescriptor, context.atName, uid, gid, context.atFlags);
 }
 
-/** chmod of a name without following links: through an O_PATH descriptor, as older kernels have no flag for it. */
+/** chmod of a name without following links. Under the file's lock: the name stays this file's. */
 export function changeMode(context: Context, slot: number, branch: number, mode: number): number {
+  let result = context.locate(slot, branch);
+  if (result === 0) result = libc.fchmodat2(context.atDescriptor, context.atName, mode, context.atFlags);
+  if (result === -ENOSYS) result = changeModeByPath(context, slot, branch, mode);
+  if (result === 0 && context.inodes.kind(slot) !== DT_DIR && (mode & (S_ISUID | S_ISGID)) !== 0)
+    context.inodes.setFlag(slot, INODE.privileged);
+  return result;
+}
+
+/** For kernels whose chmod has no flag for links. */
+function changeModeByPath(context: Context, slot: number, branch: number, mode: number): number {
   const descriptor = openLower(context, slot, branch, 'path');
   if (descriptor < 0) return descriptor;
   const path = writeText(context, context.path, `/proc/self/fd/${descriptor}`);
   const result = libc.chmod(context.base + path, mode);
   libc.close(descriptor);
-  if (result === 0 && context.inodes.kind(slot) !== DT_DIR && (mode & (S_ISUID | S_ISGID)) !== 0)
-    context.inodes.setFlag(slot, INODE.privileged);
   return result;
 }
 
@@ -175,6 +184,8 @@ function putTime(context: Context, to: number, time: { set: number; now: number;
 /** Clears set-id bits and capabilities, as the kernel does when somebody without privilege writes to a file. */
 export function killPrivileges(context: Context, slot: number): number {
   const { inodes } = context;
+  // Of most files it is known that there is nothing to clear.
+  if (context.exclusive && inodes.has(slot, INODE.capabilitiesKnown) && !inodes.has(slot, INODE.privileged)) return 0;
   const branch = context.branchOf(slot);
   let result = context.statCopy(slot, branch, context.stat2);
   if (result < 0) return result;

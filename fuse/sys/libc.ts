@@ -79,6 +79,11 @@ export const renameat2 = declare('int renameat2(int, uintptr_t, int, uintptr_t, 
 export const readlinkat = declare('long readlinkat(int, uintptr_t, uintptr_t, size_t)');
 /** (path, mode); follows links: only for /proc/self/fd paths */
 export const chmod = declare('int chmod(uintptr_t, uint32_t)');
+const syscall4 = declare('long syscall(long, int, uintptr_t, uint32_t, int)');
+const SYS_FCHMODAT2 = 452;
+/** (directory, name, mode, flags): since Linux 6.6, and not in every libc; ENOSYS before. Its number is the same on all machines. */
+export const fchmodat2 = (directory: number, name: number, mode: number, flags: number) =>
+  syscall4(SYS_FCHMODAT2, directory, name, mode, flags);
 /** (directory, name, uid, gid, flags) */
 export const fchownat = declare('int fchownat(int, uintptr_t, uint32_t, uint32_t, int)');
 /** (directory, name, two timespecs, flags) */
