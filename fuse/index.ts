@@ -35,7 +35,7 @@ import { type Policies, type PolicySettings, resolvePolicies } from './policy/fu
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
 import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
-import { type Session, startSession } from './transport/session.ts';
+import { type PreparedReaders, type Session, startSession } from './transport/session.ts';
 import { takeOver } from './transport/takeover.ts';
 
 export { OWN_DIRECTORY } from './branch/branches.ts';
@@ -47,6 +47,7 @@ export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
+export { prepareReaders } from './transport/session.ts';
 export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Restriction, Session };
 export { UnionFsError };
 
@@ -72,6 +73,13 @@ export interface UnionOptions {
    * Its process must have ended, to the last thread.
    */
   readonly state?: number;
+}
+
+export interface ServeOptions {
+  readonly devices: readonly number[];
+  readonly log: OpsLogger;
+  /** One for each descriptor, started before (`prepareReaders`): then serving begins at once. */
+  readonly readers?: PreparedReaders | undefined;
 }
 
 export interface BranchState {
@@ -173,7 +181,7 @@ export class Union {
    * Answers the kernel's requests, with a reader thread for each of `devices`: a mounted descriptor and its clones. Resolves
    * after INIT. The descriptors stay the caller's, to be closed after the end.
    */
-  serve({ devices, log }: { readonly devices: readonly number[]; readonly log: OpsLogger }): Promise<Session> {
+  serve({ devices, log, readers }: ServeOptions): Promise<Session> {
     const { passthrough, cache, readOnly = false } = this.#options;
     const config = { policies: this.#policies, movePolicy: this.#movePolicy, passthrough, cache, readOnly };
     if (this.#isTakenOver)
@@ -185,6 +193,7 @@ export class Union {
       meters: this.#meters,
       devices,
       log,
+      readers,
     });
   }
 

@@ -3,7 +3,7 @@
  * until the connection ends (ENODEV). First it finishes what a dead server's reader of the same number had begun: the reply goes to
  * the same descriptor, for the kernel keeps requests that were read by descriptor.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { PHASE } from '../inode/journal.ts';
 import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, WORD } from '../inode/layout.ts';
 import { State } from '../inode/state.ts';
@@ -30,7 +30,7 @@ const log = {
     send({ kind: 'log', level: 'warn', event, fields }),
 };
 
-run(workerData as ReaderData);
+port.once('message', (data: ReaderData) => run(data));
 
 function run(data: ReaderData): void {
   const state = State.attach(data.stateFd, data.thread);

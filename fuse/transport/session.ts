@@ -22,6 +22,23 @@ export interface SessionOptions {
   /** Descriptors of one mounted connection, a reader for each. They stay the caller's. */
   readonly devices: readonly number[];
   readonly log: OpsLogger;
+  /** As many as there are descriptors; without them they are started now. */
+  readonly readers?: PreparedReaders | undefined;
+}
+
+/** Threads that have loaded what a reader needs, and wait for a connection. */
+export type PreparedReaders = readonly Worker[];
+
+export function prepareReaders(count: number): PreparedReaders {
+  return Array.from({ length: count }, startThread);
+}
+
+function startThread(): Worker {
+  const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
+  return new Worker(file, {
+    stdin: false,
+    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
+  });
 }
 
 /**
@@ -55,17 +72,13 @@ export async function startSession(options: SessionOptions): Promise<Session> {
 
 /** Resolves when the reader has stopped. */
 function startReader(
-  { state, config, meters, log }: SessionOptions,
+  { state, config, meters, log, readers }: SessionOptions,
   own: Pick<ReaderData, 'thread' | 'deviceFd' | 'cpu'>,
   onServing: () => void,
 ): Promise<void> {
   const data: ReaderData = { ...own, stateFd: state.fd, config, meters };
-  const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
-  const worker = new Worker(file, {
-    workerData: data,
-    stdin: false,
-    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
-  });
+  const worker = readers?.[own.thread] ?? startThread();
+  worker.postMessage(data);
   worker.on('message', (message: ReaderMessage) => {
     if (message.kind === 'serving') onServing();
     else log[message.level](message.event, message.fields);

@@ -32,6 +32,8 @@ export interface MountRequest {
   readonly readOnly: boolean;
   readonly restrictions: readonly Restriction[];
   readonly cache: 'exclusive' | 'shared';
+  /** How many deaths of the server in a minute the mount survives; undefined when it is not kept. */
+  readonly keep: number | undefined;
 }
 
 export const mountHelp = `usage: union-csi mount [-o OPTION,…] [-f] BRANCH:BRANCH… MOUNTPOINT
@@ -49,6 +51,7 @@ Mounts the union of some directories. BRANCH is PATH[=MODE[,MINFREE]]; PATH may 
                            its writer is told), if it was opened when less than MINFREE was left
   -o cache=exclusive       nobody else changes the branches: names and attributes stay cached
   -o cache=shared          others may (default): names and attributes are looked up again soon
+  -o keep[=DEATHS]         the mount survives when its server is killed; given up after 5 deaths in a minute
   -o fsname=NAME           the source that /proc/mounts shows
   -o ro, nosuid, nodev, noexec    as for any mount
 Options of mergerfs are accepted where they say what is true here; else the message says what to use.
@@ -61,7 +64,8 @@ Example: union-csi mount -o category.create=mfs '/mnt/disk*' /mnt/all
 `;
 
 const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
-const OPTIONS = ['minfreespace', 'moveonenospc', 'cache', 'fsname', 'ro', 'rw'] as const;
+const OPTIONS = ['minfreespace', 'moveonenospc', 'cache', 'fsname', 'keep', 'ro', 'rw'] as const;
+const DEFAULT_DEATHS = 5;
 /** mount(8)'s words for what is forbidden on the mount, and for what is not. */
 const RESTRICTIONS: Readonly<Record<string, Restriction>> = {
   nosuid: 'nosuid',
@@ -110,6 +114,7 @@ export function parseMountArguments(argv: readonly string[]): MountRequest | und
     readOnly: options.has('ro'),
     restrictions,
     cache: parseCache(options.get('cache')),
+    keep: parseKeep(options.get('keep')),
   };
 }
 
@@ -173,7 +178,8 @@ function setOption(options: Map<string, string>, name: string, value: string | u
   const isFlag = name === 'ro' || name === 'rw';
   if (isFlag && value !== undefined) throw new UsageError(`option ${name} takes no value`);
   if (isFlag) options.delete(name === 'ro' ? 'rw' : 'ro'); // as in mount(8), the last one counts
-  options.set(name, isFlag ? '' : name === 'moveonenospc' ? (value ?? 'true') : required(name, value));
+  const fallback = name === 'moveonenospc' ? 'true' : name === 'keep' ? `${DEFAULT_DEATHS}` : undefined;
+  options.set(name, isFlag ? '' : required(name, value ?? fallback));
 }
 
 function required(name: string, value: string | undefined): string {
@@ -190,6 +196,13 @@ function parseSize(text: string, what: string): number {
 
 function parseMove(text = 'true'): boolean | string {
   return text === 'true' || text === 'false' ? text === 'true' : text;
+}
+
+function parseKeep(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,8}$/.test(text))
+    throw new UsageError(`keep=${text}: write how many deaths in a minute, such as keep=5`);
+  return Number(text);
 }
 
 function parseCache(text: string | undefined): 'exclusive' | 'shared' {

@@ -16,6 +16,7 @@ describe('parseMountArguments', () => {
       foreground: false,
       policies: { create: 'pfrd', action: 'epall', search: 'ff', functions: {} },
       moveOnNoSpace: true,
+      keep: undefined,
       minFreeSpaceBytes: undefined,
       fsname: undefined,
       readOnly: false,
