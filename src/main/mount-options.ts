@@ -52,8 +52,7 @@ Mounts the union of some directories. BRANCH is PATH[=MODE[,MINFREE]]; PATH may 
   -o cache=exclusive       nobody else changes the branches: names and attributes stay cached
   -o cache=shared          others may (default): names and attributes are looked up again soon
   -o keep[=DEATHS]         the mount survives when its server is killed; given up after 5 deaths in a minute
-  -o fsname=NAME           the source that /proc/mounts shows
-  -o ro, nosuid, nodev, noexec    as for any mount
+  -o fsname=NAME, ro, nosuid, nodev, noexec    the source that /proc/mounts shows; the others as for any mount
 Options of mergerfs are accepted where they say what is true here; else the message says what to use.
 
 Unmount with umount MOUNTPOINT, or by ending the command with SIGTERM or SIGINT: it waits until nobody uses
