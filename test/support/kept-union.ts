@@ -88,8 +88,8 @@ export class KeptUnion {
     const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });
     if (status !== 0) spawnSync('umount', ['--lazy', this.mountpoint]);
     for (const fd of [...this.devices, this.state]) closeSync(fd);
-    if (status !== 0) await this.kill();
-    else if (this.#server?.exitCode === null) await once(this.#server, 'exit');
+    // Where another mount namespace has a copy of the mount, it goes on without us: that of a cluster, say.
+    await this.kill();
     this.#loops.close();
     if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);
   }
