@@ -23,6 +23,7 @@ import {
   flock,
   LOCK_EX_NB,
 } from '../syscalls.ts';
+import { CachedReader } from './cached-reader.ts';
 
 const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
 const ZEROS = Buffer.alloc(1024 ** 2);
@@ -35,6 +36,7 @@ export interface BlockDisk {
 
 export class ReplicaFiles implements BlockDisk {
   readonly #files: ReadonlyMap<Area, FileHandle>;
+  readonly #cached = new CachedReader();
   readonly #onError: (operation: DiskOperation, error: unknown) => void;
 
   private constructor(
@@ -66,7 +68,7 @@ export class ReplicaFiles implements BlockDisk {
     try {
       switch (operation.kind) {
         case 'read':
-          return { ok: true, data: await readWhole(file, operation.offset, operation.length) };
+          return { ok: true, data: await this.#read(file, operation.offset, operation.length) };
         case 'write':
           await writeWhole(file, operation.data, operation.offset);
           return { ok: true, data: undefined };
@@ -82,6 +84,10 @@ export class ReplicaFiles implements BlockDisk {
       const full = ['ENOSPC', 'EDQUOT'].includes(errnoCode(error) ?? '');
       return { ok: false, error: full ? 'ENOSPC' : 'EIO' };
     }
+  }
+
+  async #read(file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+    return this.#cached.read(file.fd, offset, length) ?? (await readWhole(file, offset, length));
   }
 
   async close(): Promise<void> {

@@ -84,6 +84,30 @@ describe('a replica on files', function () {
     expect(again).to.contain('is there already');
   });
 
+  it('syncs its log less than once for eight forced writes when 32 are under way', async () => {
+    volume = await TestVolume.create({ blocks: 2048, ringBlocks: 1024 });
+    let syncs = 0;
+    const counting = (disk: BlockDisk): BlockDisk => ({
+      perform: (operation) => {
+        if (operation.kind === 'sync' && operation.area === 'log') syncs++;
+        return disk.perform(operation);
+      },
+      close: () => disk.close(),
+    });
+    const open = (await volume.open(counting))!;
+    syncs = 0;
+    let left = 640;
+    const client = async () => {
+      while (left-- > 0) {
+        const data = Buffer.alloc(BLOCK_SIZE, left & 0xff);
+        await open.request({ kind: 'write', lba: left, data, fua: true });
+      }
+    };
+    await Promise.all(Array.from({ length: 32 }, client));
+    expect(syncs).to.be.lessThan(640 / 8);
+    await open.close();
+  });
+
   it('takes no room for zeros and gives room back', async () => {
     volume = await TestVolume.create({ blocks: 8192, ringBlocks: 256 });
     const open = await opened();
