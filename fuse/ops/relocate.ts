@@ -9,7 +9,7 @@
  *   4. all of that is synced, the inode number goes with the file (inode/number-table.ts), the intent is removed
  *
  * From 2 on directories keep their places (the tree lock): that takes some syncs of directories, not the copying. A file that has no
- * name is switched without a record: after a crash nobody can ask for it.
+ * name is switched without a record: only a successor of this server can ask for it, by the link of nameless.ts, which it gets.
  */
 import { DRAFT_PREFIX } from '../branch/intent.ts';
 import { F } from '../inode/inode-table.ts';
