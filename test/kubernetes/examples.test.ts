@@ -2,11 +2,10 @@
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { PersistentVolume, Pod } from '../../src/protocol/objects.ts';
-import type { UnionVolume } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
 import { get, gone, kubectl, list, output, run } from './support/kubectl.ts';
 import { freshDisks } from './support/lowers.ts';
-import { deleted, ended, running } from './support/workloads.ts';
+import { deleted, ended, readiness, running } from './support/workloads.ts';
 
 const root = join(import.meta.dirname, '../..');
 const example = (name: string) => join(root, 'examples', name);
@@ -84,15 +83,8 @@ describe('the examples', () => {
 
   it('longhorn: up to where Longhorn itself is needed', async () => {
     await kubectl('apply', '-f', example('longhorn'));
-    const message = async () => {
-      const volume = await get<UnionVolume>('unionvolumes');
-      return volume?.status?.conditions?.find(({ type }) => type === 'Ready')?.message;
-    };
-    await eventually(
-      'what it waits for',
-      async () => (await message())?.includes('waits for driver.longhorn.io'),
-      30_000,
-    );
+    const waits = async () => (await readiness('media')).includes('waits for driver.longhorn.io');
+    await eventually('what it waits for', waits, 30_000);
     const { code, stdout } = await run(join(root, 'bin/kubectl-union'), ['explain', 'media']);
     expect(code).to.equal(1);
     expect(stdout).to.match(/branch b0 +Pending; .*waits for driver\.longhorn\.io/);

@@ -1,18 +1,11 @@
 /** What goes wrong in clusters: no room, no permission, things deleted by hand, an API server that is away. */
 import { expect } from 'chai';
 import type { PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
-import type { UnionVolume } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list, output, run } from './support/kubectl.ts';
 import { freshDisks } from './support/lowers.ts';
 import { type NodeName, onNode, unionMounts } from './support/nodes.ts';
-import { claim, deleted, ended, pod, running, unionClass } from './support/workloads.ts';
-
-/** What the union that there is says of itself. */
-async function readiness(): Promise<string> {
-  const volume = await get<UnionVolume>('unionvolumes');
-  return volume?.status?.conditions?.find(({ type }) => type === 'Ready')?.message ?? '';
-}
+import { claim, deleted, ended, pod, readiness, running, unionClass, unionOf } from './support/workloads.ts';
 
 async function described(name: string, wanted: RegExp): Promise<void> {
   const told = async () => wanted.test(await kubectl('describe', 'pvc', name));
@@ -36,7 +29,11 @@ describe('a quota of the claim’s namespace', () => {
     await apply(unionClass({ name: 'in-namespace', parameters }));
     await apply(claim({ name: 'limited', storageClassName: 'in-namespace', size: '100Mi' }));
     await apply(pod({ name: 'limited', claim: 'limited', script: 'echo written > file; cat file' }));
-    await eventually('why it waits', async () => (await readiness()).includes('exceeded quota: storage'), 60_000);
+    await eventually(
+      'why it waits',
+      async () => (await readiness('limited')).includes('exceeded quota: storage'),
+      60_000,
+    );
     await described('limited', /exceeded quota: storage/);
     await apply(quota('200Mi'));
     expect(await ended('limited')).to.equal('written\n');
@@ -89,11 +86,8 @@ describe('a lower claim that somebody deletes', () => {
     expect(await kubectl('exec', 'bereft', '--', 'cat', '/data/file')).to.equal('kept\n');
     await deleted('pod', 'bereft');
     await gone(60_000, 'pvc', '--namespace', 'union-csi', lower!.metadata.name);
-    await eventually(
-      'a union that knows',
-      async () => (await get<UnionVolume>('unionvolumes'))?.status?.phase === 'Failed',
-    );
-    expect(await readiness()).to.match(/branch b\d: /);
+    await eventually('a union that knows', async () => (await unionOf('bereft'))?.status?.phase === 'Failed');
+    expect(await readiness('bereft')).to.match(/branch b\d: /);
     await apply(pod({ name: 'again', claim: 'bereft', script: 'true' }));
     const told = async () => (await kubectl('describe', 'pod', 'again')).includes('is not ready');
     await eventually('a pod that is told why it waits', told, 90_000);

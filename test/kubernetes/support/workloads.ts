@@ -1,7 +1,8 @@
 /** Manifests of what users run: claims, and pods that write and check. */
 import type { Pod } from '../../../src/protocol/objects.ts';
+import type { UnionVolume } from '../../../src/protocol/resources.ts';
 import { eventually } from '../../support/eventually.ts';
-import { get, kubectl } from './kubectl.ts';
+import { get, kubectl, list } from './kubectl.ts';
 import type { NodeName } from './nodes.ts';
 
 export interface UnionClassOptions {
@@ -61,6 +62,17 @@ export function pod({ name, claim: claimName, script, node }: PodOptions): objec
       volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],
     },
   };
+}
+
+/** The union of a claim, once it is there. */
+export async function unionOf(claimName: string): Promise<UnionVolume | undefined> {
+  return (await list<UnionVolume>('unionvolumes')).find(({ spec }) => spec.claim?.name === claimName);
+}
+
+/** What it says of itself. */
+export async function readiness(claimName: string): Promise<string> {
+  const union = await unionOf(claimName);
+  return union?.status?.conditions?.find(({ type }) => type === 'Ready')?.message ?? '';
 }
 
 /** Waits until the pod has ended well; what it printed. */
