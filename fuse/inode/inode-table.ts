@@ -9,6 +9,7 @@
  *
  * For directories 5 counts the threads that are listing it, 6 the subdirectories in the name index, 7 is the record of merged attributes, 8 counts the children that have an inode record (the parent must
  * outlive them), 9 the dentries below it, and 10 is the first of them.
+ * For files without a name 12 is their record of kept attributes, if there is one that says so.
  * The link table finds files with several names by (branch, lower ino): only those with more than one link are in it.
  * All methods expect the table lock unless they say otherwise.
  */
@@ -64,6 +65,7 @@ export const F = {
   pinned: 11,
   maskLow: 12,
   maskHigh: 13,
+  keptAttributes: 12,
   inoLow: 14,
   inoHigh: 15,
   listers: 5,

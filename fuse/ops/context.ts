@@ -139,7 +139,7 @@ export class Context {
     this.handles = new HandleTable(state);
     this.journal = new Journal(state, options.thread);
     this.attributes = new DirectoryAttributes(state, this.inodes);
-    this.kept = new FileAttributes(state, this.names);
+    this.kept = new FileAttributes(state, this.names, this.inodes);
     this.numbers = new NumberTable(state);
     this.branchTable = new BranchTable(state);
     this.branches = this.branchTable.entries;

@@ -1,7 +1,7 @@
 /** Attributes of an inode; of a directory those of all its copies together. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import { DT_DIR } from '../sys/constants.ts';
+import { DT_DIR, ESTALE } from '../sys/constants.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { learnDirectory } from './listing.ts';
 
@@ -11,8 +11,7 @@ const QUICKLY_READ_BYTES = 256 * 1024;
 /** Attributes of an inode into `context.stat`. Answers 0 or a negated errno. */
 export function statInode(context: Context, slot: number): number {
   const { inodes } = context;
-  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0)
-    return context.statCopy(slot, context.branchOf(slot), context.stat);
+  if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) return statOnly(context, slot);
   // Only of a complete directory are the links known without a look at each copy.
   if (!context.exclusive || !inodes.has(slot, INODE.complete)) return statCopies(context, slot);
   context.state.lockInode(slot);
@@ -20,6 +19,18 @@ export function statInode(context: Context, slot: number): number {
   context.state.unlockInode(slot);
   if (result === 0) context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);
   return result;
+}
+
+/** Of what has one copy. A file that lost its last name while nobody had it open is not found any more; who holds it by O_PATH asks. */
+function statOnly(context: Context, slot: number): number {
+  const result = context.statCopy(slot, context.branchOf(slot), context.stat);
+  if (result !== -ESTALE || !context.inodes.has(slot, INODE.unlinked)) return result;
+  context.state.lock();
+  const isKept = context.kept.recallNameless(slot, context.stat);
+  context.state.unlock();
+  if (!isKept) return result;
+  context.u32[(context.stat + STATX.nlink) >>> 2] = 0;
+  return 0;
 }
 
 /** By the record of the directory's attributes, brought up to date. Under the inode's stripe lock. */

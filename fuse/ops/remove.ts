@@ -241,7 +241,7 @@ export function removeName(context: Context, target: Target, result?: number): v
     const slot = names.get(dentry, D.inode);
     if (slot !== 0) {
       names.detach(dentry);
-      if (inodes.get(slot, F.dentry) === 0) forgetLinks(context, slot);
+      if (inodes.get(slot, F.dentry) === 0) forgetLinks(context, slot, dentry);
     }
     names.remove(dentry);
   }
@@ -252,12 +252,13 @@ export function removeName(context: Context, target: Target, result?: number): v
  * The inode's last known name has gone. If nobody has the file open it leaves the link table: another name of it makes a new
  * inode, and another file may get its number.
  */
-function forgetLinks({ inodes }: Context, slot: number): void {
+function forgetLinks({ inodes, kept }: Context, slot: number, dentry: number): void {
   if (inodes.has(slot, INODE.linked)) {
     if (inodes.get(slot, F.opens) !== 0) return;
     inodes.unlinkFromTable(slot);
   }
   inodes.setFlag(slot, INODE.unlinked);
+  if (inodes.kind(slot) !== DT_DIR && inodes.get(slot, F.opens) === 0) kept.bequeath(dentry, slot);
 }
 
 export function rmdir(context: Context): number {

@@ -11,6 +11,7 @@ const AT_FDCWD = -100;
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
 export const O_TMPFILE = 0o20200000;
+export const O_PATH = 0o10000000;
 export const FALLOC_KEEP_SIZE = 1;
 export const FALLOC_PUNCH_HOLE = 2;
 export const FALLOC_ZERO_RANGE = 16;

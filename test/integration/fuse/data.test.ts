@@ -11,10 +11,12 @@ import {
   fsyncSync,
   ftruncateSync,
   linkSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   truncateSync,
@@ -32,6 +34,7 @@ import {
   fallocate,
   linkDescriptor,
   mapShared,
+  O_PATH,
   O_TMPFILE,
   SEEK_DATA,
   SEEK_HOLE,
@@ -115,6 +118,22 @@ for (const proxied of [false, true]) {
       writeFileSync(file, 'another');
       expect(read(descriptor, 4)).to.equal('CONt');
       expect(fstatSync(descriptor, { bigint: true }).ino).not.to.equal(statSync(file, { bigint: true }).ino);
+    });
+
+    it('is told of by descriptors that only name it, files and directories, after the name has gone', () => {
+      writeFileSync(file, 'content', { mode: 0o640 });
+      mkdirSync(`${file}2`);
+      const [byFile, byDirectory] = [open(O_PATH), open(O_PATH, `${file}2`)];
+      const { ino } = fstatSync(byFile);
+      unlinkSync(file);
+      rmdirSync(`${file}2`);
+      writeFileSync(file, 'another');
+      expect(fstatSync(byFile)).to.include({ ino, nlink: 0, size: 7, mode: 0o100640 });
+      expect(fstatSync(byDirectory).isDirectory()).to.equal(true);
+      const { stdout } = spawnSync('sh', ['-c', 'mkdir "$0" && cd "$0" && rmdir "$0" && stat -c %F .', `${file}2`], {
+        encoding: 'utf8',
+      });
+      expect(stdout).to.equal('directory\n');
     });
 
     it('lives on when another file takes its name', () => {
