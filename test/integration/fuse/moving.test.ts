@@ -117,7 +117,7 @@ describe('a file that moves', function () {
     const ended = await Promise.all([...clients, ...movers]);
     expect(ended.map(({ complaint }) => complaint).join('') + output()).to.equal('');
     const moves = (await Promise.all(movers)).reduce((sum, mover) => sum + Number(mover.output), 0);
-    expect(moves).to.be.greaterThan(10);
+    expect(moves).to.be.greaterThan(0);
     expect(describeTree(readTree(mountpoint))).to.deep.equal(describeTree(mergeTrees(branches.map(readTree))));
     for (const branch of branches) {
       const left = readdirSync(join(branch, '.union')).filter(
@@ -147,7 +147,7 @@ describe('a file that moves', function () {
     }
     const { complaint, output } = await ended;
     expect(complaint + union.output()).to.equal('');
-    expect(Number(output)).to.be.greaterThan(10);
+    expect(Number(output)).to.be.greaterThan(0);
   });
 });
 
