@@ -1,0 +1,46 @@
+import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { OP } from '../../../fuse/protocol/abi.ts';
+import { EBADF, O_PATH } from '../../../fuse/sys/constants.ts';
+import { FuseDriver } from '../../support/fuse-driver.ts';
+
+const ROOT = 1;
+
+describe('an error of a branch', () => {
+  let driver: FuseDriver;
+
+  afterEach(() => driver.close());
+
+  /** While the root of the second branch cannot be asked: whatever needs it answers EBADF. */
+  const withoutSecond = <T>(use: () => T): T => {
+    const { root } = driver.context.branches[1]!;
+    closeSync(root);
+    try {
+      return use();
+    } finally {
+      const again = openSync(driver.paths[1]!, O_PATH);
+      expect(again, 'the number of the root').to.equal(root);
+    }
+  };
+  const lookup = (name: string) => driver.ask(OP.LOOKUP, ROOT, [name]).result;
+
+  for (const cache of ['exclusive', 'shared'] as const) {
+    it(`is told of a name that no other branch has, with cache=${cache}: it is not taken for missing`, () => {
+      driver = new FuseDriver(2, cache);
+      writeFileSync(join(driver.paths[0]!, 'file'), '');
+      expect(withoutSecond(() => lookup('missing'))).to.equal(-EBADF);
+      expect(withoutSecond(() => lookup('file'))).to.be.greaterThan(0);
+      expect(lookup('missing')).to.be.greaterThan(0); // a negative entry
+    });
+  }
+
+  it('never makes a directory look empty, nor lets it be removed', () => {
+    driver = new FuseDriver(2);
+    for (const path of driver.paths) mkdirSync(join(path, 'd'));
+    writeFileSync(join(driver.paths[1]!, 'd/file'), '');
+    driver.lookup(ROOT, 'd');
+    expect(withoutSecond(() => driver.ask(OP.RMDIR, ROOT, ['d']).result)).to.be.lessThan(0);
+    for (const path of driver.paths) expect(readdirSync(path)).to.include('d');
+  });
+});
