@@ -16,7 +16,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UnionFsError } from '../errors.ts';
@@ -71,10 +71,16 @@ export function writeIntent(branch: OpenBranch, steps: readonly IntentStep[]): s
   mkdirSync(own, { recursive: true, mode: 0o700 });
   const path = join(own, `${PREFIX}${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}.json`);
   const draft = openSync(`${path}.new`, 'wx', 0o600);
-  writeSync(draft, `${JSON.stringify(steps)}\n`);
-  fsyncSync(draft);
-  closeSync(draft);
-  renameSync(`${path}.new`, path);
+  try {
+    writeFileSync(draft, `${JSON.stringify(steps)}\n`);
+    fsyncSync(draft);
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    rmSync(`${path}.new`, { force: true }); // no space, most likely
+    throw error;
+  } finally {
+    closeSync(draft);
+  }
   syncDirectory(own);
   return path;
 }
