@@ -11,7 +11,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -106,12 +106,22 @@ async function unmount(server: ChildProcess, mountpoint: string, output: () => s
   if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { timeout: endDeadlineMs });
   await until(endDeadlineMs, () => hasEnded(server));
   const ended = hasEnded(server);
+  const threads = ended ? '' : threadsOf(server.pid!);
   await end(server);
   if (status !== 0) throw new Error(`umount ${mountpoint} failed: ${stderr}`);
-  if (!ended) throw new Error(`the union's server did not end after the unmount of ${mountpoint}: ${output()}`);
+  if (!ended)
+    throw new Error(`the union's server did not end after the unmount of ${mountpoint}: ${output()}${threads}`);
   if (server.exitCode !== 0) {
     throw new Error(`the union's server ended with ${server.signalCode ?? server.exitCode}: ${output()}`);
   }
+}
+
+/** What each thread waits for. */
+function threadsOf(pid: number): string {
+  const lines = globSync(`/proc/${pid}/task/*`).map((task) =>
+    ['comm', 'wchan', 'syscall'].map((file) => readFileSync(join(task, file), 'latin1').trim()).join(' '),
+  );
+  return `\n${lines.join('\n')}`;
 }
 
 function hasEnded(server: ChildProcess): boolean {
