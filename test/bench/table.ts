@@ -70,11 +70,11 @@ export interface Comparison {
   readonly of: string;
   readonly against: string;
   readonly ratio: number;
-  /** The pair whose ratio nobody can pass, where it was measured. */
+  /** The pair whose ratio is about what is to be had, where it was measured. */
   readonly limit?: { readonly of: string; readonly against: string };
 }
 
-/** A bar, what was reached, and, where it is known, what nobody could pass in this run. */
+/** A bar, what was reached, and, where it is known, about what was to be had in this run. */
 export interface Verdict {
   readonly title: string;
   readonly reached: number;
@@ -95,7 +95,7 @@ export function atMost(title: string, reached: number, bar: number, unit: string
   return { title, reached, bar, kind: 'atMost', unit, met: reached <= bar };
 }
 
-/** Operations that the lower filesystem has to do too: no union is faster than the requests and that together. */
+/** Operations that the lower filesystem has to do too: a union takes about as long as the requests and that together. */
 const lowerPhases: readonly Phase[] = ['create', 'open_read', 'rename', 'unlink'];
 export const BOUND = 'null + native';
 
@@ -153,7 +153,7 @@ export function formatVerdicts(verdicts: readonly Verdict[]): string {
       title,
       `${reached.toFixed(reached >= 100 ? 0 : 2)} ${unit}`,
       `${kind === 'atLeast' ? '≥' : '≤'} ${bar}`,
-      met ? 'ok' : limit === undefined || limit >= bar ? 'below' : `below; nobody can pass ${limit.toFixed(2)}`,
+      met ? 'ok' : limit === undefined || limit >= bar ? 'below' : `below; about ${limit.toFixed(2)} is to be had`,
     ]),
   );
 }

@@ -47,7 +47,7 @@ describe('withBound', () => {
     expect(measured['null + native']).to.deep.equal({ create: 2 });
   });
 
-  it('tells with each bar what nobody could pass', () => {
+  it('tells with each bar what was to be had', () => {
     const measured = { native: { create: 4 }, null: { create: 4 }, mergerfs: { create: 2 }, union: { create: 1.5 } };
     const limit = { of: 'null + native', against: 'mergerfs' };
     const [verdict] = judge(withBound(measured), [{ ...bar('create', 'mergerfs', 2), limit }]);
@@ -75,7 +75,7 @@ describe('formatTable', () => {
 });
 
 describe('formatVerdicts', () => {
-  it('says of each bar whether it is reached, and when nobody could', () => {
+  it('says of each bar whether it is reached, and what was to be had', () => {
     const lines = formatVerdicts([
       atLeast('rename', 2.5, 2, '× mergerfs'),
       atLeast('create', 1.4, 2, '× mergerfs', 1.7),
@@ -84,7 +84,7 @@ describe('formatVerdicts', () => {
     ]).split('\n');
     expect(lines).to.deep.equal([
       'rename  2.50 × mergerfs    ≥ 2  ok',
-      'create  1.40 × mergerfs    ≥ 2  below; nobody can pass 1.70',
+      'create  1.40 × mergerfs    ≥ 2  below; about 1.70 is to be had',
       'unlink  1.40 × mergerfs  ≥ 1.5  below',
       'start            250 ms  ≤ 300  ok',
     ]);
