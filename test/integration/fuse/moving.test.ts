@@ -74,7 +74,7 @@ describe('a file that moves', function () {
   it('has all that four writers wrote at once, two of them by mappings', async () => {
     const file = join(union.mountpoint, 'file');
     writeFileSync(file, '');
-    const [writers, blocks] = [4, 400];
+    const [writers, blocks] = [4, 250];
     truncateSync(file, writers * blocks * BLOCK_BYTES);
     let running = writers;
     const ends = Array.from({ length: writers }, (_, writer) =>
