@@ -7,7 +7,6 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { closeSync } from 'node:fs';
-import { setPriority } from 'node:os';
 import { cloneDevice, createStateMemory, mountDevice, openDevice, policyNames } from '../../fuse/index.ts';
 import type { Logger } from '../base/logger.ts';
 import { removeControlSockets } from '../host/mount-control.ts';
@@ -20,8 +19,6 @@ import { checkPolicies } from './policy-options.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
 const MINUTE_MS = 60_000;
-/** The server that waits starts behind those that work. */
-const WAITING_PRIORITY = 10;
 
 export async function keepMount(request: MountRequest): Promise<number> {
   let silent = false;
@@ -89,7 +86,6 @@ class Keeper {
   async #serveNext(): Promise<boolean> {
     const server = this.#waiting ?? startKept(KEPT_SERVER, this.#mount, this.#descriptors);
     this.#waiting = undefined;
-    if (server.pid !== undefined) setPriorityOf(server.pid, 0);
     server.send('serve', () => {}); // one that died meanwhile is noticed below
     return await this.#watch(server);
   }
@@ -113,7 +109,6 @@ class Keeper {
     this.#isAnnounced = true;
     if (this.#waiting !== undefined) return;
     const next = startKept(KEPT_SERVER, this.#mount, this.#descriptors);
-    if (next.pid !== undefined) setPriorityOf(next.pid, WAITING_PRIORITY);
     next
       .on('error', () => {})
       .on('disconnect', () => {
@@ -150,13 +145,5 @@ class Keeper {
     const waiting = this.#waiting;
     this.#waiting = undefined;
     if (waiting?.connected) waiting.disconnect();
-  }
-}
-
-function setPriorityOf(pid: number, priority: number): void {
-  try {
-    setPriority(pid, priority);
-  } catch {
-    // it has died, or we may not: only slower
   }
 }

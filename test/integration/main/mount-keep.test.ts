@@ -1,21 +1,20 @@
 /** `union-csi mount -o keep`: server and keeper are killed, and who uses the mount only waits. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { appendFile, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { KeptMount } from '../../support/kept-mount.ts';
 import { mountpointsBelow, removeFolderWithMounts } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
-
-const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
 
 describe('union-csi mount -o keep', function () {
   this.timeout(60_000);
   let folder: string;
   let mountpoint: string;
+  let union: KeptMount | undefined;
 
   before(function () {
     needs(this, fuse);
@@ -28,30 +27,18 @@ describe('union-csi mount -o keep', function () {
   });
 
   afterEach(async () => {
-    for (const { pid } of processes()) process.kill(pid, 'SIGKILL');
-    await until(() => processes().length === 0);
+    for (const { pid } of union?.processes() ?? []) process.kill(pid, 'SIGKILL');
+    await until(() => union?.processes().length === 0);
     removeFolderWithMounts(folder);
   });
 
   const mount = (option: string) => {
-    const branches = `${join(folder, 'a')}:${join(folder, 'b')}`;
-    const { status, stderr } = spawnSync(program, ['mount', '-o', option, branches, mountpoint], { encoding: 'utf8' });
-    expect(stderr).to.equal('');
-    expect(status).to.equal(0);
+    union = new KeptMount([join(folder, 'a'), join(folder, 'b')], mountpoint, [option]);
+    return union;
   };
 
-  /** Those of this mount; the server is the one that has the most of its threads pinned to the work: the oldest. */
-  const processes = () =>
-    readdirSync('/proc')
-      .filter((name) => /^\d+$/.test(name))
-      .map((name) => ({ pid: Number(name), command: commandOf(name) }))
-      .filter(({ command }) => command.includes(folder) && command.includes('cli.'))
-      .sort((one, other) => one.pid - other.pid);
-  const servers = () => processes().filter(({ command }) => command.includes('--kept-server'));
-  const keepers = () => processes().filter(({ command }) => !command.includes('--kept-server'));
-
   it('goes on when the server is killed, and when the keeper is', async () => {
-    mount('keep=100');
+    const { servers, keepers, processes } = named(mount('keep=100'));
     const lines: string[] = [];
     const append = async (line: string) => {
       lines.push(line);
@@ -73,7 +60,7 @@ describe('union-csi mount -o keep', function () {
   });
 
   it('is given up when the server dies too often', async () => {
-    mount('keep=2');
+    const { servers, processes } = named(mount('keep=2'));
     await until(() => servers().length === 2);
     process.kill(servers()[0]!.pid, 'SIGKILL');
     await appendFile(join(mountpoint, 'log'), 'once\n');
@@ -84,10 +71,10 @@ describe('union-csi mount -o keep', function () {
   });
 });
 
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-  } catch {
-    return ''; // it has ended
-  }
+function named(union: KeptMount) {
+  return {
+    servers: () => union.servers(),
+    keepers: () => union.keepers(),
+    processes: () => union.processes(),
+  };
 }

@@ -1,0 +1,68 @@
+/** `union-csi mount -o keep` as a test has it: its processes, found by their command lines, and a mount to be used meanwhile. */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { until } from './processes.ts';
+
+const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
+
+export interface KeptProcess {
+  readonly pid: number;
+  readonly command: string;
+}
+
+export class KeptMount {
+  readonly mountpoint: string;
+
+  /** Mounts in the background. The mountpoint must name this mount alone. */
+  constructor(branches: readonly string[], mountpoint: string, options: readonly string[]) {
+    this.mountpoint = mountpoint;
+    const args = ['mount', '-o', options.join(','), branches.join(':'), mountpoint];
+    const { status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+    if (status !== 0 || stderr !== '') throw new Error(`union-csi ${args.join(' ')} ended with ${status}: ${stderr}`);
+  }
+
+  /** Servers, oldest first: all but the oldest wait for their turn. */
+  servers(): readonly KeptProcess[] {
+    return this.processes().filter(({ command }) => command.includes('--kept-server'));
+  }
+
+  keepers(): readonly KeptProcess[] {
+    return this.processes().filter(({ command }) => !command.includes('--kept-server'));
+  }
+
+  processes(): readonly KeptProcess[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map((name) => ({ pid: Number(name), command: commandOf(name), born: birthOf(name) }))
+      .filter(({ command }) => command.includes('cli.') && command.includes(this.mountpoint))
+      .sort((one, other) => one.born - other.born || one.pid - other.pid);
+  }
+
+  /** Unmounts and waits for the end of all processes; kills them if that fails. */
+  async close(): Promise<void> {
+    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });
+    if (status === 0) await until(() => this.processes().length === 0);
+    for (const { pid } of this.processes()) process.kill(pid, 'SIGKILL');
+    if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);
+  }
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(join('/proc', pid, 'cmdline'), 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return ''; // it has ended
+  }
+}
+
+/** Clock ticks since the machine's start. */
+function birthOf(pid: string): number {
+  try {
+    const stat = readFileSync(join('/proc', pid, 'stat'), 'latin1');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+  } catch {
+    return 0;
+  }
+}
