@@ -45,7 +45,7 @@ import {
   seek,
   setXattr,
 } from '../posix.ts';
-import { encodeAcl, FILL, LINK_TARGET, type OnHandle, type Operation, UMASK } from './operations.ts';
+import { encodeAcl, FILL, LINK_TARGET, type Listed, type OnHandle, type Operation, UMASK } from './operations.ts';
 import { aclsOf, factsOf, listed, ownXattrs } from './reading.ts';
 
 export type Question =
@@ -92,12 +92,8 @@ function perform(operation: Operation): unknown {
       const flags = constants.O_RDONLY | constants.O_DIRECTORY;
       return keep(listings, operation.listing, () => openSync(at(operation.path), flags));
     }
-    case 'list': {
-      const entries = nextEntries(known(listings, operation.listing), operation.bytes);
-      return entries
-        .map(([name, number]) => ({ name, id: String(number) }))
-        .filter(({ name }) => !/^\.\.?$/.test(name));
-    }
+    case 'list':
+      return listNext(known(listings, operation.listing), operation.bytes);
     case 'rewind':
       return void seek(known(listings, operation.listing), 0, 0);
     case 'closedir':
@@ -105,6 +101,15 @@ function perform(operation: Operation): unknown {
       return void listings.delete(operation.listing);
     default:
       return 'handle' in operation ? onHandle(operation) : onPath(operation, at(operation.path));
+  }
+}
+
+/** Nothing only at the end: a call may give no more than `.` and `..`. */
+function listNext(descriptor: number, bytes: number): Listed[] {
+  for (;;) {
+    const entries = nextEntries(descriptor, bytes);
+    const names = entries.filter(([name]) => name !== '.' && name !== '..');
+    if (names.length > 0 || entries.length === 0) return names.map(([name, number]) => ({ name, id: String(number) }));
   }
 }
 
