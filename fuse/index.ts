@@ -7,7 +7,7 @@
  *     mountDevice({ deviceFd: device, mountpoint: '/mnt/union', fsname: 'union', readOnly: false });
  *     const session = await union.serve({ devices: [device, ...cloneDevice(device)], log });
  *     await session.ended;
- *     union.close();
+ *     await union.close();
  *
  * Never touch the mount from the process that serves it, not even with statfs: it would wait for itself.
  */
@@ -20,12 +20,15 @@ import {
   openBranch,
   openBranches,
 } from './branch/branches.ts';
+import { Gate } from './branch/gate.ts';
+import { type Health, PATIENCE, type Patience } from './branch/health.ts';
 import { finishIntents, listIntents } from './branch/intent.ts';
-import { Space, type SpaceRow } from './branch/space.ts';
+import { Space } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
 import { InodeTable } from './inode/inode-table.ts';
-import { MAX_READERS, WORD } from './inode/layout.ts';
+import { MAIN_THREAD, WORD } from './inode/layout.ts';
+import { requestCount } from './inode/progress.ts';
 import { appendBranch, makeRoot } from './inode/root.ts';
 import { createStateMemory, State } from './inode/state.ts';
 import { Context, type OpsLogger } from './ops/context.ts';
@@ -34,9 +37,12 @@ import { isPolicyName, type PolicyName, policyNames } from './policy/create.ts';
 import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
+import { Errands } from './transport/errands.ts';
 import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
-import { type PreparedReaders, type Session, startSession } from './transport/session.ts';
+import type { PreparedReaders } from './transport/readers.ts';
+import { type Session, startSession } from './transport/session.ts';
 import { takeOver } from './transport/takeover.ts';
+import { Watch } from './transport/watch.ts';
 
 export { OWN_DIRECTORY } from './branch/branches.ts';
 export { readIdentity } from './branch/identity.ts';
@@ -47,7 +53,7 @@ export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
 export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
-export { prepareReaders } from './transport/session.ts';
+export { prepareReaders } from './transport/readers.ts';
 export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Restriction, Session };
 export { UnionFsError };
 
@@ -73,6 +79,8 @@ export interface UnionOptions {
    * Its process must have ended, to the last thread.
    */
   readonly state?: number;
+  /** How long a branch may take to answer; left out, as long as a snapshot may freeze it. */
+  readonly patience?: Patience;
 }
 
 export interface ServeOptions {
@@ -92,8 +100,13 @@ export interface BranchState {
   readonly availableBytes: number;
   /** Inodes in use on the branch's filesystem. */
   readonly files: number;
-  /** `full`: below its reserve; `read-only`: the lower filesystem; `failing`: it does not tell its space. */
-  readonly health: 'ok' | 'full' | 'read-only' | 'failing';
+  /**
+   * `full`: below its reserve; `read-only`: its filesystem takes no changes; `slow`: it has not answered for a while, and
+   * gets no new files; what needs a branch that is `hanging`, `failing`, `gone` or `foreign` is answered EIO.
+   */
+  readonly health: Health | 'full';
+  /** What is wrong; empty when nothing is. */
+  readonly message: string;
 }
 
 export interface UnionStatus {
@@ -112,7 +125,8 @@ export interface UnionStatus {
   readonly intents: readonly string[];
 }
 
-const MAIN_THREAD = MAX_READERS - 1;
+/** A branch that has not told how full it is by then is told of as it was. */
+const REFRESH_LIMIT_MS = 250;
 
 /** Opens the branches of a union. Throws UnionFsError that names the branch or the option. */
 export function openUnion(options: UnionOptions): Union {
@@ -128,27 +142,32 @@ function movePolicyOf({ moveOnNoSpace = true }: UnionOptions, { create }: Polici
 
 export class Union {
   readonly #options: UnionOptions;
-  readonly #policies: Policies;
-  readonly #movePolicy: PolicyName | undefined;
   readonly #branches: BranchTable;
   readonly #state: State;
   readonly #space: Space;
   readonly #scratch: number;
+  readonly #config: Parameters<typeof startSession>[0]['config'];
+  readonly #errands: Errands;
+  readonly #watch: Watch;
+  readonly #log: { current: OpsLogger } = { current: { error: () => {}, warn: () => {} } };
   readonly #meters = createMeterMemory();
   /** The memory is a dead server's. */
   readonly #isTakenOver: boolean;
 
   constructor(options: UnionOptions, policies: Policies) {
     this.#options = options;
-    this.#policies = policies;
-    this.#movePolicy = movePolicyOf(options, policies);
+    const { passthrough, cache, readOnly = false, volumeId, patience = PATIENCE } = options;
+    this.#config = { policies, movePolicy: movePolicyOf(options, policies), passthrough, cache, readOnly };
     this.#state = State.open(options.state ?? createStateMemory(), MAIN_THREAD);
     this.#branches = new BranchTable(this.#state);
     this.#scratch = this.#state.threadArea(MAIN_THREAD).scratch;
-    this.#space = new Space(this.#state, this.#branches, this.#scratch);
+    this.#space = new Space(this.#state, this.#branches, new Gate(this.#state, MAIN_THREAD), this.#scratch);
+    this.#errands = new Errands({ state: this.#state, config: this.#config, log: this.#log });
+    this.#watch = new Watch({ state: this.#state, table: this.#branches, errands: this.#errands, volumeId, patience });
     this.#isTakenOver = this.#state.isPublished;
     if (this.#isTakenOver) this.#openAgain();
     else this.#openFirst();
+    for (const branch of this.#branches.list()) this.#watch.add(branch);
   }
 
   #openFirst(): void {
@@ -174,7 +193,10 @@ export class Union {
         `the mount has no branch ${missing.id}; unmount it, and mount it with this branch`,
       );
     const opened = openBranches(known, this.#options.volumeId);
-    for (const { index, root } of opened) this.#branches.setRoot(index, root);
+    for (const { index, root } of opened) {
+      this.#branches.setRoot(index, root);
+      this.#branches.setGate(index, 0); // all are as they should be: they could be opened
+    }
   }
 
   /**
@@ -182,39 +204,52 @@ export class Union {
    * after INIT. The descriptors stay the caller's, to be closed after the end.
    */
   serve({ devices, log, readers }: ServeOptions): Promise<Session> {
-    const { passthrough, cache, readOnly = false } = this.#options;
-    const config = { policies: this.#policies, movePolicy: this.#movePolicy, passthrough, cache, readOnly };
+    this.#log.current = log;
     if (this.#isTakenOver)
-      takeOver(new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config, log }));
+      takeOver(
+        new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config: this.#config, log }),
+      );
     return startSession({
       state: this.#state,
       scratch: this.#scratch + 512,
-      config,
+      config: this.#config,
       meters: this.#meters,
+      watch: this.#watch,
       devices,
       log,
       readers,
     });
   }
 
+  /** Asks the branches how full they are, for `status`. A branch that hangs is not waited for. */
+  refresh(): Promise<void> {
+    return this.#watch.refreshFigures(REFRESH_LIMIT_MS);
+  }
+
+  /** How the union is; of the branches' space what was last asked. */
   status(): UnionStatus {
-    const rows = this.#space.freshRows();
+    const rows = this.#space.rows();
     const { u32 } = this.#state;
     return {
       branches: this.#branches.list().map(({ id, path, mode, minFreeSpaceBytes, index }) => {
-        const row = rows[index]!;
-        const { totalBytes, usedBytes, availableBytes } = row;
-        const files = row.files - row.freeFiles;
-        const health = healthOf(row);
-        return { id, path, mode, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files, health };
+        const { totalBytes, usedBytes, availableBytes, files, freeFiles } = rows[index]!;
+        const { health, message } = this.#watch.healthOf(index);
+        const isFull = health === 'ok' && availableBytes < minFreeSpaceBytes;
+        return {
+          ...{ id, path, mode, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes },
+          files: files - freeFiles,
+          health: isFull ? 'full' : health,
+          message,
+        };
       }),
       inodes: new InodeTable(this.#state).count,
       openHandles: u32[WORD.handleCount]!,
       names: u32[WORD.dentryCount]!,
       indexBytes: this.#state.indexBytes(),
-      requests: this.#state.requestCount(),
+      requests: requestCount(this.#state),
       moves: { underway: u32[WORD.movesStarted]! - u32[WORD.movesEnded]!, done: u32[WORD.movesDone]! },
-      intents: listIntents(this.#branches.list()),
+      // One that hangs would not tell.
+      intents: listIntents(this.#branches.list().filter(({ index }) => this.#watch.healthOf(index).health === 'ok')),
     };
   }
 
@@ -247,11 +282,15 @@ export class Union {
         'ENOTEMPTY',
         `branch ${options.path} holds ${file}; only an empty directory can be added while mounted: unmount, and mount with it`,
       );
-    appendBranch(this.#state, this.#branches, openBranch(options, known, this.#options.volumeId));
+    const branch = openBranch(options, known, this.#options.volumeId);
+    appendBranch(this.#state, this.#branches, branch);
+    this.#watch.add(this.#branches.entries[branch.index]!);
   }
 
   /** Closes the branches. After the session has ended. */
-  close(): void {
+  async close(): Promise<void> {
+    // Descriptors that somebody waits with stay: their numbers must not become another's.
+    if (!(await this.#errands.close())) return;
     closeBranches(this.#branches.list());
     libc.close(this.#state.fd);
   }
@@ -259,9 +298,3 @@ export class Union {
 
 /** Names in a branch's root that the union does not show. */
 const HIDDEN = [OWN_DIRECTORY, 'lost+found'];
-
-function healthOf(row: SpaceRow): BranchState['health'] {
-  if (!row.answers) return 'failing';
-  if (row.readOnlyFilesystem) return 'read-only';
-  return row.availableBytes < row.minFreeSpaceBytes ? 'full' : 'ok';
-}

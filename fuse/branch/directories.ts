@@ -13,6 +13,7 @@ import type { State } from '../inode/state.ts';
 import { EMFILE, ENFILE, ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
+import type { Gate } from './gate.ts';
 
 const WAYS = 4;
 const MAX_SETS = 512;
@@ -33,17 +34,19 @@ export class DirectoryCache {
   readonly #inodes: InodeTable;
   readonly #names: NameIndex;
   readonly #branches: readonly OpenBranch[];
+  readonly #gate: Gate;
   readonly #name: number;
 
   /** `buffer`: position of 256 free bytes in the state memory. */
   constructor(
-    tables: { state: State; inodes: InodeTable; names: NameIndex },
+    tables: { state: State; inodes: InodeTable; names: NameIndex; gate: Gate },
     branches: readonly OpenBranch[],
     buffer: number,
   ) {
     this.#state = tables.state;
     this.#inodes = tables.inodes;
     this.#names = tables.names;
+    this.#gate = tables.gate;
     this.#branches = branches;
     this.#name = buffer;
   }
@@ -60,6 +63,8 @@ export class DirectoryCache {
 
   /** O_PATH descriptor of directory `slot` on `branch`, owned by the cache, or a negated errno. */
   descriptor(slot: number, branch: number): number {
+    const closed = this.#gate.enter(branch);
+    if (closed < 0) return closed;
     if (slot === ROOT) return this.#branches[branch]!.root;
     const key = slot * 64 + branch;
     const set = ((slot * 5 + branch) % this.#sets) * WAYS;

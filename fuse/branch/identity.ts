@@ -56,6 +56,11 @@ export function readIdentity(file: string): Identity | undefined {
       cause,
     });
   }
+  return parseIdentity(file, text);
+}
+
+/** The record in `text`. Throws UnionFsError that names the file it is from. */
+export function parseIdentity(file: string, text: string): Identity {
   try {
     const value = JSON.parse(text) as Partial<Identity>;
     if (typeof value.volumeId === 'string' && typeof value.branchId === 'string')

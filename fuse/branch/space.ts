@@ -1,21 +1,28 @@
 /**
- * What policies and STATFS are told of each branch's space. A branch far above its reserve is asked every REFRESH_MS, one
- * close to it as often as the fastest writer could use up what is left: figures are fresh where they decide, and a create
- * costs no fstatfs elsewhere. Each thread has its own; rows are made once and changed in place.
+ * What policies and STATFS are told of each branch's space. The figures are in the branches' records, for all threads. Who
+ * chooses a branch asks none but the one that it chose, and that the sooner the closer it is to its reserve: as often as
+ * the fastest writer could use up what is left. The others are asked every REFRESH_MS while somebody chooses, by
+ * a thread that may wait (transport/watch.ts): a branch that hangs does not hold up creates on others.
  */
+import { WORD } from '../inode/layout.ts';
 import type { State } from '../inode/state.ts';
 import type { BranchFacts } from '../policy/facts.ts';
 import { STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH } from '../sys/constants.ts';
+import { AT_EMPTY_PATH, AT_STATX_DONT_SYNC } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import type { BranchTable } from './table.ts';
+import type { Gate } from './gate.ts';
+import { type BranchTable, figuresOf } from './table.ts';
 
-const REFRESH_MS = 500;
+export const REFRESH_MS = 500;
 /** As fast as writes into page cache are taken for: 2 GiB/s. */
 const FASTEST_FILL_BYTES_PER_MS = 2 * 1024 ** 2;
 const ST_RDONLY = 1;
-/** For struct statfs, or a name and struct statx. */
-export const SPACE_BYTES = 8 + STATX.bytes;
+const DEVICE_ONLY = 0;
+/** For struct statfs, or struct statx. */
+export const SPACE_BYTES = STATX.bytes;
+
+/** The figures of a record, by place; the first tells when they were asked for. */
+const FIGURE = { askedAt: 0, available: 1, total: 2, free: 3, files: 4, freeFiles: 5, readOnly: 6, device: 7 } as const;
 
 export interface SpaceRow {
   index: number;
@@ -28,59 +35,63 @@ export interface SpaceRow {
   freeBytes: number;
   files: number;
   freeFiles: number;
-  blockSize: number;
-  fragmentSize: number;
-  /** Tells equal filesystems: st_dev. Known to those who ask for fresh rows. */
-  filesystem: string;
-  /** Whether the last fstatfs succeeded. */
-  answers: boolean;
+  /** Tells equal filesystems: the device number. */
+  device: number;
+  /** When the figures were asked for, by `clock`. */
+  askedAt: number;
 }
 
+/** Each thread has its own; rows are made once and changed in place. */
 export class Space {
   readonly #table: BranchTable;
   readonly #state: State;
+  readonly #gate: Gate;
   readonly #buffer: number;
   readonly #rows: SpaceRow[] = [];
-  /** For each row, when it is to be asked again; and the earliest of them. */
-  readonly #dueAt: number[] = [];
-  #nextDueAt = Number.NEGATIVE_INFINITY;
   #version = -1;
 
   /** `buffer` is a position of SPACE_BYTES free bytes in the state memory. */
-  constructor(state: State, table: BranchTable, buffer: number) {
+  constructor(state: State, table: BranchTable, gate: Gate, buffer: number) {
     this.#state = state;
     this.#table = table;
+    this.#gate = gate;
     this.#buffer = buffer;
   }
 
-  /** One row per branch, in order; fresh enough for choosing. */
+  /** One row per branch, in order, to choose from. Asks no branch but a new one. */
   facts(): readonly BranchFacts[] {
-    return this.rows();
+    const oldest = clock() - REFRESH_MS * 0.8;
+    for (const row of this.rows()) {
+      if (row.askedAt === 0) this.#ask(row);
+      else if (row.askedAt < oldest) this.#state.u32[WORD.figuresWanted] = 1;
+    }
+    return this.#rows;
   }
 
+  /** Whether a branch that was chosen is above its reserve at this moment. */
+  confirm(index: number): boolean {
+    const row = this.rows()[index]!;
+    const age = clock() - row.askedAt;
+    if (age < 0 || age >= timeToReserve(row)) this.#ask(row);
+    return row.availableBytes >= row.minFreeSpaceBytes;
+  }
+
+  /** As they were when somebody last asked. */
   rows(): readonly SpaceRow[] {
     if (this.#version !== this.#table.version) this.#takeOver();
-    const now = performance.now();
-    if (now >= this.#nextDueAt) this.#refresh(now, false);
+    for (const row of this.#rows) if (this.#figure(row, FIGURE.askedAt) !== row.askedAt) this.#load(row);
     return this.#rows;
   }
 
-  /** Figures of this moment, of every branch. */
+  /** Figures of this moment, of every branch that answers. */
   freshRows(): readonly SpaceRow[] {
-    if (this.#version !== this.#table.version) this.#takeOver();
-    this.#refresh(performance.now(), true);
-    for (const row of this.#rows) row.filesystem = this.#deviceOf(row.index);
+    for (const row of this.rows()) if (!this.#gate.isAvoided(row.index)) this.#ask(row);
     return this.#rows;
   }
 
-  /** f_fsid would not do: it is zero on many filesystems. */
-  #deviceOf(index: number): string {
-    const { base, u32 } = this.#state;
-    const { root } = this.#table.entries[index]!;
-    u32[this.#buffer >>> 2] = 0; // no name
-    const stat = this.#buffer + 8;
-    if (libc.statx(root, base + this.#buffer, AT_EMPTY_PATH, 0, base + stat) < 0) return `branch ${index}`;
-    return `${u32[(stat + STATX.devMajor) >>> 2]}:${u32[(stat + STATX.devMinor) >>> 2]}`;
+  /** Asks one branch. Answers 0 or a negated errno; the figures then stay. */
+  refresh(index: number): number {
+    return this.#ask(this.rows()[index]!);
   }
 
   /** Branches were added or have new rules. */
@@ -90,42 +101,57 @@ export class Space {
       this.#rows[index] ??= emptyRow(index);
       this.#rows[index].mode = mode;
       this.#rows[index].minFreeSpaceBytes = minFreeSpaceBytes;
-      this.#dueAt[index] = Number.NEGATIVE_INFINITY;
     }
-    this.#nextDueAt = Number.NEGATIVE_INFINITY;
+    this.#rows.length = this.#table.count;
   }
 
-  #refresh(now: number, all: boolean): void {
-    this.#nextDueAt = Number.POSITIVE_INFINITY;
-    for (let index = 0; index < this.#rows.length; index++) {
-      const row = this.#rows[index]!;
-      if (all || now >= this.#dueAt[index]!) {
-        this.#ask(row);
-        this.#dueAt[index] = now + timeToReserve(row);
-      }
-      this.#nextDueAt = Math.min(this.#nextDueAt, this.#dueAt[index]!);
-    }
+  #figure(row: SpaceRow, figure: number): number {
+    return this.#state.f64[figuresOf(row.index) + figure]!;
   }
 
-  #ask(row: SpaceRow): void {
-    row.answers = libc.fstatfs(this.#table.entries[row.index]!.root, this.#state.base + this.#buffer) === 0;
-    if (!row.answers) {
-      row.availableBytes = 0;
-      return;
-    }
-    const { u32 } = this.#state;
-    const at = this.#buffer >>> 2;
-    const word64 = (word: number) => u32[at + word]! + u32[at + word + 1]! * 0x100000000;
-    row.blockSize = word64(2);
-    row.fragmentSize = word64(18) || row.blockSize;
-    row.totalBytes = word64(4) * row.fragmentSize;
-    row.freeBytes = word64(6) * row.fragmentSize;
-    row.availableBytes = word64(8) * row.fragmentSize;
+  #load(row: SpaceRow): void {
+    row.askedAt = this.#figure(row, FIGURE.askedAt);
+    row.availableBytes = this.#figure(row, FIGURE.available);
+    row.totalBytes = this.#figure(row, FIGURE.total);
+    row.freeBytes = this.#figure(row, FIGURE.free);
     row.usedBytes = row.totalBytes - row.freeBytes;
-    row.files = word64(10);
-    row.freeFiles = word64(12);
-    row.readOnlyFilesystem = (u32[at + 20]! & ST_RDONLY) !== 0;
+    row.files = this.#figure(row, FIGURE.files);
+    row.freeFiles = this.#figure(row, FIGURE.freeFiles);
+    row.readOnlyFilesystem = this.#figure(row, FIGURE.readOnly) !== 0;
+    row.device = this.#figure(row, FIGURE.device);
   }
+
+  #ask(row: SpaceRow): number {
+    const closed = this.#gate.enter(row.index);
+    if (closed < 0) return closed;
+    const { root } = this.#table.entries[row.index]!;
+    const { base, f64, u32 } = this.#state;
+    const address = base + this.#buffer;
+    const at = this.#buffer >>> 2;
+    this.#state.u8[this.#buffer] = 0; // the empty name, until the answer takes its place
+    const failed = libc.statx(root, address, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, DEVICE_ONLY, address);
+    const device = u32[at + STATX.devMajor / 4]! * 0x100000 + u32[at + STATX.devMinor / 4]!;
+    const result = failed < 0 ? failed : libc.fstatfs(root, address);
+    if (result < 0) return result;
+    const word64 = (word: number) => u32[at + word]! + u32[at + word + 1]! * 0x100000000;
+    const unit = word64(18) || word64(2);
+    const to = figuresOf(row.index);
+    f64[to + FIGURE.total] = word64(4) * unit;
+    f64[to + FIGURE.free] = word64(6) * unit;
+    f64[to + FIGURE.available] = word64(8) * unit;
+    f64[to + FIGURE.files] = word64(10);
+    f64[to + FIGURE.freeFiles] = word64(12);
+    f64[to + FIGURE.readOnly] = u32[at + 20]! & ST_RDONLY;
+    f64[to + FIGURE.device] = device;
+    f64[to + FIGURE.askedAt] = clock();
+    this.#load(row);
+    return 0;
+  }
+}
+
+/** Milliseconds, the same for all threads. */
+function clock(): number {
+  return performance.timeOrigin + performance.now();
 }
 
 /** Milliseconds until a branch can have reached its reserve. One that is below it takes nothing: no hurry. */
@@ -147,9 +173,7 @@ function emptyRow(index: number): SpaceRow {
     freeBytes: 0,
     files: 0,
     freeFiles: 0,
-    blockSize: 4096,
-    fragmentSize: 4096,
-    filesystem: '',
-    answers: false,
+    device: 0,
+    askedAt: 0,
   };
 }

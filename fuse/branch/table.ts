@@ -11,9 +11,19 @@ import type { BranchMode, OpenBranch } from './branches.ts';
 
 const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
 
-/** Words of a record; two texts of at most TEXT_BYTES follow. */
-const B = { mode: 0, reserveLow: 1, reserveHigh: 2, root: 3, inodeTag: 4, pathLength: 5, idLength: 6 } as const;
-const PATH_AT = 64;
+/** Words of a record; figures of its space and two texts of at most TEXT_BYTES follow. */
+const B = {
+  mode: 0,
+  reserveLow: 1,
+  reserveHigh: 2,
+  root: 3,
+  inodeTag: 4,
+  pathLength: 5,
+  idLength: 6,
+  gate: 7,
+} as const;
+const FIGURES_AT = 64;
+const PATH_AT = 128;
 const TEXT_BYTES = 4096;
 const ID_AT = PATH_AT + TEXT_BYTES;
 
@@ -66,6 +76,11 @@ export class BranchTable {
   /** A successor's descriptor of a branch's root. */
   setRoot(index: number, root: number): void {
     this.#state.u32[(recordAt(index) >>> 2) + B.root] = root;
+  }
+
+  /** Who may enter a branch from now on: bits of GATE. */
+  setGate(index: number, gate: number): void {
+    Atomics.store(this.#state.u32, gateWord(index), gate);
   }
 
   #write(index: number, { mode, minFreeSpaceBytes }: Pick<OpenBranch, 'mode' | 'minFreeSpaceBytes'>): void {
@@ -128,6 +143,16 @@ class SharedBranch implements OpenBranch {
     const from = recordAt(this.index) + offset;
     return Buffer.from(this.#state.u8.subarray(from, from + this.#state.u32[this.#word + length]!)).toString();
   }
+}
+
+/** Index of the word that says who may enter a branch (branch/gate.ts). */
+export function gateWord(index: number): number {
+  return (recordAt(index) >>> 2) + B.gate;
+}
+
+/** Index in the state memory's f64 view of the figures of a branch's space (branch/space.ts): 8 numbers. */
+export function figuresOf(index: number): number {
+  return (recordAt(index) + FIGURES_AT) >>> 3;
 }
 
 function recordAt(index: number): number {

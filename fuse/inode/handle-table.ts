@@ -22,7 +22,8 @@ export const H = {
   readTo: 3,
 } as const;
 
-export const HANDLE = { writable: 1, passthrough: 2, directory: 4 } as const;
+/** `broken`: a listing of a directory that could not be read on every branch. */
+export const HANDLE = { writable: 1, passthrough: 2, directory: 4, broken: 8 } as const;
 
 export class HandleTable {
   readonly #state: State;

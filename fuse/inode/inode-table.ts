@@ -44,6 +44,8 @@ export const INODE = {
   backingReadOnly: 1 << 12,
   /** File without a name that has a link under `.union/`: see ops/nameless.ts. */
   kept: 1 << 13,
+  /** Directory: a branch that may have a copy could not be asked. What is not found below it may be there. */
+  uncertain: 1 << 14,
 } as const;
 
 const FIELDS = INODE_BYTES / 4;

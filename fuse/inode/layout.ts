@@ -5,7 +5,7 @@
  *   header      counters, locks, free lists (HEADER_BYTES)
  *   undo        what the table lock's holder has changed so far: pairs of position and old value
  *   branches    records of BRANCH_BYTES (branch/table.ts)
- *   threads     per reader: request buffer, reply buffer, scratch, journal (THREAD_BYTES each)
+ *   threads     per thread: request buffer, reply buffer, scratch, journal (THREAD_BYTES each)
  *   inodes      records of INODE_BYTES (inode-table.ts)
  *   dentries    records of DENTRY_BYTES (name-index.ts)
  *   handles     records of HANDLE_BYTES (handle-table.ts)
@@ -17,10 +17,16 @@
  */
 export const MAGIC = 0x55434653;
 /** Of everything that a successor reads: to be raised whenever a record or a position changes its meaning. */
-export const STATE_VERSION = 4;
+export const STATE_VERSION = 5;
 
 const MIB = 1 << 20;
-export const MAX_READERS = 16;
+/** Readers, with those that are started while others are stuck; their numbers come first. */
+export const MAX_READERS = 24;
+/** Threads for what may wait for a branch and is no request (transport/errands.ts); their numbers follow. */
+export const MAX_ERRANDS = 7;
+/** The session's own thread, the last number. */
+export const MAIN_THREAD = MAX_READERS + MAX_ERRANDS;
+const THREADS = MAIN_THREAD + 1;
 /** Branch sets are masks of two 32-bit words. */
 export const MAX_BRANCHES = 64;
 export const REQUEST_BYTES = MIB + 64 * 1024;
@@ -49,7 +55,7 @@ const MAX_BUCKETS = 1 << 23;
 const NAME_BYTES = 600 * MIB;
 
 export const HEADER_BYTES = 64 * 1024;
-export const BRANCH_BYTES = 64 + 2 * 4096;
+export const BRANCH_BYTES = 128 + 2 * 4096;
 export const UNDO_AT = HEADER_BYTES;
 /** Words changed under one hold of the table lock: a few hundred at most. */
 export const MAX_UNDO = 32 * 1024;
@@ -59,7 +65,7 @@ export const UNDO_SETS = 0x40000000;
 export const UNDO_WORD = 0x3fffffff;
 export const BRANCHES_AT = UNDO_AT + MAX_UNDO * 8;
 export const THREADS_AT = BRANCHES_AT + MAX_BRANCHES * BRANCH_BYTES;
-export const INODES_AT = THREADS_AT + MAX_READERS * THREAD_BYTES;
+export const INODES_AT = THREADS_AT + THREADS * THREAD_BYTES;
 export const DENTRIES_AT = INODES_AT + MAX_INODES * INODE_BYTES;
 export const HANDLES_AT = DENTRIES_AT + MAX_DENTRIES * DENTRY_BYTES;
 export const DIRECTORIES_AT = HANDLES_AT + MAX_HANDLES * HANDLE_BYTES;
@@ -133,13 +139,19 @@ export const WORD = {
   switchesStarted: 75,
   switchesEnded: 76,
   numberCount: 77,
+  /** Branches that somebody got an error from, since the session's thread looked last. */
+  suspectLow: 78,
+  suspectHigh: 79,
+  /** Set by who would like younger figures of the branches' space. */
+  figuresWanted: 80,
+  /** Readers with this number and above end after the request at hand. */
+  readersWanted: 81,
   stripes: 256,
   backingRing: 1024,
-  /** For each thread REQUEST_COUNTER_WORDS, of which two are a 64-bit counter: no two threads share a cache line. */
-  requests: 4096,
+  /** For each thread PROGRESS_WORDS (progress.ts): no two threads share a cache line. */
+  progress: 4096,
   fileLocks: 8192,
 } as const;
-export const REQUEST_COUNTER_WORDS = 16;
 export const STRIPES = 256;
 export const FILE_LOCKS = 4096;
 /** How many backing ids of closed files are kept for their next open. */

@@ -18,12 +18,10 @@ import {
   INODE_BYTES,
   LAYOUT,
   MAGIC,
-  MAX_READERS,
   MAX_UNDO,
   NAMES_AT,
   REPLY_BYTES,
   REQUEST_BYTES,
-  REQUEST_COUNTER_WORDS,
   SCRATCH_BYTES,
   STATE_VERSION,
   STRIPES,
@@ -52,6 +50,7 @@ export class State {
   readonly u8: Uint8Array;
   readonly u32: Uint32Array;
   readonly i32: Int32Array;
+  readonly f64: Float64Array;
 
   /** Who holds a lock: this thread's number + 1. */
   readonly #owner: number;
@@ -66,6 +65,7 @@ export class State {
     this.u8 = new Uint8Array(buffer);
     this.u32 = view(new Uint32Array(buffer));
     this.i32 = new Int32Array(buffer);
+    this.f64 = new Float64Array(buffer, 0, THREADS_AT / 8);
   }
 
   /** New, empty state memory. */
@@ -265,16 +265,6 @@ export class State {
     for (let spins = 0; Atomics.compareExchange(this.i32, word, 0, this.#owner) !== 0; spins++)
       if (spins > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
       else if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
-  }
-
-  /** Requests that all threads have read. */
-  requestCount(): number {
-    let count = 0;
-    for (let thread = 0; thread < MAX_READERS; thread++) {
-      const word = WORD.requests + thread * REQUEST_COUNTER_WORDS;
-      count += this.u32[word]! + this.u32[word + 1]! * 0x100000000;
-    }
-    return count;
   }
 
   /** Memory that the tables have used so far: it is given out again, not back. */

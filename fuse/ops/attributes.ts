@@ -21,6 +21,7 @@ import {
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { enterCopies } from './copies.ts';
 import { attrTtl } from './lookup.ts';
 import { openLower } from './lower-file.ts';
 import { statInode } from './merged-attributes.ts';
@@ -64,6 +65,8 @@ export function setattr(context: Context): number {
   }
   const low = inodes.get(slot, F.maskLow);
   const high = inodes.get(slot, F.maskHigh);
+  const closed = enterCopies(context, slot);
+  if (closed < 0) return closed;
   // The copy that shows goes first: if it refuses, nothing has changed.
   const shown = context.shown.branch(slot, 'getattr');
   let result = setOn(context, slot, shown, valid);
@@ -112,7 +115,7 @@ function truncateOn(context: Context, slot: number, branch: number): number {
     (context.handles.get(handle, H.flags) & HANDLE.writable) !== 0
   ) {
     const open = context.handles.descriptor(handle);
-    if (open >= 0) return libc.ftruncate(open, size);
+    if (open >= 0) return context.gate.enter(branch) || libc.ftruncate(open, size);
   }
   const descriptor = openLower(context, slot, branch, O_WRONLY | O_CLOEXEC);
   if (descriptor < 0) return descriptor;
@@ -217,16 +220,16 @@ export function readlink(context: Context): number {
 /** Distinct lower filesystems once each; available is what a create could use. */
 export function statfs(context: Context): number {
   const BLOCK = 4096;
-  const seen = new Set<string>();
-  const usable = new Set<string>();
+  const seen = new Set<number>();
+  const usable = new Set<number>();
   let [total, free, available, files, freeFiles] = [0, 0, 0, 0, 0];
   for (const row of context.space.freshRows()) {
-    if (!row.answers) continue;
-    const isUsable = row.mode === 'RW' && !row.readOnlyFilesystem && row.availableBytes >= row.minFreeSpaceBytes;
-    if (isUsable && !usable.has(row.filesystem)) available += row.availableBytes;
-    if (isUsable) usable.add(row.filesystem);
-    if (seen.has(row.filesystem)) continue;
-    seen.add(row.filesystem);
+    const isWritable = row.mode === 'RW' && !row.readOnlyFilesystem && !context.gate.isAvoided(row.index);
+    const isUsable = isWritable && row.availableBytes >= row.minFreeSpaceBytes;
+    if (isUsable && !usable.has(row.device)) available += row.availableBytes;
+    if (isUsable) usable.add(row.device);
+    if (seen.has(row.device)) continue;
+    seen.add(row.device);
     total += row.totalBytes;
     free += row.freeBytes;
     files += row.files;

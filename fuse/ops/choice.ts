@@ -7,7 +7,7 @@ import { D } from '../inode/name-index.ts';
 import { type CreatePolicy, createPolicies, type PolicyName } from '../policy/create.ts';
 import type { BranchSet, Presence } from '../policy/facts.ts';
 import type { Policies } from '../policy/functions.ts';
-import { EDQUOT, EEXIST, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
+import { EDQUOT, EEXIST, EIO, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
 import type { Context } from './context.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { modifiedAt } from './scratch.ts';
@@ -38,7 +38,7 @@ export class Choice {
       move: createPolicies[move],
     };
     this.#policy = this.#policies.create;
-    this.#tried = { has: (branch) => (((branch < 32 ? this.#triedLow : this.#triedHigh) >>> (branch & 31)) & 1) === 1 };
+    this.#tried = { has: (branch) => this.#isTried(branch) || context.gate.isAvoided(branch) };
     const choice = this;
     this.#presence = {
       get levels() {
@@ -67,7 +67,8 @@ export class Choice {
       const branch = isBegun
         ? this.#begun
         : this.#policy(context.space.facts(), this.#presence, this.#tried, Math.random);
-      if (branch < 0) return this.#error !== 0 ? this.#error : branch;
+      if (branch < 0) return this.#error !== 0 ? this.#error : this.#refusal(branch);
+      if (!isBegun && !context.space.confirm(branch)) continue;
       if (context.inodes.onBranch(this.#parent, branch)) return branch;
       const result = makeDirectoryOn(context, this.#parent, branch);
       if (result >= 0) return branch;
@@ -93,6 +94,18 @@ export class Choice {
   leaveOut(branch: number): void {
     if (branch < 32) this.#triedLow |= 1 << branch;
     else this.#triedHigh |= 1 << (branch - 32);
+  }
+
+  #isTried(branch: number): boolean {
+    return (((branch < 32 ? this.#triedLow : this.#triedHigh) >>> (branch & 31)) & 1) === 1;
+  }
+
+  /** The policy takes a branch that is avoided for a full one; when there are no others, the reason is what is wrong with it. */
+  #refusal(reason: number): number {
+    const { gate, branchTable } = this.#context;
+    const writable = branchTable.list().filter(({ mode }) => mode === 'RW');
+    if (reason !== -ENOSPC || !writable.every(({ index }) => gate.isAvoided(index))) return reason;
+    return writable.every(({ index }) => gate.isReadOnly(index)) ? -EROFS : -EIO;
   }
 
   /** Levels from the parent up to the root, both counted. */

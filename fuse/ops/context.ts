@@ -5,6 +5,7 @@
  */
 import type { OpenBranch } from '../branch/branches.ts';
 import { DirectoryCache } from '../branch/directories.ts';
+import { Gate } from '../branch/gate.ts';
 import { SPACE_BYTES, Space } from '../branch/space.ts';
 import { BranchTable } from '../branch/table.ts';
 import { DirectoryAttributes } from '../inode/directory-attributes.ts';
@@ -20,10 +21,21 @@ import type { PolicyName } from '../policy/create.ts';
 import type { Policies } from '../policy/functions.ts';
 import { IN, OUT, STATX } from '../protocol/abi.ts';
 import type { EntryFields } from '../protocol/attributes.ts';
-import { AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, DT_DIR, ENOENT, ESTALE, STATX_WANTED } from '../sys/constants.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_SYMLINK_NOFOLLOW,
+  DT_DIR,
+  EIO,
+  ENOENT,
+  ENOTDIR,
+  ESTALE,
+  STATX_WANTED,
+} from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { Choice } from './choice.ts';
+import { firstOpen } from './copies.ts';
 import { ShownCopy } from './shown-copy.ts';
+import { ThreadIdentity } from './thread-identity.ts';
 
 export const NO_REPLY = -0x100000;
 
@@ -62,6 +74,7 @@ export class Context {
   readonly kept: FileAttributes;
   readonly numbers: NumberTable;
   readonly branchTable: BranchTable;
+  readonly gate: Gate;
   /** By index; some are no branches yet: those there are, are in `branchTable.list()`. */
   readonly branches: readonly OpenBranch[];
   readonly directories: DirectoryCache;
@@ -73,7 +86,8 @@ export class Context {
   readonly onMoveStep: (step: string) => void;
   /** The reader's number: no other thread has it. */
   readonly thread: number;
-  readonly device: number;
+  /** The connection's; -1 where there is none. */
+  device: number;
   readonly entryTtl: number;
   readonly exclusive: boolean;
 
@@ -115,9 +129,7 @@ export class Context {
   maskHigh = 0;
 
   readonly entry: EntryFields = { node: 0, generation: 0, inoLow: 0, inoHigh: 0, entryTtl: 0, attrTtl: 0 };
-  #uid = 0;
-  #gid = 0;
-  #umask = -1;
+  readonly #identity = new ThreadIdentity();
 
   constructor(options: {
     state: State;
@@ -143,6 +155,7 @@ export class Context {
     this.numbers = new NumberTable(state);
     this.branchTable = new BranchTable(state);
     this.branches = this.branchTable.entries;
+    this.gate = new Gate(state, options.thread);
     this.config = config;
     this.log = options.log;
     this.onMoveStep = options.onMoveStep ?? (() => {});
@@ -175,7 +188,7 @@ export class Context {
     this.value = take(64 * 1024);
     this.u8[this.emptyName] = 0;
     this.directories = new DirectoryCache(this, this.branches, directoryName);
-    this.space = new Space(state, this.branchTable, space);
+    this.space = new Space(state, this.branchTable, this.gate, space);
     this.choice = new Choice(this, config.policies, config.movePolicy ?? config.policies.create);
     this.shown = new ShownCopy(this, config.policies);
   }
@@ -258,16 +271,17 @@ export class Context {
     this.journal.hold(slot);
   }
 
-  /** The only or, of a directory, first branch of an inode. */
+  /** The only or, of a directory, first branch of an inode that may be asked. */
   branchOf(slot: number): number {
     if (this.inodes.kind(slot) !== DT_DIR) return this.inodes.get(slot, F.branch);
-    return firstBranch(this.inodes.get(slot, F.maskLow), this.inodes.get(slot, F.maskHigh));
+    return firstOpen(this, this.inodes.get(slot, F.maskLow), this.inodes.get(slot, F.maskHigh));
   }
 
   /** Sets atDescriptor, atName and atFlags for a file, or a directory's copy on a branch. Answers 0 or a negated errno. */
   locate(slot: number, branch: number): number {
     const pinned = this.inodes.get(slot, F.pinned);
-    if (pinned !== 0) return this.#at(pinned - 1, this.base + this.emptyName, AT_EMPTY_PATH);
+    if (pinned !== 0)
+      return this.#at(this.gate.enter(branch) < 0 ? -EIO : pinned - 1, this.base + this.emptyName, AT_EMPTY_PATH);
     if (this.inodes.kind(slot) === DT_DIR)
       return this.#at(this.directories.descriptor(slot, branch), this.base + this.emptyName, AT_EMPTY_PATH);
     const parent = this.#copyName(slot);
@@ -327,29 +341,11 @@ export class Context {
 
   /** Makes what this thread creates from now on belong to the request's caller. `umask` as the request says it. */
   actAsCaller(umask: number): void {
-    const { uid, gid } = this;
-    if (gid !== this.#gid) {
-      libc.setfsgid(gid);
-      this.#gid = gid;
-    }
-    if (uid !== this.#uid) {
-      libc.setfsuid(uid);
-      this.#uid = uid;
-    }
-    this.#setUmask(umask);
+    this.#identity.assume(this.uid, this.gid, umask);
   }
 
   actAsServer(): void {
-    if (this.#uid !== 0) libc.setfsuid(0);
-    if (this.#gid !== 0) libc.setfsgid(0);
-    this.#uid = this.#gid = 0;
-    this.#setUmask(0);
-  }
-
-  #setUmask(umask: number): void {
-    if (umask === this.#umask) return;
-    libc.umask(umask);
-    this.#umask = umask;
+    this.#identity.assume(0, 0, 0);
   }
 
   /** Whether a name of a union's root is ours or the lower filesystem's, and so not shown. */
@@ -372,6 +368,11 @@ export class Context {
   negotiated2(flag: number): boolean {
     return (this.u32[WORD.initFlags2]! & flag) !== 0;
   }
+}
+
+/** Whether an error says that there is no such name. Any other says nothing of it. */
+export function isAbsent(result: number): boolean {
+  return result === -ENOENT || result === -ENOTDIR;
 }
 
 /** Index of the lowest bit of a two-word mask, or -1. */

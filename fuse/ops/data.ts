@@ -25,9 +25,11 @@ function descriptorOf(context: Context, handle: number): number {
   context.temporary = -1;
   const { handles } = context;
   if (!handles.isUsed(handle)) return -EBADF;
+  const slot = handles.slot(handle);
+  const closed = context.gate.enter(context.branchOf(slot));
+  if (closed < 0) return closed;
   const open = handles.descriptor(handle);
   if (open >= 0) return open;
-  const slot = handles.slot(handle);
   if (context.inodes.kind(slot) !== DT_REG) return -EINVAL;
   const writable = (handles.get(handle, H.flags) & HANDLE.writable) !== 0;
   const descriptor = openLower(context, slot, context.branchOf(slot), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
@@ -177,8 +179,8 @@ export function fsyncDirectory(context: Context): number {
 }
 
 export function syncfs(context: Context): number {
-  for (const { root } of context.branchTable.list()) {
-    const result = libc.syncfs(root);
+  for (const { index, root } of context.branchTable.list()) {
+    const result = context.gate.enter(index) || libc.syncfs(root);
     if (result < 0 && result !== -EBADF) return result;
   }
   return 0;

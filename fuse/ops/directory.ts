@@ -1,12 +1,13 @@
 /**
  * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR. The first read of a handle lists the merged directory into memory of the process;
  * later reads copy from there, so a listing is stable while names come and go. The kernel keeps the listing too
- * (FOPEN_CACHE_DIR) and drops it when it changes the directory itself.
+ * (FOPEN_CACHE_DIR) and drops it when it changes the directory itself. Where a branch cannot be read, what the others have is
+ * listed, and what the index knows of it; unless that is all, EIO ends the listing: nobody takes a part for the whole.
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F } from '../inode/inode-table.ts';
 import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts';
-import { DT_DIR, EBADF, EINVAL, ENFILE, ENOTDIR } from '../sys/constants.ts';
+import { DT_DIR, EBADF, EINVAL, EIO, ENFILE, ENOTDIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { forget } from './forget.ts';
@@ -73,6 +74,8 @@ function prepare(context: Context, handle: number, offset: number): number {
   const listing = listDirectory(context, context.handles.slot(handle));
   if (typeof listing === 'number') return listing;
   setListing(context, handle, listing.address, listing.length);
+  const flags = context.handles.get(handle, H.flags) & ~HANDLE.broken;
+  context.handles.set(handle, H.flags, listing.failure === 0 ? flags : flags | HANDLE.broken);
   return isPlace(context, handle, offset) ? 0 : -EINVAL;
 }
 
@@ -94,6 +97,11 @@ function isPlace(context: Context, handle: number, offset: number): boolean {
   return at === offset;
 }
 
+/** At the end of a listing: nothing more, or EIO when there are names that could not be read. */
+function endOf(context: Context, handle: number): number {
+  return (context.handles.get(handle, H.flags) & HANDLE.broken) === 0 ? 0 : -EIO;
+}
+
 /** What was read last: the next read goes on from there, or from within. */
 function setRead(context: Context, handle: number, offset: number, bytes: number): void {
   context.handles.set(handle, H.readFrom, offset);
@@ -109,7 +117,7 @@ export function readdir(context: Context): number {
   const { u32, out } = context;
   const left = context.handles.get(handle, H.listingLength) - offset;
   const bytes = Math.min(context.in32(16), left);
-  if (bytes <= 0) return 0;
+  if (bytes <= 0) return endOf(context, handle);
   libc.memcpy(context.base + out, listingAddress(context, handle) + offset, bytes);
   const isMerged = isOnSeveralBranches(context);
   let whole = bytes === left && !isMerged ? bytes : 0;
@@ -152,7 +160,7 @@ export function readdirplus(context: Context): number {
   const size = context.in32(16);
   // An entry with attributes is longer than one without: this many bytes of the listing always suffice.
   const bytes = Math.min(size, context.handles.get(handle, H.listingLength) - offset, 60 * 1024);
-  if (bytes <= 0) return 0;
+  if (bytes <= 0) return endOf(context, handle);
   const source = context.listed;
   libc.memcpy(context.base + source, listingAddress(context, handle) + offset, bytes);
   let from = 0;

@@ -8,6 +8,7 @@ import { DIRENT, direntBytes } from '../protocol/abi.ts';
 import {
   DT_DIR,
   DT_UNKNOWN,
+  EIO,
   ENOMEM,
   EPERM,
   O_CLOEXEC,
@@ -17,10 +18,12 @@ import {
   O_RDONLY,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import { type Context, firstBranch, nextBranch } from './context.ts';
+import { type Context, firstBranch, isAbsent, nextBranch } from './context.ts';
 import { evictNames } from './eviction.ts';
 import { kindAt, shownHigh, shownLow } from './inode-number.ts';
 
+/** For names of which nothing but the kind is known; what libfuse says then. */
+const UNKNOWN_INO = 0xffffffff;
 const RAW_BYTES = 64 * 1024;
 const CHUNK_BYTES = 60 * 1024;
 const MAX_READINGS = 16;
@@ -32,6 +35,8 @@ const RAW = { ino: 0, length: 16, type: 18, name: 19 } as const;
 export class Listing {
   address = 0;
   length = 0;
+  /** 0, or the error of a branch that could not be read and may have names that are not listed. */
+  failure = 0;
   #capacity = 0;
 
   append(context: Context, bytes: number): boolean {
@@ -57,11 +62,12 @@ export function learnDirectory(context: Context, slot: number): number {
   return new Reader(context, slot, undefined).read();
 }
 
-/** The same, and answers the entries. A negated errno when a branch cannot be read. */
+/** The same, and answers the entries, as far as there are branches that can be read: see `failure`. A negated errno when none can. */
 export function listDirectory(context: Context, slot: number): Listing | number {
   const listing = new Listing();
   const result = new Reader(context, slot, listing).read();
-  if (result === 0) return listing;
+  listing.failure = result;
+  if (result === 0 || (result !== -ENOMEM && listing.length > 0)) return listing;
   if (listing.address !== 0) libc.free(listing.address);
   return result;
 }
@@ -75,6 +81,7 @@ class Reader {
   readonly #seen = new Set<string>();
   #indexing: boolean;
   #filled = 0;
+  #emitted = 0;
 
   constructor(context: Context, slot: number, listing: Listing | undefined) {
     this.#context = context;
@@ -125,15 +132,43 @@ class Reader {
   }
 
   #readAll(): number {
-    const { inodes } = this.#context;
+    const { exclusive, inodes } = this.#context;
     if (this.#listing !== undefined) this.#dots();
     const low = inodes.get(this.#slot, F.maskLow);
     const high = inodes.get(this.#slot, F.maskHigh);
+    let failure = inodes.has(this.#slot, INODE.uncertain) ? -EIO : 0;
     for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
+      const emitted = this.#emitted;
       const result = this.#readBranch(branch);
-      if (result < 0) return result;
+      if (result === -ENOMEM) return result;
+      if (result === 0 || (isAbsent(result) && !exclusive)) continue;
+      if (emitted !== this.#emitted || !this.#emitKnown(branch)) failure ||= result;
     }
-    return this.#flush() ? 0 : -ENOMEM;
+    return this.#flush() ? failure : -ENOMEM;
+  }
+
+  /** The names of a branch that cannot be read, as far as the index has them all. */
+  #emitKnown(branch: number): boolean {
+    const { inodes, names, state } = this.#context;
+    if (this.#listing === undefined || !this.#context.exclusive || !inodes.has(this.#slot, INODE.complete))
+      return false;
+    state.lock();
+    for (let child = inodes.get(this.#slot, F.firstChild); child !== 0; child = names.get(child, D.nextSibling)) {
+      if (firstBranch(names.get(child, D.maskLow), names.get(child, D.maskHigh)) !== branch) continue;
+      const inode = names.get(child, D.inode);
+      const ino = inode === 0 ? UNKNOWN_INO : inodes.get(inode, F.inoLow);
+      const to = this.#place(names.get(child, D.name), names.nameLength(child));
+      if (to !== 0)
+        this.#header(
+          to,
+          ino,
+          inode === 0 ? 0 : inodes.get(inode, F.inoHigh),
+          names.nameLength(child),
+          names.kind(child),
+        );
+    }
+    state.unlock();
+    return true;
   }
 
   #readBranch(branch: number): number {
@@ -215,20 +250,29 @@ class Reader {
 
   /** One fuse_dirent from the raw entry at `at`. */
   #emit(branch: number, at: number, length: number, type: number): boolean {
-    const { u8, u32, chunk } = this.#context;
-    const size = direntBytes(length);
-    if (this.#filled + size > CHUNK_BYTES && !this.#flush()) return false;
-    const to = chunk + this.#filled;
+    const { u8 } = this.#context;
+    const to = this.#place(at + RAW.name, length);
+    if (to === 0) return false;
     const low = u8[at]! | (u8[at + 1]! << 8) | (u8[at + 2]! << 16) | (u8[at + 3]! << 24);
     const high = u8[at + 4]! | (u8[at + 5]! << 8) | (u8[at + 6]! << 16) | (u8[at + 7]! << 24);
-    u8.fill(0, to + size - 8, to + size);
-    u8.copyWithin(to + DIRENT.name, at + RAW.name, at + RAW.name + length);
     const [lowerLow, lowerHigh] = [low >>> 0, high >>> 0];
     const shown = shownHigh(this.#context, branch, lowerLow, lowerHigh);
     this.#header(to, shownLow(this.#context, branch, lowerLow, lowerHigh), shown, length, type);
+    return true;
+  }
+
+  /** Room for a record in the chunk, with the name at a position in it; where it is, or 0 when there is no memory. */
+  #place(name: number, length: number): number {
+    const { u8, u32, chunk } = this.#context;
+    const size = direntBytes(length);
+    if (this.#filled + size > CHUNK_BYTES && !this.#flush()) return 0;
+    const to = chunk + this.#filled;
+    u8.fill(0, to + size - 8, to + size);
+    u8.copyWithin(to + DIRENT.name, name, name + length);
     u32[(to + DIRENT.offset) >>> 2] = this.#listing!.length + this.#filled + size;
     this.#filled += size;
-    return true;
+    this.#emitted++;
+    return to;
   }
 
   #header(to: number, inoLow: number, inoHigh: number, length: number, type: number): void {

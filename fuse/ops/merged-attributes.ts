@@ -48,12 +48,9 @@ function statRemembered(context: Context, slot: number): number {
   attributes.copyOut(position, stat);
   if (low === 0 && high === 0) return 0;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
-    const result = context.statCopy(slot, branch, context.stat2);
-    if (result < 0) {
-      attributes.forgetAll(slot);
-      return result;
-    }
-    mergeTimes(context);
+    // A copy that cannot be asked is asked the next time; what is known of it does for now.
+    if (context.statCopy(slot, branch, context.stat2) < 0) attributes.forgetAll(slot);
+    else mergeTimes(context);
   }
   attributes.copyIn(position, stat);
   return 0;
@@ -64,16 +61,19 @@ function statCopies(context: Context, slot: number): number {
   const low = context.inodes.get(slot, F.maskLow);
   const high = context.inodes.get(slot, F.maskHigh);
   const shown = context.shown.branch(slot, 'getattr');
-  const result = context.statCopy(slot, shown, stat);
-  if (result < 0) return result;
-  let parents = u32[(stat + STATX.nlink) >>> 2]! > 2 ? 1 : 0;
+  let result = context.statCopy(slot, shown, stat);
+  let parents = result === 0 && u32[(stat + STATX.nlink) >>> 2]! > 2 ? 1 : 0;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
-    if (branch === shown || context.statCopy(slot, branch, stat2) < 0) continue;
-    if (u32[(stat2 + STATX.nlink) >>> 2]! > 2) parents++;
-    mergeCopy(context);
+    if (branch === shown) continue;
+    // Copies are alike: one that answers tells what the directory is.
+    const to = result === 0 ? stat2 : stat;
+    if (context.statCopy(slot, branch, to) < 0) continue;
+    if (u32[(to + STATX.nlink) >>> 2]! > 2) parents++;
+    if (result === 0) mergeCopy(context);
+    result = 0;
   }
-  if (parents > 1) u32[(stat + STATX.nlink) >>> 2] = countLinks(context, slot);
-  return 0;
+  if (result === 0 && parents > 1) u32[(stat + STATX.nlink) >>> 2] = countLinks(context, slot);
+  return result;
 }
 
 /**

@@ -16,8 +16,7 @@ import { relocate } from './relocate.ts';
 /** Whether a file of this branch is likely to need another one soon. */
 export function isShort(context: Context, branch: number): boolean {
   if (context.config.movePolicy === undefined) return false;
-  const { availableBytes, minFreeSpaceBytes, answers } = context.space.rows()[branch]!;
-  return answers && availableBytes < minFreeSpaceBytes;
+  return !context.space.confirm(branch);
 }
 
 /**

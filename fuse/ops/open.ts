@@ -50,7 +50,12 @@ export function open(context: Context): number {
 function openInode(context: Context, slot: number, writable: boolean): number {
   const { inodes } = context;
   const branch = context.branchOf(slot);
-  if (writable && (context.branches[branch]!.mode === 'RO' || context.config.readOnly)) return -EROFS;
+  // What is kept of a file would open it also where its branch is out.
+  const closed = context.gate.enter(branch);
+  if (closed < 0) return closed;
+  const isReadOnly =
+    context.branches[branch]!.mode === 'RO' || context.config.readOnly || context.gate.isReadOnly(branch);
+  if (writable && isReadOnly) return -EROFS;
   const proxied =
     inodes.has(slot, INODE.proxied | INODE.moving) ||
     (writable &&

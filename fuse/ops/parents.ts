@@ -144,6 +144,8 @@ function placeDraft(context: Context, own: number, draft: number, target: number
 /** An O_PATH descriptor of a branch's `.union`, made where it is missing. The caller closes it. */
 export function ownDirectory(context: Context, branch: number): number {
   const { base } = context;
+  const closed = context.gate.enter(branch);
+  if (closed < 0) return closed;
   const root = context.branches[branch]!.root;
   const position = writeText(context, context.path, OWN_DIRECTORY);
   const flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;

@@ -4,6 +4,7 @@ import { D, hashNameAt } from '../inode/name-index.ts';
 import { AT_REMOVEDIR, DT_DIR, ENOENT, ENOTEMPTY, EROFS, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
+import { enterCopies } from './copies.ts';
 import { forget } from './forget.ts';
 import { keepOpen, unpin } from './nameless.ts';
 import { dropBacking } from './open.ts';
@@ -277,6 +278,8 @@ export function removeDirectory(context: Context, target: Target): number {
   const { inodes, state } = context;
   const low = inodes.get(target.slot, F.maskLow);
   const high = inodes.get(target.slot, F.maskHigh);
+  const closed = enterCopies(context, target.slot);
+  if (closed < 0) return closed;
   const hasCopies = nextBranch(low, high, firstBranch(low, high) + 1) >= 0;
   const empty = hasCopies && !context.journal.passed ? checkEmpty(context, target.slot) : 0;
   if (empty < 0) return empty;

@@ -25,6 +25,7 @@ import {
 import * as libc from '../sys/libc.ts';
 import { Aside } from './aside.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
+import { enterCopies } from './copies.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
 import { makeRoom } from './move.ts';
 import { keepOpen, unpin } from './nameless.ts';
@@ -86,6 +87,8 @@ function check(context: Context, source: Target, target: Target, flags: number):
   if (source.slot === 0) return -ENOENT;
   const writable = checkWritable(context, source);
   if (writable < 0) return writable;
+  for (const { slot } of [source, target])
+    if (slot !== 0 && inodes.kind(slot) === DT_DIR && enterCopies(context, slot) < 0) return -EIO;
   if (target.slot === 0) return (flags & RENAME_EXCHANGE) !== 0 ? -ENOENT : 0;
   if ((flags & RENAME_NOREPLACE) !== 0) return -EEXIST;
   const replaceable = checkWritable(context, target);

@@ -10,7 +10,21 @@
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { PHASE } from '../inode/journal.ts';
 import { IN, OP } from '../protocol/abi.ts';
-import { EIO, EMFILE, ENFILE, ENOSYS } from '../sys/constants.ts';
+import {
+  ECONNABORTED,
+  EIO,
+  EMFILE,
+  ENFILE,
+  ENODEV,
+  ENOSYS,
+  ENOTCONN,
+  ENXIO,
+  EROFS,
+  ESHUTDOWN,
+  ESTALE,
+  ETIMEDOUT,
+  EUCLEAN,
+} from '../sys/constants.ts';
 import { type Context, NO_REPLY } from './context.ts';
 import { closeListing } from './directory.ts';
 import type { Operation } from './dispatch.ts';
@@ -21,6 +35,42 @@ export type Operations = readonly (Operation | undefined)[];
 
 /** Servers that may die of a request before it is refused: the next one shall live. */
 const MAX_ATTEMPTS = 10;
+
+/** Operations that change something on a branch: a filesystem that is frozen holds them up, and no others. */
+const CHANGES = new Set<number>([
+  OP.SETATTR,
+  OP.SYMLINK,
+  OP.MKNOD,
+  OP.MKDIR,
+  OP.UNLINK,
+  OP.RMDIR,
+  OP.RENAME,
+  OP.RENAME2,
+  OP.LINK,
+  OP.WRITE,
+  OP.FSYNC,
+  OP.FSYNCDIR,
+  OP.SYNCFS,
+  OP.SETXATTR,
+  OP.REMOVEXATTR,
+  OP.CREATE,
+  OP.TMPFILE,
+  OP.FALLOCATE,
+  OP.COPY_FILE_RANGE,
+]);
+/** What only broken branches answer. */
+const SUSPICIOUS = new Set<number>([
+  EIO,
+  EROFS,
+  ENODEV,
+  ENXIO,
+  ESTALE,
+  ENOTCONN,
+  ECONNABORTED,
+  ETIMEDOUT,
+  EUCLEAN,
+  ESHUTDOWN,
+]);
 
 /** Performs the request in the buffer. Answers the length of the reply's body, a negated errno, or NO_REPLY. */
 export function perform(context: Context, table: Operations): number {
@@ -75,9 +125,11 @@ function operate(context: Context, table: Operations): number {
     !context.inodes.isUsed(context.slot)
   )
     return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
+  context.gate.begin(CHANGES.has(opcode));
   context.directories.begin(!context.exclusive);
   try {
     const result = operation(context);
+    if (result < 0 && SUSPICIOUS.has(-result)) context.gate.suspect();
     if (result !== -EMFILE && result !== -ENFILE) return result;
     // Descriptors of directories are for speed: without them there is room again.
     context.directories.begin(!context.exclusive);

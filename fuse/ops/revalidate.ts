@@ -2,12 +2,12 @@
  * A name that is known, looked up again where others change the branches too (cache=shared): what was learned of it counts only
  * as far as the branches still say the same.
  */
-import { F } from '../inode/inode-table.ts';
+import { F, INODE } from '../inode/inode-table.ts';
 import { hashNameAt } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import { type Context, firstBranch, nextBranch } from './context.ts';
+import { type Context, firstBranch, isAbsent, nextBranch } from './context.ts';
 import { kindAt } from './inode-number.ts';
 import { statInode } from './merged-attributes.ts';
 
@@ -31,7 +31,11 @@ function revalidateFile(context: Context, slot: number, parent: number, position
   const high = inodes.get(parent, F.maskHigh);
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
     const directory = context.directories.descriptor(parent, branch);
-    if (directory < 0 || context.statName(directory, context.base + position, stat) < 0) continue;
+    const result = directory < 0 ? directory : context.statName(directory, context.base + position, stat);
+    if (isAbsent(result)) continue;
+    // What is on a branch that cannot be asked is as it was known; what may be on one is not looked for.
+    if (result < 0 && branch === inodes.get(slot, F.branch)) return result;
+    if (result < 0) continue;
     const word = (stat + STATX.ino) >>> 2;
     const isSame =
       branch === inodes.get(slot, F.branch) &&
@@ -49,20 +53,25 @@ function revalidateDirectory(context: Context, slot: number, parent: number, pos
   const parentLow = inodes.get(parent, F.maskLow);
   const parentHigh = inodes.get(parent, F.maskHigh);
   let [low, high] = [0, 0];
+  let isCertain = !inodes.has(parent, INODE.uncertain);
   for (
     let branch = firstBranch(parentLow, parentHigh);
     branch >= 0;
     branch = nextBranch(parentLow, parentHigh, branch + 1)
   ) {
     const directory = context.directories.descriptor(parent, branch);
-    if (directory < 0 || context.statName(directory, context.base + position, stat2) < 0) continue;
-    const isDirectory = kindAt(context, stat2) === DT_DIR;
+    const result = directory < 0 ? directory : context.statName(directory, context.base + position, stat2);
+    if (result < 0 && !isAbsent(result)) isCertain = false;
+    if (isAbsent(result) || (result < 0 && !inodes.onBranch(slot, branch))) continue;
+    const isDirectory = result < 0 || kindAt(context, stat2) === DT_DIR;
     if (!isDirectory && low === 0 && high === 0) return -ENOENT;
     if (!isDirectory) continue;
     if (branch < 32) low |= 1 << branch;
     else high |= 1 << (branch - 32);
   }
   if (low === 0 && high === 0) return -ENOENT;
+  if (isCertain) inodes.clearFlag(slot, INODE.uncertain);
+  else inodes.setFlag(slot, INODE.uncertain);
   if (low >>> 0 !== inodes.get(slot, F.maskLow) || high >>> 0 !== inodes.get(slot, F.maskHigh)) {
     const length = context.lengthAt(position);
     state.lock();

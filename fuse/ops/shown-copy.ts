@@ -27,7 +27,7 @@ export class ShownCopy {
     this.#policies = { getattr: of('getattr'), getxattr: of('getxattr'), listxattr: of('listxattr') };
     this.#copies = {
       levels: 1,
-      has: (_level, branch) => context.inodes.onBranch(this.#slot, branch),
+      has: (_level, branch) => context.inodes.onBranch(this.#slot, branch) && context.gate.isOpen(branch),
       modifiedAt: (branch) => modifiedAt(context, this.#slot, branch),
     };
   }

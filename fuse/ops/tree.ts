@@ -7,8 +7,9 @@ import { F, INODE } from '../inode/inode-table.ts';
 import { WORD } from '../inode/layout.ts';
 import { D, hashNameAt, PARTIAL } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
-import { DT_DIR, ENOENT, ENOMEM, ENOTDIR, S_ISGID, S_ISUID } from '../sys/constants.ts';
-import { type Context, firstBranch, nextBranch } from './context.ts';
+import { DT_DIR, EIO, ENOENT, ENOMEM, S_ISGID, S_ISUID } from '../sys/constants.ts';
+import { type Context, firstBranch, isAbsent, nextBranch } from './context.ts';
+import { firstOpen } from './copies.ts';
 import { isMarked } from './copy-mark.ts';
 import { evictNames } from './eviction.ts';
 import { forget, freeForgotten } from './forget.ts';
@@ -30,11 +31,13 @@ export function findChild(context: Context, parent: number, position: number, le
   const slot = dentry === 0 ? 0 : names.get(dentry, D.inode);
   const complete = inodes.has(parent, INODE.complete);
   if (slot !== 0) context.hold(slot);
+  const isDirectory = dentry !== 0 && names.kind(dentry) === DT_DIR;
   const isKept = dentry !== 0 && context.kept.recall(dentry, context.stat);
   context.lookedUp.names++;
   if (isKept || (dentry === 0 && complete)) context.lookedUp.remembered++;
   const low = names.get(dentry, D.maskLow);
   const high = names.get(dentry, D.maskHigh);
+  const partial = dentry !== 0 && names.isPartial(dentry);
   state.unlock();
   if (slot !== 0) {
     if (isKept) return slot;
@@ -48,7 +51,7 @@ export function findChild(context: Context, parent: number, position: number, le
     if (result !== -ENOENT || context.exclusive) return result === -ENOENT ? 0 : result;
     dropDentry(context, parent, position, length, hash);
   } else if (dentry !== 0) {
-    const result = openKnown(context, { parent, position, length, hash, low, high, partial: false }, isKept);
+    const result = openKnown(context, { parent, position, length, hash, low, high, partial }, isKept, isDirectory);
     if (result !== 0) return result;
   } else if (complete) return 0;
   return probe(context, parent, position, length, hash);
@@ -68,21 +71,35 @@ function statKnown(context: Context, slot: number, parent: number, position: num
  * The inode for a dentry that has none; its attributes are in `stat` already if they were kept. Answers its slot, 0 if the name
  * has gone, or a negated errno.
  */
-function openKnown(context: Context, found: Found, isKept: boolean): number {
-  const { parent, position, length, hash, low, high } = found;
+function openKnown(context: Context, found: Found, isKept: boolean, isDirectory: boolean): number {
+  const { parent, position, low, high } = found;
   if (isKept) return adopt(context, found);
-  const directory = context.directories.descriptor(parent, firstBranch(low, high));
+  if (isDirectory && found.partial) {
+    dropIdle(context, found);
+    return 0;
+  }
+  // Of a directory any copy will do.
+  const branch = isDirectory ? firstOpen(context, low, high) : firstBranch(low, high);
+  const directory = context.directories.descriptor(parent, branch);
   if (directory < 0) return directory;
   const epoch = context.kept.epoch();
   const result = context.statName(directory, context.base + position, context.stat);
-  if (result === -ENOENT && !context.exclusive) {
-    dropDentry(context, parent, position, length, hash);
+  if (result === -ENOENT) {
+    dropIdle(context, found);
     return 0;
   }
   if (result < 0) return result;
   const slot = adopt(context, found);
   if (slot > 0) keepAttributes(context, slot, epoch);
   return slot;
+}
+
+/** Forgets what was known of a name, unless another thread has just found it again. */
+function dropIdle({ names, state }: Context, { parent, position, length, hash }: Found): void {
+  state.lock();
+  const dentry = names.find(parent, position, length, hash);
+  if (dentry !== 0 && names.get(dentry, D.inode) === 0) names.remove(dentry);
+  state.unlock();
 }
 
 /** Keeps the attributes in `stat`, read at `epoch`, of a file that nobody has open. */
@@ -122,7 +139,7 @@ function probe(context: Context, parent: number, position: number, length: numbe
     const found = low !== 0 || high !== 0;
     const result =
       directory < 0 ? directory : context.statName(directory, base + position, found ? context.stat2 : context.stat);
-    if (result === -ENOENT || result === -ENOTDIR) continue;
+    if (isAbsent(result)) continue;
     if (result < 0) {
       failure ||= result;
       continue;
@@ -133,8 +150,10 @@ function probe(context: Context, parent: number, position: number, length: numbe
     if (!isDirectory) break;
   }
   // A branch that fails may have the name: only if another has it too is the answer certain enough.
+  if (inodes.has(parent, INODE.uncertain)) failure ||= -EIO;
   if (low === 0 && high === 0) return failure !== 0 ? failure : missed(context, parent);
   const slot = adopt(context, { parent, position, length, hash, low, high, partial: !isDirectory });
+  if (slot > 0 && isDirectory && failure !== 0) inodes.setFlag(slot, INODE.uncertain);
   if (slot > 0) keepAttributes(context, slot, epoch);
   return slot;
 }
@@ -258,8 +277,10 @@ function keepDirectories(context: Context, found: Found): void {
     branch = nextBranch(found.low, found.high, branch + 1)
   ) {
     const directory = context.directories.descriptor(found.parent, branch);
-    if (directory < 0 || context.statName(directory, context.base + found.position, context.stat2) < 0) continue;
-    if (kindAt(context, context.stat2) !== DT_DIR) continue;
+    const result =
+      directory < 0 ? directory : context.statName(directory, context.base + found.position, context.stat2);
+    // One that cannot be asked still has what it was known to have.
+    if (isAbsent(result) || (result === 0 && kindAt(context, context.stat2) !== DT_DIR)) continue;
     if (branch < 32) context.maskLow |= 1 << branch;
     else context.maskHigh |= 1 << (branch - 32);
   }

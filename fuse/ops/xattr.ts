@@ -24,6 +24,7 @@ import {
 import * as libc from '../sys/libc.ts';
 import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
+import { enterCopies } from './copies.ts';
 import { OWN_PREFIX } from './copy-mark.ts';
 import { moveTo } from './move.ts';
 import { startsWith, writeText } from './scratch.ts';
@@ -142,6 +143,10 @@ function onEveryCopy(context: Context, slot: number, change: Change): number {
   const { inodes } = context;
   if (context.config.readOnly) return -EROFS;
   const isFile = inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0;
+  const low = isFile ? 0 : inodes.get(slot, F.maskLow);
+  const high = isFile ? 0 : inodes.get(slot, F.maskHigh);
+  const closed = isFile ? 0 : enterCopies(context, slot);
+  if (closed < 0) return closed;
   if (isFile) context.state.lockFile(slot);
   const shown = context.shown.branch(slot, 'getxattr');
   let result = changeCopy(context, slot, shown, change);
@@ -150,8 +155,6 @@ function onEveryCopy(context: Context, slot: number, change: Change): number {
     forgetAttributes(context, slot);
     return result;
   }
-  const low = inodes.get(slot, F.maskLow);
-  const high = inodes.get(slot, F.maskHigh);
   for (let branch = firstBranch(low, high); branch >= 0 && result === 0; branch = nextBranch(low, high, branch + 1))
     if (branch !== shown && context.branches[branch]!.mode !== 'RO') result = changeCopy(context, slot, branch, change);
   context.attributes.forgetAll(slot);

@@ -162,6 +162,7 @@ export const DEV_IOC_BACKING_CLOSE = 0x4004e502;
 
 /** fuse_notify_code. */
 export const NOTIFY_INVAL_INODE = 2;
+export const NOTIFY_INVAL_ENTRY = 3;
 
 /** fuse_dirent: ino, off, namelen, type, name. */
 export const DIRENT = { ino: 0, offset: 8, nameLength: 16, type: 20, name: 24 } as const;

@@ -21,6 +21,7 @@ export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_REMOVEDIR = 0x200;
 export const AT_SYMLINK_FOLLOW = 0x400;
 export const AT_EMPTY_PATH = 0x1000;
+export const AT_STATX_DONT_SYNC = 0x4000;
 
 export const S_IFMT = 0o170000;
 export const S_IFDIR = 0o040000;
@@ -79,8 +80,14 @@ export const ENOTEMPTY = e.ENOTEMPTY;
 export const ENODATA = e.ENODATA;
 export const EOPNOTSUPP = e.EOPNOTSUPP;
 export const ESTALE = e.ESTALE;
-export const EDQUOT = e.EDQUOT;
 export const ENXIO = e.ENXIO;
+export const ENOTCONN = e.ENOTCONN;
+export const ECONNABORTED = e.ECONNABORTED;
+export const ETIMEDOUT = e.ETIMEDOUT;
+/** EUCLEAN and ESHUTDOWN: what damaged filesystems say, and such that were shut down. */
+export const EUCLEAN = 117;
+export const ESHUTDOWN = 108;
+export const EDQUOT = e.EDQUOT;
 
 /** Whether a negated errno says that a branch is full, or its owner's share of it. */
 export function isNoSpace(result: number): boolean {

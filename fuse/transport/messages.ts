@@ -1,4 +1,6 @@
-/** What the session's main thread gives its readers, and what they tell it. */
+/** What the session's main thread gives its threads, and what they tell it. */
+import type { Finding } from '../branch/health.ts';
+import type { ProbedBranch } from '../branch/probe.ts';
 import type { OpsConfig } from '../ops/context.ts';
 
 export interface ReaderData {
@@ -13,12 +15,37 @@ export interface ReaderData {
   readonly cpu: number;
 }
 
+interface LogMessage {
+  readonly kind: 'log';
+  readonly level: 'error' | 'warn';
+  readonly event: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
 export type ReaderMessage =
   /** INIT was answered, or what a dead server had begun is finished. */
-  | { readonly kind: 'serving' }
-  | {
-      readonly kind: 'log';
-      readonly level: 'error' | 'warn';
-      readonly event: string;
-      readonly fields: Readonly<Record<string, unknown>>;
-    };
+  { readonly kind: 'serving' } | LogMessage;
+
+export interface ErrandData {
+  readonly thread: number;
+  readonly stateFd: number;
+  readonly config: OpsConfig;
+}
+
+export type Errand =
+  /** Figures of a branch's space, for its record; with `closely` a look at the branch itself too. */
+  | { readonly kind: 'look'; readonly index: number; readonly branch: ProbedBranch; readonly closely: boolean }
+  | { readonly kind: 'change'; readonly branch: ProbedBranch }
+  | { readonly kind: 'reopen'; readonly branch: ProbedBranch }
+  /** Of ops/relearn.ts; `device` is a descriptor of the connection. */
+  | { readonly kind: 'relearn'; readonly index: number; readonly branch: ProbedBranch; readonly device: number };
+
+export interface ErrandAnswer {
+  readonly finding: Finding;
+  /** A new descriptor of the branch's root, the receiver's. */
+  readonly root?: number;
+}
+
+export type ErrandMessage =
+  /** From now on it may be waiting for its branch. */
+  { readonly kind: 'begun' } | { readonly kind: 'answer'; readonly answer: ErrandAnswer } | LogMessage;

@@ -5,7 +5,8 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { PHASE } from '../inode/journal.ts';
-import { REQUEST_BYTES, REQUEST_COUNTER_WORDS, WORD } from '../inode/layout.ts';
+import { REQUEST_BYTES, WORD } from '../inode/layout.ts';
+import { PROGRESS, progressOf } from '../inode/progress.ts';
 import { State } from '../inode/state.ts';
 import { Context, NO_REPLY } from '../ops/context.ts';
 import { operations } from '../ops/dispatch.ts';
@@ -20,7 +21,6 @@ const MADV_POPULATE_WRITE = 23;
 const PR_SET_SECUREBITS = 28;
 /** Capabilities stay when the filesystem user id changes: the thread creates as the caller and reaches every directory. */
 const SECBIT_NO_SETUID_FIXUP = 4;
-
 const port = parentPort!;
 const send = (message: ReaderMessage) => port.postMessage(message);
 const log = {
@@ -70,10 +70,13 @@ function prepareThread(context: Context, cpu: number): void {
 
 function serve(context: Context, table: Operations, meter: Meter): void {
   const { device, base, request, u32 } = context;
-  const counter = WORD.requests + context.thread * REQUEST_COUNTER_WORDS;
+  const progress = progressOf(context.thread);
   const opcodeAt = (request + IN.opcode) >>> 2;
+  // Where a reader of this number left off, perhaps in the middle of a request.
+  u32[progress + PROGRESS.ended] = u32[progress + PROGRESS.begun]!;
   for (;;) {
     context.expectRequest();
+    if (context.thread >= Atomics.load(u32, WORD.readersWanted)) return;
     const bytes = libc.read(device, base + request, REQUEST_BYTES);
     if (bytes < 0) {
       // ENOENT: the request was interrupted before it was read.
@@ -82,14 +85,15 @@ function serve(context: Context, table: Operations, meter: Meter): void {
       return;
     }
     const begun = meter.begin();
-    u32[counter]!++;
-    if (u32[counter] === 0) u32[counter + 1]!++;
+    u32[progress + PROGRESS.begun]!++;
+    if (u32[progress + PROGRESS.begun] === 0) u32[progress + PROGRESS.begunHigh]!++;
     const opcode = u32[opcodeAt]!;
     const result = perform(context, table);
     if (result !== NO_REPLY) reply(context, opcode, result);
     if (opcode === OP.INIT) send({ kind: 'serving' });
     meter.end(opcode, begun);
     meter.setLookedUp(context.lookedUp);
+    u32[progress + PROGRESS.ended] = u32[progress + PROGRESS.begun]!;
   }
 }
 

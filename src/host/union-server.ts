@@ -19,8 +19,8 @@ import type { DescriptorRequest } from './descriptor-server.ts';
 export interface ServedUnion {
   /** Takes the descriptors over. Resolves when the kernel's INIT is answered. */
   serve(options: { devices: readonly number[]; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
-  branches(): readonly ServedBranch[];
-  close(): void;
+  branches(): Promise<readonly ServedBranch[]>;
+  close(): Promise<void>;
 }
 
 export interface UnionServerOptions {
@@ -62,7 +62,7 @@ export class UnionServer {
     const { op } = request.value;
     switch (op) {
       case 'status':
-        return this.#status();
+        return await this.#status();
       case 'stop':
         return await this.#stop(signal);
       case 'serve':
@@ -81,9 +81,11 @@ export class UnionServer {
   }
 
   /** Closes the branches; not while serving. */
-  close(): void {
-    if (this.#state.kind === 'waiting') this.#state.union.close();
-    if (this.#state.kind !== 'serving') this.#state = { kind: 'ended' };
+  async close(): Promise<void> {
+    const state = this.#state;
+    if (state.kind === 'serving') return;
+    this.#state = { kind: 'ended' };
+    if (state.kind === 'waiting') await state.union.close();
   }
 
   #open(readOnly: boolean): State {
@@ -95,7 +97,7 @@ export class UnionServer {
     }
   }
 
-  #status(): ServerStatus {
+  async #status(): Promise<ServerStatus> {
     if (this.#state.kind === 'failed') this.#state = this.#open(false);
     const state = this.#state;
     return {
@@ -103,7 +105,7 @@ export class UnionServer {
       volume: this.#options.volumeId,
       state: state.kind,
       ...(state.kind === 'failed' && { message: state.message }),
-      branches: state.kind === 'waiting' || state.kind === 'serving' ? state.union.branches() : [],
+      branches: state.kind === 'waiting' || state.kind === 'serving' ? await state.union.branches() : [],
       pid: process.pid,
     };
   }
@@ -113,30 +115,31 @@ export class UnionServer {
       closeAll(devices);
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is served already; unmount it first`);
     }
-    // What was opened for status may be old, or writable where it must not be.
-    this.close();
-    const opened = this.#open(readOnly);
-    this.#state = opened;
-    if (opened.kind !== 'waiting') {
-      closeAll(devices);
-      return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
-    }
-    const started = this.#start(opened.union, devices).finally(() => {
+    const started = this.#start(devices, readOnly).finally(() => {
       this.#starting = undefined;
     });
     this.#starting = started;
     return await started;
   }
 
-  async #start(union: ServedUnion, devices: readonly number[]): Promise<ServerAnswer> {
+  async #start(devices: readonly number[], readOnly: boolean): Promise<ServerAnswer> {
+    // What was opened for status may be old, or writable where it must not be.
+    await this.close();
+    const opened = this.#open(readOnly);
+    this.#state = opened;
+    if (opened.kind !== 'waiting') {
+      closeAll(devices);
+      return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
+    }
+    const { union } = opened;
     try {
       const session = await union.serve({ devices, log: this.#options.log });
       this.#state = { kind: 'serving', union, ended: this.#closeAfter(union, session.ended) };
       this.#options.log.info('server.serving');
       return { ok: true };
     } catch (error) {
-      union.close();
       this.#state = { kind: 'ended' };
+      await union.close();
       return refusal('UNAVAILABLE', `cannot serve volume ${this.#options.volumeId}: ${messageOf(error)}`);
     }
   }
@@ -148,8 +151,8 @@ export class UnionServer {
     } catch (error) {
       this.#options.log.error('server.session_failed', { error: messageOf(error) });
     }
+    await union.close();
     this.#state = { kind: 'ended' };
-    union.close();
   }
 
   /** The unmount ends the session a moment before we learn of it: wait for that, but not for a mount that is still used. */
@@ -161,7 +164,7 @@ export class UnionServer {
     if (this.serving) {
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is still mounted; unmount it first`);
     }
-    this.close();
+    await this.close();
     return { ok: true };
   }
 }

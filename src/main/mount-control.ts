@@ -26,7 +26,7 @@ export function serveMountControl(mount: ControlledMount, log: Logger): Descript
       handle: async ({ message }) => {
         const request = parseMountControlRequest(message);
         if (!request.ok) throw new UnionError('INVALID_ARGUMENT', request.error);
-        return { ok: true, ...answer(mount, request.value) };
+        return { ok: true, ...(await answer(mount, request.value)) };
       },
       log,
     });
@@ -36,10 +36,10 @@ export function serveMountControl(mount: ControlledMount, log: Logger): Descript
   }
 }
 
-function answer({ union, request, mountpoint }: ControlledMount, asked: MountControlRequest): object {
+async function answer({ union, request, mountpoint }: ControlledMount, asked: MountControlRequest): Promise<object> {
   switch (asked.op) {
     case 'status':
-      return status(union, request, mountpoint);
+      return await status(union, request, mountpoint);
     case 'branch.set': {
       const { path, mode, minFreeSpaceBytes } = asked;
       const branch = union.status().branches.find((known) => known.path === path);
@@ -61,7 +61,8 @@ function answer({ union, request, mountpoint }: ControlledMount, asked: MountCon
   }
 }
 
-function status(union: Union, request: ControlledMount['request'], mountpoint: string): MountStatus {
+async function status(union: Union, request: ControlledMount['request'], mountpoint: string): Promise<MountStatus> {
+  await union.refresh();
   const { branches, inodes, openHandles, names, indexBytes, requests, moves, intents } = union.status();
   const { moveOnNoSpace } = request;
   const { lookedUp } = union.measurements();

@@ -55,6 +55,6 @@ export async function serveMount(request: MountRequest): Promise<number> {
     }
   } finally {
     for (const device of devices) closeSync(device);
-    union.close();
+    await union.close();
   }
 }

@@ -68,7 +68,7 @@ export async function run(argv: string[]): Promise<number> {
   await ended;
   await socket.close();
   await union.idle(); // a request that was under way may have begun to serve
-  union.close();
+  await union.close();
   stop.abort();
   await (await health)?.stopped;
   return 0;
@@ -93,7 +93,11 @@ async function tell(
   const current = () => [...opened].at(-1);
   try {
     const { registerUnionMetrics, timedOperations } = await import('./union-metrics.ts');
-    const pages = unionPages({ volumeId, podUid, status: () => current()?.status() });
+    const status = async () => {
+      await current()?.refresh();
+      return current()?.status();
+    };
+    const pages = unionPages({ volumeId, podUid, status });
     const metrics = (registry: Parameters<typeof registerUnionMetrics>[0]) =>
       registerUnionMetrics(registry, { volumeId, current });
     const moreMetrics = () => timedOperations(volumeId, current()?.measurements() ?? { operations: [] });
@@ -133,10 +137,13 @@ function openBranches(config: ServerConfig, readOnly: boolean, opened: Set<Union
         throw error;
       }
     },
-    branches: () => union.status().branches,
-    close: () => {
+    branches: async () => {
+      await union.refresh();
+      return union.status().branches;
+    },
+    close: async () => {
       opened.delete(union);
-      union.close();
+      await union.close();
     },
   };
 }

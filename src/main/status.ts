@@ -17,7 +17,11 @@ files when less is available) and the inodes in use. Health is
   ok         files can be made, read and written as the mode allows
   full       less is available than the reserve
   read-only  its filesystem is mounted, or was remounted, read only
-  failing    its filesystem does not answer; files of this branch have errors
+  slow       it has not answered for a while: its files wait, new ones are made elsewhere
+  hanging    it does not answer: what needs it gets an error, until it does
+  failing    its filesystem is broken: what needs it gets an error, until it works again
+  gone       it is not mounted any more: the same, until it is
+  foreign    another filesystem is mounted in its place, and is left alone
 
 Unfinished is what changes several branches at once just now, such as a file that moves. What stays so met
 an error; it is completed when the union is mounted again.
@@ -72,6 +76,7 @@ export function formatStatus(report: StatusReport): string {
     '',
     ...formatTable([header, ...branches.map(branchRow)], 3),
     '',
+    ...complaints(branches),
     `operations     ${count(report.operations)}, ${count(report.operationsPerSecond)} per second now`,
     `open handles   ${count(report.openHandles)}`,
     `known inodes   ${count(report.knownInodes)}`,
@@ -92,6 +97,13 @@ function shares({ namesAsked, namesRemembered, namesUnknown }: StatusReport): st
 function branchRow(branch: MountedBranch): readonly string[] {
   const sizes = [branch.totalBytes, branch.usedBytes, branch.availableBytes, branch.minFreeSpaceBytes];
   return [branch.path, branch.mode, branch.health, ...sizes.map(formatBytes), branch.files.toLocaleString('en-US')];
+}
+
+function complaints(branches: readonly MountedBranch[]): readonly string[] {
+  const lines = branches
+    .filter(({ message }) => message !== '')
+    .map(({ path, health, message }) => `${path} is ${health}: ${message}`);
+  return lines.length === 0 ? [] : [...lines, ''];
 }
 
 /** The two largest units: 3 d 4 h, 12 min 5 s. */

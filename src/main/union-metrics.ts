@@ -1,14 +1,14 @@
 /** What a union's server tells Prometheus: operations and how long they take, the name index, branches. */
 import { Counter, Gauge, type Registry } from 'prom-client';
 import { LATENCY_BOUNDS_SECONDS, type Measurements, type UnionStatus } from '../../fuse/index.ts';
+import { BRANCH_HEALTHS } from '../protocol/mount-control.ts';
 
 /** The part of fuse/index.ts's Union that is used here. */
 export interface MeasuredUnion {
+  refresh(): Promise<void>;
   status(): UnionStatus;
   measurements(): Measurements;
 }
-
-const HEALTHS = ['ok', 'full', 'read-only', 'failing'] as const;
 
 /** `current` is the union that is open now, if one is. Asked anew at every scrape. */
 export function registerUnionMetrics(
@@ -24,6 +24,7 @@ export function registerUnionMetrics(
     registers,
     collect() {
       this.reset();
+      void current()?.refresh(); // for the next scrape: nobody waits for a branch
       for (const { operation, count } of current()?.measurements().operations ?? []) this.inc({ operation }, count);
     },
   });
@@ -81,13 +82,13 @@ function registerBranches(registry: Registry, branches: () => readonly BranchSta
   }
   new Gauge({
     name: 'union_csi_branch_health',
-    help: `1 for what the branch is: ${HEALTHS.join(', ')}`,
+    help: `1 for what the branch is: ${BRANCH_HEALTHS.join(', ')}`,
     labelNames: ['branch', 'health'],
     registers: [registry],
     collect() {
       this.reset();
       for (const { id, health } of branches())
-        for (const each of HEALTHS) this.set({ branch: id, health: each }, each === health ? 1 : 0);
+        for (const each of BRANCH_HEALTHS) this.set({ branch: id, health: each }, each === health ? 1 : 0);
     },
   });
 }

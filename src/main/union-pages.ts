@@ -14,7 +14,7 @@ export interface PageSource {
   readonly volumeId: string;
   readonly podUid: string | undefined;
   /** Of the union that is open now, if one is. */
-  readonly status: () => UnionStatus | undefined;
+  readonly status: () => Promise<UnionStatus | undefined>;
 }
 
 export function unionPages({ volumeId, podUid, status }: PageSource) {
@@ -23,12 +23,12 @@ export function unionPages({ volumeId, podUid, status }: PageSource) {
     body: { message: `volume ${volumeId} is not open: its branches cannot be opened` },
   };
   return {
-    '/status': (): Page => {
-      const now = status();
+    '/status': async (): Promise<Page> => {
+      const now = await status();
       return now === undefined ? closed : { status: 200, body: { volume: volumeId, ...now } };
     },
     '/where': async (query: URLSearchParams): Promise<Page> => {
-      const branches = status()?.branches;
+      const branches = (await status())?.branches;
       if (podUid === undefined || query.get('pod') !== podUid) {
         return { status: 403, body: { message: 'pod must be the UID of this pod' } };
       }

@@ -21,14 +21,21 @@ export type MountControlRequest =
       readonly minFreeSpaceBytes: number;
     };
 
-const HEALTHS = ['ok', 'full', 'read-only', 'failing'] as const;
+export const BRANCH_HEALTHS = ['ok', 'full', 'read-only', 'slow', 'hanging', 'failing', 'gone', 'foreign'] as const;
+export type BranchHealth = (typeof BRANCH_HEALTHS)[number];
+
+export function isBranchHealth(value: unknown): value is BranchHealth {
+  return BRANCH_HEALTHS.some((known) => known === value);
+}
 
 export interface MountedBranch {
   readonly path: string;
   readonly mode: BranchMode;
   readonly minFreeSpaceBytes: number;
-  /** `full`: less is available than its reserve; `read-only`: its filesystem; `failing`: it does not answer. */
-  readonly health: (typeof HEALTHS)[number];
+  /** As fuse/index.ts's BranchState tells it. */
+  readonly health: BranchHealth;
+  /** What is wrong; empty when nothing is. */
+  readonly message: string;
   readonly totalBytes: number;
   readonly usedBytes: number;
   readonly availableBytes: number;
@@ -114,11 +121,12 @@ export function parseMountStatus(value: unknown): MountStatus | undefined {
 
 function isMountedBranch(value: unknown): value is MountedBranch {
   if (!isRecord(value)) return false;
-  const { path, mode, health, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files } = value;
+  const { path, mode, health, message, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files } = value;
   return (
     typeof path === 'string' &&
     MODES.some((known) => known === mode) &&
-    HEALTHS.some((known) => known === health) &&
+    isBranchHealth(health) &&
+    typeof message === 'string' &&
     areAmounts({ minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files })
   );
 }

@@ -3,6 +3,7 @@
  * request carries the FUSE descriptor beside it. Both sides parse; neither trusts the other's version.
  */
 import { err, ok, type Result } from '../base/result.ts';
+import { type BranchHealth, isBranchHealth } from './mount-control.ts';
 import type { BranchMode } from './resources.ts';
 
 /** Name of the socket in the server pod's emptyDir volume of name RUN_VOLUME. */
@@ -18,6 +19,9 @@ export interface ServedBranch {
   readonly id: string;
   readonly path: string;
   readonly mode: BranchMode;
+  readonly health: BranchHealth;
+  /** What is wrong with it; empty when nothing is. */
+  readonly message: string;
   readonly totalBytes: number;
   readonly usedBytes: number;
   readonly availableBytes: number;
@@ -95,6 +99,8 @@ function isServedBranch(value: unknown): value is ServedBranch {
     isRecord(value) &&
     typeof value.id === 'string' &&
     typeof value.path === 'string' &&
+    isBranchHealth(value.health) &&
+    typeof value.message === 'string' &&
     (value.mode === 'RW' || value.mode === 'RO' || value.mode === 'NC') &&
     [value.totalBytes, value.usedBytes, value.availableBytes, value.files].every((amount) => typeof amount === 'number')
   );

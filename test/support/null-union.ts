@@ -16,8 +16,8 @@ const [LOOKUP, FORGET, GETATTR, STATFS, INIT, OPENDIR, READDIR, RELEASEDIR, INTE
 
 export function nullUnion(): ServedUnion {
   return {
-    branches: () => [],
-    close: () => {},
+    branches: async () => [],
+    close: async () => {},
     serve: async ({ devices }) => {
       const initialised = Promise.withResolvers<void>();
       const ended = answerAll(devices[0]!, initialised.resolve).finally(() => {

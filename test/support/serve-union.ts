@@ -16,13 +16,13 @@ const say = (event: string, fields = {}) => console.error(event, JSON.stringify(
 const union = openUnion(options);
 // When asked, says what is open and known now.
 process.on('SIGUSR2', () => {
-  const { inodes, openHandles } = union.status();
-  console.log(`status ${JSON.stringify({ inodes, openHandles })}`);
+  const { inodes, openHandles, branches } = union.status();
+  console.log(`status ${JSON.stringify({ inodes, openHandles, branches })}`);
 });
 const session = await union.serve({ devices: devices ?? mounted(), log: { error: say, warn: say } });
 if (devices !== undefined) console.log('serving');
 await session.ended;
-union.close();
+await union.close();
 
 function mounted(): readonly number[] {
   const deviceFd = openDevice();

@@ -15,6 +15,7 @@ import { globSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { Patience } from '../../fuse/branch/health.ts';
 import { makeLoopBranches, mountpointsBelow } from './loop-branches.ts';
 
 const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
@@ -36,6 +37,8 @@ export interface LibraryOptions {
   readonly create?: string;
   readonly readers?: number;
   readonly cache?: 'exclusive' | 'shared';
+  readonly volumeId?: string;
+  readonly patience?: Patience;
 }
 
 export interface MountOptions {
@@ -90,14 +93,14 @@ export async function mountUnion({
 }
 
 function libraryOptions(options: LibraryOptions, branches: readonly string[], mountpoint: string): string {
-  const { passthrough = true, create = 'ff', readers, cache = 'exclusive' } = options;
+  const { passthrough = true, create = 'ff', cache = 'exclusive', ...rest } = options;
   return JSON.stringify({
     mountpoint,
     branches: branches.map((path, index) => ({ id: `b${index}`, path, mode: 'RW', minFreeSpaceBytes: 1 << 20 })),
     policies: { create, action: 'ff', search: 'ff' },
     passthrough,
-    readers,
     cache,
+    ...rest,
   });
 }
 
@@ -154,14 +157,17 @@ export interface TestUnionOptions {
   readonly options?: readonly string[];
   readonly library?: LibraryOptions;
   readonly openFiles?: number;
+  /** A branch before the others that is there already. */
+  readonly first?: string;
   /** What to do to the branches before they are mounted as one. */
   readonly prepare?: (branches: readonly string[]) => void;
 }
 
 /** Loop branches and the union over them, as one thing to close. */
 export async function makeUnion(asked: TestUnionOptions): Promise<TestUnion> {
-  const { sizesBytes, prepare, ...rules } = asked;
-  const { folder, paths, close } = makeLoopBranches(sizesBytes);
+  const { sizesBytes, first, prepare, ...rules } = asked;
+  const { folder, paths: made, close } = makeLoopBranches(sizesBytes);
+  const paths = first === undefined ? made : [first, ...made];
   try {
     prepare?.(paths);
     const mountpoint = join(folder, 'union');

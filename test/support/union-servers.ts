@@ -39,7 +39,7 @@ export function startServer(path: string, volumeId: string, failure?: string): I
     close: async () => {
       await union.idle();
       await socket.close();
-      union.close();
+      await union.close();
     },
   };
 }

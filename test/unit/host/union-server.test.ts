@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { type ServedUnion, UnionServer } from '../../../src/host/union-server.ts';
 
-const signal = AbortSignal.timeout(10_000);
+const signal = new AbortController().signal;
 
 describe('UnionServer', () => {
   it('waits with open branches until it is asked to serve', async () => {
@@ -141,8 +141,8 @@ function setUp(openFails?: string, serveFails?: string) {
     const record = { readOnly, closed: false };
     unions.push(record);
     return {
-      branches: () => [],
-      close: () => {
+      branches: async () => [],
+      close: async () => {
         record.closed = true;
       },
       serve: async ({ devices }) => {

@@ -10,10 +10,11 @@ import type { UnionVolume } from '../../../src/protocol/resources.ts';
 
 const timed = LATENCY_BOUNDS_SECONDS.map(() => 0);
 const union: MeasuredUnion = {
+  refresh: async () => {},
   status: () => ({
     branches: [
       {
-        ...{ id: 'b0', path: '/branches/b0', mode: 'RW', health: 'full' },
+        ...{ id: 'b0', path: '/branches/b0', mode: 'RW', health: 'full', message: '' },
         ...{ totalBytes: 100, usedBytes: 60, availableBytes: 40, minFreeSpaceBytes: 50, files: 7 },
       },
     ],

@@ -42,12 +42,12 @@ describe('pages of a union server', () => {
   });
 
   it('tell places of files only to who knows the UID of the pod', async () => {
-    const pages = unionPages({ volumeId: 'v', podUid: 'secret', status: () => undefined });
+    const pages = unionPages({ volumeId: 'v', podUid: 'secret', status: async () => undefined });
     const statusFor = async (query: string) => (await pages['/where'](new URLSearchParams(query))).status;
     expect(await statusFor('path=x')).to.equal(403);
     expect(await statusFor('path=x&pod=guess')).to.equal(403);
     expect(await statusFor('path=x&pod=secret')).to.equal(503);
-    const open = unionPages({ volumeId: 'v', podUid: undefined, status: () => undefined });
+    const open = unionPages({ volumeId: 'v', podUid: undefined, status: async () => undefined });
     expect((await open['/where'](new URLSearchParams('pod=undefined'))).status).to.equal(403);
   });
 });

@@ -42,6 +42,7 @@ describe('parseMountStatus', () => {
     path: '/a',
     mode: 'RW',
     health: 'ok',
+    message: '',
     minFreeSpaceBytes: 1,
     totalBytes: 2,
     usedBytes: 3,

@@ -33,6 +33,8 @@ describe('server control protocol', () => {
       id: 'b0',
       path: '/branches/b0',
       mode: 'RW',
+      health: 'slow',
+      message: 'm',
       totalBytes: 9,
       usedBytes: 4,
       availableBytes: 5,

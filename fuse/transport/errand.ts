@@ -1,0 +1,58 @@
+/** A thread that runs errands (errands.ts), one after the other. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { change, look, reopen } from '../branch/probe.ts';
+import { State } from '../inode/state.ts';
+import { Context } from '../ops/context.ts';
+import { relearnBranch } from '../ops/relearn.ts';
+import { errnoName } from '../sys/constants.ts';
+import type { Errand, ErrandAnswer, ErrandData, ErrandMessage } from './messages.ts';
+
+const port = parentPort!;
+const send = (message: ErrandMessage) => port.postMessage(message);
+const { stateFd, thread, config } = workerData as ErrandData;
+const state = State.attach(stateFd, thread);
+const context = new Context({
+  state,
+  thread,
+  device: -1,
+  config,
+  log: {
+    error: (event, fields = {}) => send({ kind: 'log', level: 'error', event, fields }),
+    warn: (event, fields = {}) => send({ kind: 'log', level: 'warn', event, fields }),
+  },
+});
+// Errands are about branches that nobody else may enter.
+context.gate.admit();
+
+port.on('message', (errand: Errand | 'end') => {
+  if (errand === 'end') return port.close();
+  send({ kind: 'begun' });
+  send({ kind: 'answer', answer: perform(errand) });
+});
+
+function perform(errand: Errand): ErrandAnswer {
+  switch (errand.kind) {
+    case 'look': {
+      const { index, branch, closely } = errand;
+      const result = context.space.refresh(index);
+      if (result < 0)
+        return {
+          finding: { kind: 'failing', message: `${branch.path} does not tell its space: ${errnoName(-result)}` },
+        };
+      return { finding: closely ? look(branch) : { kind: 'ok', message: '' } };
+    }
+    case 'change':
+      return { finding: change(errand.branch) };
+    case 'reopen':
+      return reopen(errand.branch);
+    case 'relearn': {
+      context.device = errand.device;
+      const result = relearnBranch(context, errand.index);
+      if (result < 0)
+        return {
+          finding: { kind: 'failing', message: `${errand.branch.path} cannot be read: ${errnoName(-result)}` },
+        };
+      return { finding: { kind: 'ok', message: '' } };
+    }
+  }
+}

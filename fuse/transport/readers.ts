@@ -1,0 +1,161 @@
+/**
+ * The reader threads of a session: one for each descriptor, and more while some of them wait for a branch that does not
+ * answer, so that as many as ever are there for the rest. They end again when the others are back.
+ */
+import { Worker } from 'node:worker_threads';
+import { MAX_READERS, WORD } from '../inode/layout.ts';
+import { PROGRESS, progressOf } from '../inode/progress.ts';
+import type { State } from '../inode/state.ts';
+import type { OpsConfig, OpsLogger } from '../ops/context.ts';
+import { IN } from '../protocol/abi.ts';
+import * as libc from '../sys/libc.ts';
+import type { ReaderData, ReaderMessage } from './messages.ts';
+
+/** A thread takes some CPU to start. */
+const MAX_SPARE = 4;
+
+/** Threads that have loaded what a reader needs, and wait for a connection. */
+export type PreparedReaders = readonly Worker[];
+
+export function prepareReaders(count: number): PreparedReaders {
+  return Array.from({ length: count }, startThread);
+}
+
+function startThread(): Worker {
+  const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
+  return new Worker(file, {
+    stdin: false,
+    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
+  });
+}
+
+export interface ReadersOptions {
+  readonly state: State;
+  /** A position of scratch memory for this thread. */
+  readonly scratch: number;
+  readonly config: OpsConfig;
+  /** Of meter.ts. */
+  readonly meters: SharedArrayBuffer;
+  /** Descriptors of one mounted connection. */
+  readonly devices: readonly number[];
+  readonly log: OpsLogger;
+  /** As many as there are descriptors; without them they are started now. */
+  readonly readers?: PreparedReaders | undefined;
+}
+
+/** A reader that has been at one request for longer than a moment. */
+export interface StuckReader {
+  readonly thread: number;
+  /** The branch that it entered last, or -1. */
+  readonly branch: number;
+  /** Whether its request changes something. */
+  readonly changes: boolean;
+}
+
+export class Readers {
+  readonly #options: ReadersOptions;
+  readonly #cpus: readonly number[];
+  readonly #running = new Map<number, Worker>();
+  /** By thread: the request that it was at when it was last looked at. */
+  readonly #seenAt = new Map<number, number>();
+  #isEnding = false;
+  #isStarting = true;
+  readonly #serving = Promise.withResolvers<void>();
+  #awaited = 0;
+  readonly #ended = Promise.withResolvers<void>();
+
+  constructor(options: ReadersOptions) {
+    this.#options = options;
+    this.#cpus = allowedCpus(options.state, options.scratch);
+    this.#want(options.devices.length);
+    for (let thread = 0; thread < MAX_READERS; thread++)
+      if (thread < options.devices.length || this.#hasUnfinished(thread)) this.#start(thread);
+    this.#isStarting = false;
+    // INIT is one reader's; what a dead server had begun may be in the buffer of each.
+    this.#awaited = options.state.u32[WORD.initialised] === 0 ? 1 : this.#running.size;
+  }
+
+  /** The kernel's INIT is answered, or what a dead server had begun is finished. */
+  get serving(): Promise<void> {
+    return this.#serving.promise;
+  }
+
+  /** Every reader has stopped. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** To be called every moment: which readers are at the request that they were at the last time. Starts others for them. */
+  takeStock(): readonly StuckReader[] {
+    const { state, devices } = this.#options;
+    const stuck: StuckReader[] = [];
+    for (const thread of this.#running.keys()) {
+      const at = progressOf(thread);
+      const begun = state.u32[at + PROGRESS.begun]!;
+      const isBusy = begun !== state.u32[at + PROGRESS.ended]!;
+      if (isBusy && this.#seenAt.get(thread) === begun)
+        stuck.push({
+          thread,
+          branch: state.u32[at + PROGRESS.branch]! - 1,
+          changes: state.u32[at + PROGRESS.changes] === 1,
+        });
+      if (isBusy) this.#seenAt.set(thread, begun);
+      else this.#seenAt.delete(thread);
+    }
+    if (this.#isEnding) return stuck;
+    // While none is free there are more requests than these that will wait.
+    const spare = stuck.length === this.#running.size ? Math.min(stuck.length, MAX_SPARE) : 0;
+    const wanted = Math.min(MAX_READERS, devices.length + stuck.length + spare);
+    this.#want(wanted);
+    for (let thread = 0; thread < wanted; thread++) if (!this.#running.has(thread)) this.#start(thread);
+    return stuck;
+  }
+
+  /** A reader of a dead server may have been one of those that were started for others. */
+  #hasUnfinished(thread: number): boolean {
+    const { state } = this.#options;
+    return state.u32[(state.threadArea(thread).request + IN.length) >>> 2] !== 0;
+  }
+
+  /** Readers of higher numbers end after the request that they are at. */
+  #want(count: number): void {
+    Atomics.store(this.#options.state.u32, WORD.readersWanted, count);
+  }
+
+  #start(thread: number): void {
+    const { state, config, meters, devices, log } = this.#options;
+    const cpu = devices.length > 1 ? (this.#cpus[thread % this.#cpus.length] ?? -1) : -1;
+    const deviceFd = devices[thread % devices.length]!;
+    const data: ReaderData = { thread, deviceFd, cpu, stateFd: state.fd, config, meters };
+    // A prepared one serves once: a later reader of its number is another thread.
+    const worker = (this.#isStarting ? this.#options.readers?.[thread] : undefined) ?? startThread();
+    worker.postMessage(data);
+    this.#running.set(thread, worker);
+    worker.on('message', (message: ReaderMessage) => {
+      if (message.kind === 'serving') {
+        if (--this.#awaited === 0) this.#serving.resolve();
+      } else log[message.level](message.event, message.fields);
+    });
+    let failed = false;
+    worker.on('error', (error) => {
+      failed = true;
+      log.error('reader_failed', { thread, error: error.stack ?? error.message });
+    });
+    worker.on('exit', () => {
+      this.#running.delete(thread);
+      // One that was not asked to has ended with the connection.
+      if (!failed && thread < this.#options.state.u32[WORD.readersWanted]!) this.#isEnding = true;
+      this.#seenAt.delete(thread);
+      if (this.#running.size === 0) this.#ended.resolve();
+    });
+  }
+}
+
+/** Numbers of the CPUs this process may run on. */
+function allowedCpus(state: State, scratch: number): number[] {
+  const bytes = libc.schedGetaffinity(0, 128, state.base + scratch);
+  const cpus: number[] = [];
+  for (let cpu = 0; cpu < bytes * 8; cpu++)
+    if (((state.u8[scratch + (cpu >> 3)]! >> (cpu & 7)) & 1) === 1) cpus.push(cpu);
+  return cpus;
+}

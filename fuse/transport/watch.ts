@@ -1,0 +1,243 @@
+/**
+ * Watches the branches: looks at one that somebody got an error from or waits for, judges how it is (branch/health.ts), and opens
+ * and closes its gate. What may wait is an errand; what is done here never is. A branch that nobody uses is looked at
+ * through the kernel's list of mounts only.
+ *
+ * A branch that was out comes back when a look at it finds it as it should be: the descriptors and names that threads
+ * remember of it are dropped before its gate opens.
+ */
+import type { OpenBranch } from '../branch/branches.ts';
+import { GATE } from '../branch/gate.ts';
+import { type Finding, type Health, type Judgement, judge, type Patience } from '../branch/health.ts';
+import { type KnownMount, mountIdOf, readMounts } from '../branch/mounts.ts';
+import { fingerprintOf, type ProbedBranch } from '../branch/probe.ts';
+import type { BranchTable } from '../branch/table.ts';
+import { WORD } from '../inode/layout.ts';
+import type { State } from '../inode/state.ts';
+import type { OpsLogger } from '../ops/context.ts';
+import { O_CLOEXEC } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
+import type { Errands } from './errands.ts';
+import type { Errand, ErrandAnswer } from './messages.ts';
+import type { StuckReader } from './readers.ts';
+
+/** How soon a branch is looked at again. */
+const RETRY_MS = 1_000;
+const MOUNTS_MS = 2_000;
+
+interface Watched {
+  readonly branch: OpenBranch;
+  readonly fingerprint: string;
+  /** Undefined where the list of mounts does not have it: the branch is outside of this process's root. */
+  mountId: number | undefined;
+  finding: Finding;
+  judgement: Judgement;
+  /** The errands under way, and since when: threads that do them take a moment to start. */
+  look: { readonly sinceMs: number | undefined } | undefined;
+  change: { readonly sinceMs: number | undefined } | undefined;
+  lookedAt: number;
+  isSuspect: boolean;
+  /** What is known of it was learned without it, or of what it was: `learning` while that is being put right. */
+  knowledge: 'true' | 'outdated' | 'learning';
+}
+
+const FINE: Finding = { kind: 'ok', message: '' };
+
+export interface WatchOptions {
+  readonly state: State;
+  readonly table: BranchTable;
+  readonly errands: Errands;
+  readonly volumeId: string | undefined;
+  readonly patience: Patience;
+}
+
+export class Watch {
+  readonly #options: WatchOptions;
+  readonly #watched: Watched[] = [];
+  #mountsReadAt = 0;
+  #device = -1;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+  }
+
+  /** The connection that is served from now on. */
+  begin(device: number): void {
+    this.#device = device;
+  }
+
+  /** A branch just opened. Before anybody uses it. */
+  add(branch: OpenBranch): void {
+    const mountId = mountIdOf(branch.root);
+    this.#watched[branch.index] = {
+      branch,
+      fingerprint: fingerprintOf(branch.root),
+      mountId: readMounts().has(mountId) ? mountId : undefined,
+      finding: FINE,
+      judgement: { health: 'ok', gate: 0, message: '' },
+      look: undefined,
+      change: undefined,
+      lookedAt: 0,
+      isSuspect: false,
+      knowledge: 'true',
+    };
+  }
+
+  /** How a branch is, and what is wrong with it. */
+  healthOf(index: number): { readonly health: Health; readonly message: string } {
+    return this.#watched[index]!.judgement;
+  }
+
+  /** To be called every moment, with the readers that wait. */
+  tick(stuck: readonly StuckReader[], log: OpsLogger): void {
+    const now = performance.now();
+    const { state } = this.#options;
+    const suspects = [WORD.suspectLow, WORD.suspectHigh].map((word) => Atomics.exchange(state.i32, word, 0));
+    const figuresWanted = Atomics.exchange(state.u32, WORD.figuresWanted, 0) === 1;
+    this.#readMounts(
+      now,
+      suspects.some((mask) => mask !== 0),
+    );
+    for (const watched of this.#watched) {
+      const { index } = watched.branch;
+      const waiting = stuck.filter(({ branch }) => branch === index);
+      if (((suspects[index >> 5]! >>> (index & 31)) & 1) === 1) watched.isSuspect = true;
+      this.#look(watched, now, { isWaited: waiting.length > 0, figuresWanted });
+      this.#judge(watched, waiting.length, now, log);
+    }
+  }
+
+  /** Asks every branch that answers for its space; resolves when all have told it, or the limit has passed. */
+  async refreshFigures(limitMs: number): Promise<void> {
+    const asked = this.#watched
+      .filter(
+        ({ judgement, look }) => (judgement.health === 'ok' || judgement.health === 'read-only') && look === undefined,
+      )
+      .map((watched) => this.#sendLook(watched, false));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const limit = setTimeout(resolve, limitMs);
+    await Promise.race([Promise.all(asked), promise]);
+    clearTimeout(limit);
+  }
+
+  #readMounts(now: number, isUrgent: boolean): void {
+    const isQuiet = !isUrgent && this.#watched.every(({ judgement }) => judgement.health === 'ok');
+    if (now - this.#mountsReadAt < (isQuiet ? MOUNTS_MS : RETRY_MS)) return;
+    this.#mountsReadAt = now;
+    const mounts = readMounts();
+    for (const watched of this.#watched) {
+      if (watched.mountId === undefined || isOut(watched.finding)) continue;
+      const finding = findingOf(watched.branch, mounts.get(watched.mountId));
+      if (finding !== undefined) watched.finding = finding;
+    }
+  }
+
+  /** Sends whom it takes to tell how the branch is. */
+  #look(
+    watched: Watched,
+    now: number,
+    { isWaited, figuresWanted }: { isWaited: boolean; figuresWanted: boolean },
+  ): void {
+    const isDue = now - watched.lookedAt >= RETRY_MS && watched.look === undefined;
+    const isDoubtful = isWaited || watched.isSuspect || watched.judgement.health !== 'ok';
+    if (isOut(watched.finding)) {
+      if (isDue) void this.#reopen(watched);
+    } else if (isDoubtful && isDue) {
+      watched.isSuspect = false;
+      void this.#sendLook(watched, true);
+      if (watched.branch.mode !== 'RO' && watched.change === undefined) void this.#sendChange(watched);
+    } else if (figuresWanted && watched.look === undefined) void this.#sendLook(watched, false);
+  }
+
+  async #sendLook(watched: Watched, closely: boolean): Promise<void> {
+    if (closely) watched.lookedAt = performance.now();
+    const { index } = watched.branch;
+    const answer = await this.#run({ kind: 'look', index, branch: this.#probed(watched), closely }, watched, 'look');
+    if (answer !== undefined && (closely || answer.finding.kind !== 'ok')) take(watched, answer.finding);
+  }
+
+  async #sendChange(watched: Watched): Promise<void> {
+    const answer = await this.#run({ kind: 'change', branch: this.#probed(watched) }, watched, 'change');
+    if (answer === undefined || isOut(watched.finding)) return;
+    if (answer.finding.kind !== 'ok' || watched.finding.kind === 'read-only') watched.finding = answer.finding;
+  }
+
+  async #reopen(watched: Watched): Promise<void> {
+    watched.lookedAt = performance.now();
+    const answer = await this.#run({ kind: 'reopen', branch: this.#probed(watched) }, watched, 'look');
+    if (answer?.root !== undefined) {
+      // In place: whoever still holds the number has the new root from now on, never somebody else's file.
+      libc.dup3(answer.root, watched.branch.root, O_CLOEXEC);
+      libc.close(answer.root);
+      watched.mountId = mountIdOf(watched.branch.root);
+    }
+    if (answer === undefined) return;
+    watched.finding = answer.finding;
+  }
+
+  /** Undefined when the errand could not be done; that says nothing of the branch. */
+  async #run(errand: Errand, watched: Watched, kind: 'look' | 'change'): Promise<ErrandAnswer | undefined> {
+    watched[kind] = { sinceMs: undefined };
+    const onBegun = () => {
+      watched[kind] = { sinceMs: performance.now() };
+    };
+    const answer = await this.#options.errands.run(errand, onBegun).catch(() => undefined);
+    watched[kind] = undefined;
+    return answer;
+  }
+
+  #probed({ branch: { id, path, root }, fingerprint }: Watched): ProbedBranch {
+    return { id, path, root, fingerprint, volumeId: this.#options.volumeId };
+  }
+
+  #judge(watched: Watched, waiting: number, now: number, log: OpsLogger): void {
+    const { finding, look, change, branch } = watched;
+    const lookMs = now - (look?.sinceMs ?? now);
+    const sight = { finding, lookMs, changeMs: now - (change?.sinceMs ?? now), waiting };
+    const was = watched.judgement;
+    const judgement = this.#untilLearned(watched, judge(sight, this.#options.patience));
+    watched.judgement = judgement;
+    if (judgement.gate !== was.gate) this.#options.table.setGate(branch.index, judgement.gate);
+    if (judgement.health === was.health) return;
+    const { health, message } = judgement;
+    const level = health === 'ok' || health === 'slow' || health === 'read-only' ? 'warn' : 'error';
+    log[level]('branch_health', { branch: branch.path, health, was: was.health, ...(message !== '' && { message }) });
+  }
+
+  /** Nobody enters a branch that was out before it is known again what is on it. */
+  #untilLearned(watched: Watched, judgement: Judgement): Judgement {
+    if ((judgement.gate & GATE.closed) !== 0) watched.knowledge = 'outdated';
+    else if (watched.knowledge === 'outdated') void this.learn(watched.branch.index);
+    return watched.knowledge === 'true' || (judgement.gate & GATE.closed) !== 0 ? judgement : watched.judgement;
+  }
+
+  /** Learns what is on a branch. */
+  async learn(index: number): Promise<void> {
+    const watched = this.#watched[index]!;
+    watched.knowledge = 'learning';
+    const errand: Errand = { kind: 'relearn', index, branch: this.#probed(watched), device: this.#device };
+    // It takes as long as there are directories: that says nothing of the branch.
+    const answer = await this.#options.errands.run(errand).catch(() => undefined);
+    if (answer !== undefined) take(watched, answer.finding);
+    watched.knowledge = answer?.finding.kind === 'ok' && watched.knowledge === 'learning' ? 'true' : 'outdated';
+  }
+}
+
+function isOut({ kind }: Finding): boolean {
+  return kind === 'failing' || kind === 'gone' || kind === 'foreign';
+}
+
+/** A look says nothing of whether a filesystem takes changes. */
+function take(watched: Watched, finding: Finding): void {
+  if (isOut(watched.finding) || (watched.finding.kind === 'read-only' && finding.kind === 'ok')) return;
+  watched.finding = finding;
+}
+
+function findingOf({ path, mode }: OpenBranch, mount: KnownMount | undefined): Finding | undefined {
+  if (mount === undefined) return { kind: 'gone', message: `${path} is not mounted any more` };
+  if (mount.isShutDown)
+    return { kind: 'failing', message: `the filesystem of ${path} was shut down; see the kernel's log for why` };
+  if (mount.isReadOnly && mode !== 'RO')
+    return { kind: 'read-only', message: `the filesystem of ${path} takes no changes; see the kernel's log for why` };
+  return undefined;
+}
