@@ -11,16 +11,8 @@
  *
  * Never touch the mount from the process that serves it, not even with statfs: it would wait for itself.
  */
-import { readdirSync } from 'node:fs';
-import {
-  type BranchMode,
-  type BranchOptions,
-  closeBranches,
-  OWN_DIRECTORY,
-  openBranch,
-  openBranches,
-} from './branch/branches.ts';
-import { Gate } from './branch/gate.ts';
+import { type BranchMode, type BranchOptions, closeBranches, openBranch, openBranches } from './branch/branches.ts';
+import { GATE, Gate } from './branch/gate.ts';
 import { type Health, PATIENCE, type Patience } from './branch/health.ts';
 import { finishIntents, listIntents } from './branch/intent.ts';
 import { Space } from './branch/space.ts';
@@ -269,22 +261,18 @@ export class Union {
   }
 
   /**
-   * Adds a branch behind the others, at once and for all readers. It must be empty but for what is hidden: then whatever the
-   * readers and the kernel know of names stays true. Throws UnionFsError.
+   * Adds a branch behind the others, at once and for all readers; resolves when what is on it shows. Of its files, those
+   * whose names earlier branches have stay hidden. Throws UnionFsError.
    */
-  addBranch(options: BranchOptions): void {
+  async addBranch(options: BranchOptions): Promise<void> {
     const known = this.#branches.list();
     if (known.some(({ id }) => id === options.id))
       throw new UnionFsError('EEXIST', `the union has a branch ${options.id} already`);
-    const file = readdirSync(options.path).find((name) => !HIDDEN.includes(name));
-    if (file !== undefined)
-      throw new UnionFsError(
-        'ENOTEMPTY',
-        `branch ${options.path} holds ${file}; only an empty directory can be added while mounted: unmount, and mount with it`,
-      );
     const branch = openBranch(options, known, this.#options.volumeId);
+    // No new files before it is known which names it has.
+    this.#branches.setGate(branch.index, GATE.avoided);
     appendBranch(this.#state, this.#branches, branch);
-    this.#watch.add(this.#branches.entries[branch.index]!);
+    await this.#watch.welcome(this.#branches.entries[branch.index]!);
   }
 
   /** Closes the branches. After the session has ended. */
@@ -295,6 +283,3 @@ export class Union {
     libc.close(this.#state.fd);
   }
 }
-
-/** Names in a branch's root that the union does not show. */
-const HIDDEN = [OWN_DIRECTORY, 'lost+found'];

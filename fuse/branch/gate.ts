@@ -75,6 +75,11 @@ export class Gate {
     return (this.#u32[gateWord(branch)]! & GATE.avoided) !== 0;
   }
 
+  /** False for one that is out, or slow: who can do without it does. */
+  answers(branch: number): boolean {
+    return (this.#u32[gateWord(branch)]! & (GATE.avoided | GATE.readOnly)) !== GATE.avoided;
+  }
+
   isReadOnly(branch: number): boolean {
     return (this.#u32[gateWord(branch)]! & GATE.readOnly) !== 0;
   }

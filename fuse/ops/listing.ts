@@ -139,6 +139,8 @@ class Reader {
     let failure = inodes.has(this.#slot, INODE.uncertain) ? -EIO : 0;
     for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
       const emitted = this.#emitted;
+      // All names are known: nobody waits for a branch that does not answer.
+      if (!this.#context.gate.answers(branch) && this.#emitKnown(branch)) continue;
       const result = this.#readBranch(branch);
       if (result === -ENOMEM) return result;
       if (result === 0 || (isAbsent(result) && !exclusive)) continue;

@@ -49,7 +49,7 @@ function statRemembered(context: Context, slot: number): number {
   if (low === 0 && high === 0) return 0;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
     // A copy that cannot be asked is asked the next time; what is known of it does for now.
-    if (context.statCopy(slot, branch, context.stat2) < 0) attributes.forgetAll(slot);
+    if (!context.gate.answers(branch) || context.statCopy(slot, branch, context.stat2) < 0) attributes.forgetAll(slot);
     else mergeTimes(context);
   }
   attributes.copyIn(position, stat);
@@ -64,7 +64,8 @@ function statCopies(context: Context, slot: number): number {
   let result = context.statCopy(slot, shown, stat);
   let parents = result === 0 && u32[(stat + STATX.nlink) >>> 2]! > 2 ? 1 : 0;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
-    if (branch === shown) continue;
+    // One that does not answer is not waited for.
+    if (branch === shown || (result === 0 && !context.gate.answers(branch))) continue;
     // Copies are alike: one that answers tells what the directory is.
     const to = result === 0 ? stat2 : stat;
     if (context.statCopy(slot, branch, to) < 0) continue;

@@ -84,7 +84,8 @@ export function pinAgain(context: Context, slot: number): void {
   inodes.set(slot, F.pinned, isNamed ? 0 : descriptor < 0 ? LOST : descriptor + 1);
 }
 
-const LOST = 0x7fffffff;
+/** Pinned by a descriptor that is gone: what is asked of the inode fails. */
+export const LOST = 0x7fffffff;
 
 function openLink(context: Context, slot: number): number {
   const { inodes } = context;

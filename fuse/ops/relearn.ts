@@ -17,6 +17,7 @@ import { NOTIFY_INVAL_ENTRY, NOTIFY_INVAL_INODE } from '../protocol/abi.ts';
 import { DT_DIR, DT_REG, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, hasBranch, isAbsent } from './context.ts';
+import { LOST, pinAgain } from './nameless.ts';
 import { dropBacking } from './open.ts';
 import { writeText } from './scratch.ts';
 
@@ -35,6 +36,7 @@ export function relearnBranch(context: Context, branch: number): number {
   forgetNames(context, branch);
   forgetConclusions(context);
   forgetBackings(context, branch);
+  pinLost(context);
   return tellKernel(context, branch);
 }
 
@@ -106,7 +108,7 @@ function forgetConclusions(context: Context): void {
 }
 
 /** Step 3. A file that is open keeps its id, as the kernel allows one at a time. */
-function forgetBackings(context: Context, branch: number): void {
+export function forgetBackings(context: Context, branch: number): void {
   const { inodes, state, u32 } = context;
   for (let slot = ROOT; slot < u32[WORD.inodeBump]!; slot++) {
     if (!inodes.isUsed(slot) || inodes.kind(slot) !== DT_REG || inodes.get(slot, F.branch) !== branch) continue;
@@ -114,6 +116,13 @@ function forgetBackings(context: Context, branch: number): void {
     if (inodes.get(slot, F.backing) !== 0) dropBacking(context, slot);
     state.unlockInode(slot);
   }
+}
+
+/** Files without a name, of which the descriptors went with the mount that the branch was. */
+function pinLost(context: Context): void {
+  const { inodes, u32 } = context;
+  for (let slot = ROOT; slot < u32[WORD.inodeBump]!; slot++)
+    if (inodes.isUsed(slot) && inodes.get(slot, F.pinned) === LOST) pinAgain(context, slot);
 }
 
 /** Step 4. */

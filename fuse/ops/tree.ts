@@ -276,7 +276,7 @@ function keepDirectories(context: Context, found: Found): void {
     branch >= 0;
     branch = nextBranch(found.low, found.high, branch + 1)
   ) {
-    const directory = context.directories.descriptor(found.parent, branch);
+    const directory = context.gate.answers(branch) ? context.directories.descriptor(found.parent, branch) : -EIO;
     const result =
       directory < 0 ? directory : context.statName(directory, context.base + found.position, context.stat2);
     // One that cannot be asked still has what it was known to have.
@@ -294,7 +294,7 @@ function oldestCopy(context: Context, found: Found): number {
   const { stat2, path, maskLow: low, maskHigh: high } = context;
   let oldest = -1;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
-    const directory = context.directories.descriptor(found.parent, branch);
+    const directory = context.gate.answers(branch) ? context.directories.descriptor(found.parent, branch) : -EIO;
     if (directory < 0 || context.statName(directory, context.base + found.position, path) < 0) continue;
     if (oldest >= 0 && !isOlder(context, found, branch, oldest)) continue;
     oldest = branch;

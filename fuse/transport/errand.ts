@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { change, look, reopen } from '../branch/probe.ts';
 import { State } from '../inode/state.ts';
 import { Context } from '../ops/context.ts';
+import { letGo } from '../ops/let-go.ts';
 import { relearnBranch } from '../ops/relearn.ts';
 import { errnoName } from '../sys/constants.ts';
 import type { Errand, ErrandAnswer, ErrandData, ErrandMessage } from './messages.ts';
@@ -45,6 +46,10 @@ function perform(errand: Errand): ErrandAnswer {
       return { finding: change(errand.branch) };
     case 'reopen':
       return reopen(errand.branch);
+    case 'letGo':
+      context.device = errand.device;
+      letGo(context, errand.index, errand.mountId);
+      return { finding: { kind: 'ok', message: '' } };
     case 'relearn': {
       context.device = errand.device;
       const result = relearnBranch(context, errand.index);

@@ -38,7 +38,9 @@ export type Errand =
   | { readonly kind: 'change'; readonly branch: ProbedBranch }
   | { readonly kind: 'reopen'; readonly branch: ProbedBranch }
   /** Of ops/relearn.ts; `device` is a descriptor of the connection. */
-  | { readonly kind: 'relearn'; readonly index: number; readonly branch: ProbedBranch; readonly device: number };
+  | { readonly kind: 'relearn'; readonly index: number; readonly branch: ProbedBranch; readonly device: number }
+  /** Of ops/let-go.ts. */
+  | { readonly kind: 'letGo'; readonly index: number; readonly mountId: number; readonly device: number };
 
 export interface ErrandAnswer {
   readonly finding: Finding;

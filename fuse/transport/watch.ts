@@ -6,13 +6,15 @@
  * A branch that was out comes back when a look at it finds it as it should be: the descriptors and names that threads
  * remember of it are dropped before its gate opens.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { OpenBranch } from '../branch/branches.ts';
 import { GATE } from '../branch/gate.ts';
 import { type Finding, type Health, type Judgement, judge, type Patience } from '../branch/health.ts';
 import { type KnownMount, mountIdOf, readMounts } from '../branch/mounts.ts';
 import { fingerprintOf, type ProbedBranch } from '../branch/probe.ts';
 import type { BranchTable } from '../branch/table.ts';
-import { WORD } from '../inode/layout.ts';
+import { MAX_READERS, WORD } from '../inode/layout.ts';
+import { PROGRESS, progressOf } from '../inode/progress.ts';
 import type { State } from '../inode/state.ts';
 import type { OpsLogger } from '../ops/context.ts';
 import { O_CLOEXEC } from '../sys/constants.ts';
@@ -23,6 +25,8 @@ import type { StuckReader } from './readers.ts';
 
 /** How soon a branch is looked at again. */
 const RETRY_MS = 1_000;
+/** A request that takes longer is stuck in a call to the branch, which it holds by itself. */
+const REQUEST_LIMIT_MS = 5_000;
 const MOUNTS_MS = 2_000;
 
 interface Watched {
@@ -83,6 +87,17 @@ export class Watch {
     };
   }
 
+  /** A branch that was added while others are used: it gets new files when it is known what is on it. */
+  async welcome(branch: OpenBranch): Promise<void> {
+    this.add(branch);
+    const watched = this.#watched[branch.index]!;
+    watched.judgement = { health: 'ok', gate: GATE.avoided, message: '' };
+    await this.learn(branch.index);
+    if (watched.knowledge !== 'true' || watched.judgement.gate !== GATE.avoided) return;
+    watched.judgement = { health: 'ok', gate: 0, message: '' };
+    this.#options.table.setGate(branch.index, 0);
+  }
+
   /** How a branch is, and what is wrong with it. */
   healthOf(index: number): { readonly health: Health; readonly message: string } {
     return this.#watched[index]!.judgement;
@@ -126,7 +141,11 @@ export class Watch {
     this.#mountsReadAt = now;
     const mounts = readMounts();
     for (const watched of this.#watched) {
-      if (watched.mountId === undefined || isOut(watched.finding)) continue;
+      if (watched.mountId === undefined) continue;
+      if (isOut(watched.finding)) {
+        if (!mounts.has(watched.mountId)) void this.#letGo(watched, watched.mountId);
+        continue;
+      }
       const finding = findingOf(watched.branch, mounts.get(watched.mountId));
       if (finding !== undefined) watched.finding = finding;
     }
@@ -204,6 +223,15 @@ export class Watch {
     log[level]('branch_health', { branch: branch.path, health, was: was.health, ...(message !== '' && { message }) });
   }
 
+  /** A branch that is out, of which the mount is gone too: nothing may keep the filesystem from ending. */
+  async #letGo(watched: Watched, mountId: number): Promise<void> {
+    watched.mountId = undefined;
+    const { state, errands } = this.#options;
+    await requestsEnded(state);
+    const errand: Errand = { kind: 'letGo', index: watched.branch.index, mountId, device: this.#device };
+    await errands.run(errand).catch(() => undefined);
+  }
+
   /** Nobody enters a branch that was out before it is known again what is on it. */
   #untilLearned(watched: Watched, judgement: Judgement): Judgement {
     if ((judgement.gate & GATE.closed) !== 0) watched.knowledge = 'outdated';
@@ -221,6 +249,16 @@ export class Watch {
     if (answer !== undefined) take(watched, answer.finding);
     watched.knowledge = answer?.finding.kind === 'ok' && watched.knowledge === 'learning' ? 'true' : 'outdated';
   }
+}
+
+/** Resolves when every request that is under way now has ended; those that are stuck are not waited for. */
+async function requestsEnded({ u32 }: State): Promise<void> {
+  const words = Array.from({ length: MAX_READERS }, (_, thread) => progressOf(thread));
+  const begun = words.map((word) => u32[word + PROGRESS.begun]!);
+  const isEnded = (word: number, index: number) =>
+    u32[word + PROGRESS.begun] !== begun[index] || u32[word + PROGRESS.ended] === begun[index];
+  const deadline = performance.now() + REQUEST_LIMIT_MS;
+  while (!words.every(isEnded) && performance.now() < deadline) await delay(10);
 }
 
 function isOut({ kind }: Finding): boolean {

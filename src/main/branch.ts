@@ -16,7 +16,8 @@ export const branchHelp = `usage: union-csi branch add MOUNTPOINT PATH[=MODE[,MI
 
 Changes the branches of a mounted union, at once and without interrupting anyone. Needs root. MODE and
 MINFREE are those of union-csi mount.
-  add  one more branch, behind the others. It must be empty: one with files is added by mounting anew
+  add  one more branch, behind the others. Its files show at once, but for those whose names earlier
+       branches have: union-csi check names these
   set  another mode or reserve; a MINFREE that is left out stays. Files that are open for writing on a
        branch that becomes RO stay so until they are closed
 

@@ -54,7 +54,7 @@ async function answer({ union, request, mountpoint }: ControlledMount, asked: Mo
       if (isWithin(asked.path, mountpoint)) {
         throw new UnionError('INVALID_ARGUMENT', `${asked.path} lies inside the union; it would wait for itself`);
       }
-      union.addBranch({ id: asked.path, ...asked });
+      await union.addBranch({ id: asked.path, ...asked });
       return {};
     default:
       return assertNever(asked);

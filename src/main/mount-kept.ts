@@ -26,7 +26,7 @@ export async function serveKept(text: string): Promise<number> {
   await session.ended;
   link.end();
   await control?.close();
-  union.close();
+  await union.close();
   return 0;
 }
 

@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, utimesSync, 
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { eventually } from '../../support/eventually.ts';
-import { codeOf, damage, imageOf, mountImage, shutDown } from '../../support/faults.ts';
+import { codeOf, damage, imageOf, isInUse, mountImage, shutDown } from '../../support/faults.ts';
 import { makeLoopBranches, runProgram } from '../../support/loop-branches.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
@@ -89,7 +89,7 @@ describe('a union with a broken branch', () => {
     expect(onFirstBranch()).not.to.deep.equal([]);
   }
 
-  it('that was shut down: errors for its files alone', async () => {
+  it('that was shut down: errors for its files alone, until it is mounted again', async () => {
     const [first] = union!.branches as [string];
     // To the disk: what was not written would be lost with the filesystem.
     runProgram('sync', ['-f', first]);
@@ -98,6 +98,13 @@ describe('a union with a broken branch', () => {
     await untilHealth('failing');
     expectIsOut();
     expect((await healthOf(union!))[0]!.message).to.include(first);
+
+    runProgram('umount', ['--lazy', first]);
+    // As long as anybody holds the filesystem, mounting its device shows the same broken one.
+    await eventually('the device is free', () => !isInUse(imageOf(first)), 30_000);
+    mountImage(imageOf(first), first);
+    await untilHealth('ok');
+    expectIsBack();
   }).timeout(60_000);
 
   it('that was unmounted, and comes back with files that nobody knew of; another in its place is left alone', async () => {

@@ -1,0 +1,63 @@
+/**
+ * Letting go of a mount that is gone: whatever descriptor of ours is on it keeps the filesystem alive, broken as it may be, and
+ * mounting the device again would show the same one. After its gate was closed and every reader has passed the end of a
+ * request, so that nobody is about to use what they remember.
+ *
+ * Numbers of descriptors stay taken, by something of which nothing can be asked: whoever still holds one closes it, some
+ * day, and never somebody else's. Files that applications have open past the server are theirs: the kernel keeps those.
+ */
+import { readdirSync } from 'node:fs';
+import { mountIdOf } from '../branch/mounts.ts';
+import { H } from '../inode/handle-table.ts';
+import { F, ROOT } from '../inode/inode-table.ts';
+import { WORD } from '../inode/layout.ts';
+import { AT_FDCWD, O_CLOEXEC, O_PATH } from '../sys/constants.ts';
+import * as libc from '../sys/libc.ts';
+import type { Context } from './context.ts';
+import { LOST } from './nameless.ts';
+import { forgetBackings } from './relearn.ts';
+
+export function letGo(context: Context, branch: number, mountId: number): void {
+  context.state.dropDescriptors();
+  forgetBackings(context, branch);
+  const nothing = libc.withCString('/dev/null', (name) => libc.openat(AT_FDCWD, name, O_PATH | O_CLOEXEC, 0));
+  if (nothing < 0) return;
+  const replaced = new Set<number>();
+  for (const name of readdirSync('/proc/self/fd')) {
+    const descriptor = Number(name);
+    if (!isOn(descriptor, mountId)) continue;
+    libc.dup3(nothing, descriptor, O_CLOEXEC);
+    replaced.add(descriptor);
+  }
+  libc.close(nothing);
+  reopenLater(context, replaced);
+  unpinUntilBack(context, replaced);
+}
+
+function isOn(descriptor: number, mountId: number): boolean {
+  try {
+    return mountIdOf(descriptor) === mountId;
+  } catch {
+    return false; // closed meanwhile
+  }
+}
+
+/** Handles whose lower file was closed open it anew, by the place of their inode, when they are used again. */
+function reopenLater({ handles, u32 }: Context, replaced: ReadonlySet<number>): void {
+  for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
+    const descriptor = handles.isUsed(handle) ? handles.descriptor(handle) : -1;
+    if (descriptor < 0 || !replaced.has(descriptor)) continue;
+    handles.set(handle, H.descriptor, 0);
+    libc.close(descriptor);
+  }
+}
+
+/** Files without a name are found again by their links when the branch is back (relearn.ts). */
+function unpinUntilBack({ inodes, u32 }: Context, replaced: ReadonlySet<number>): void {
+  for (let slot = ROOT; slot < u32[WORD.inodeBump]!; slot++) {
+    const pinned = inodes.isUsed(slot) ? inodes.get(slot, F.pinned) : 0;
+    if (pinned === 0 || !replaced.has(pinned - 1)) continue;
+    inodes.set(slot, F.pinned, LOST);
+    libc.close(pinned - 1);
+  }
+}
