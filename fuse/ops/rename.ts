@@ -321,10 +321,12 @@ function exchangeOnBranches(context: Context, one: Target, other: Target, a: Mas
   hideCopies(context, other, b);
   const opened = openDirectories(context, one, other, all);
   if (opened < 0) return opened;
-  const intent = intendExchange(context, one, other, a, b);
+  // Noted before the intent is: once that is written, a successor completes it before it comes here.
+  const isDone = wasExchanged(context, one, firstBranch(a.low, a.high));
+  const intent = isDone ? undefined : intendExchange(context, one, other, a, b);
   if (intent === '') return -EIO;
   state.namespaceBegin();
-  const result = exchangeCopies(context, one, other, a, b);
+  const result = isDone ? 0 : exchangeCopies(context, one, other, a, b);
   if (intent !== undefined) removeIntent(intent);
   forgetTimes(context, one.slot);
   forgetTimes(context, other.slot);
@@ -334,7 +336,6 @@ function exchangeOnBranches(context: Context, one: Target, other: Target, a: Mas
 }
 
 function exchangeCopies(context: Context, one: Target, other: Target, a: Mask, b: Mask): number {
-  if (wasExchanged(context, one, firstBranch(a.low, a.high))) return 0;
   for (let branch = 0; branch < context.branchTable.count; branch++) {
     const result = exchangeOn(context, branch, one, other, a, b);
     if (result < 0) {
