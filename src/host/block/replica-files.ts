@@ -6,7 +6,7 @@
  * Writes go through the page cache, and fdatasync makes them durable. What the cache shows after a failed sync may never have
  * reached the disk; the engine allows for that (src/block/README.md, "Recovery").
  */
-import { constants } from 'node:fs';
+import { constants, read, write } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
@@ -146,23 +146,27 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-async function readWhole(file: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+/** Calls of `node:fs` and not of the FileHandle, which cost more: these are the hot path. */
+type Transfer = (done: (error: Error | null, bytes: number) => void) => void;
+
+function transferred(start: Transfer): Promise<number> {
+  return new Promise((resolve, reject) => start((error, bytes) => (error ? reject(error) : resolve(bytes))));
+}
+
+async function readWhole({ fd }: FileHandle, offset: number, length: number): Promise<Uint8Array> {
   const data = Buffer.allocUnsafeSlow(length);
-  let done = 0;
-  while (done < length) {
-    const { bytesRead } = await file.read(data, done, length - done, offset + done);
+  for (let at = 0; at < length; ) {
+    const bytes = await transferred((done) => read(fd, data, at, length - at, offset + at, done));
     // The files have their size from the beginning.
-    if (bytesRead === 0) throw new Error(`the file ends before byte ${offset + length}`);
-    done += bytesRead;
+    if (bytes === 0) throw new Error(`the file ends before byte ${offset + length}`);
+    at += bytes;
   }
   return data;
 }
 
-async function writeWhole(file: FileHandle, data: Uint8Array, offset: number): Promise<void> {
-  let done = 0;
-  while (done < data.length) {
-    const { bytesWritten } = await file.write(data, done, data.length - done, offset + done);
-    done += bytesWritten;
+async function writeWhole({ fd }: FileHandle, data: Uint8Array, offset: number): Promise<void> {
+  for (let at = 0; at < data.length; ) {
+    at += await transferred((done) => write(fd, data, at, data.length - at, offset + at, done));
   }
 }
 
