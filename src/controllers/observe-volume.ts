@@ -1,8 +1,9 @@
 /** Reads what planUnionVolume needs to know, live where acting on an old state would do harm. */
 import type { CoreEvent, Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../protocol/objects.ts';
-import { type BranchSpec, LABEL_VOLUME, type UnionVolume } from '../protocol/resources.ts';
+import { ANNOTATION_PROVISIONED, type BranchSpec, LABEL_VOLUME, type UnionVolume } from '../protocol/resources.ts';
 import { findCondition } from '../union/conditions.ts';
 import { branchNamespace } from '../union/ids.ts';
+import { hasLostItsClaim } from '../union/lost-claim.ts';
 import type { ObservedBranch, ObservedVolume } from '../union/plan-volume.ts';
 import type { ClusterView, ReconcilerDeps } from './cluster-view.ts';
 
@@ -43,9 +44,16 @@ export async function observeVolume(
     unclaimed: view.persistentVolumes.informer.list().filter(({ spec }) => spec?.claimRef === undefined),
     selectedNode,
     attachedNodes: attachments.map(({ spec }) => spec.node),
+    unwanted: await isUnwanted(view, volume, signal),
     server,
     now: new Date(clock.now()).toISOString(),
   };
+}
+
+async function isUnwanted(view: ClusterView, { metadata, spec }: UnionVolume, signal: AbortSignal): Promise<boolean> {
+  const isHandedOut = metadata.annotations?.[ANNOTATION_PROVISIONED] !== undefined;
+  if (isHandedOut || metadata.deletionTimestamp || spec.claim === undefined) return false;
+  return hasLostItsClaim(spec, await view.claims.live.get(spec.claim, signal));
 }
 
 /** Needed only until every branch has its claim. */

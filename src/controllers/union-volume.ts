@@ -180,6 +180,11 @@ async function report(
       return setFinalizers([...(metadata.finalizers ?? []), FINALIZER]);
     case 'remove-finalizer':
       return setFinalizers((metadata.finalizers ?? []).filter((finalizer) => finalizer !== FINALIZER));
+    case 'delete-union': {
+      const { uid, resourceVersion } = metadata;
+      written(await volumes.delete(metadata, { uid, resourceVersion }, signal));
+      return;
+    }
     case 'create-pod':
       written(await deps.view.pods.live.create(action.pod, signal));
       return;

@@ -17,6 +17,7 @@ import type { CapacityRange } from '../union/capacity.ts';
 import { findCondition } from '../union/conditions.ts';
 import { checkSameVolume } from '../union/existing.ts';
 import { volumeIdOf } from '../union/ids.ts';
+import { hasLostItsClaim } from '../union/lost-claim.ts';
 import type { PlanError } from '../union/plan-error.ts';
 import type { ReadyReason } from '../union/plan-volume.ts';
 import { adopts, planVolume, unionVolume, upperClaimOf, type VolumeRequest } from '../union/spec.ts';
@@ -132,16 +133,11 @@ async function readFacts(
   return { storageClasses, claims, pods, upperClaim };
 }
 
-/**
- * The claim that the volume is for has gone. The provisioner goes on asking until it hears of an end, for something may have
- * been made: without one the union would wait for its lower volumes for ever.
- */
+/** The provisioner goes on asking until it hears of an end, for something may have been made. */
 function unwantedBy({ name, parameters }: AskedVolume, { upperClaim }: ClassFacts): PlanError | undefined {
   const claim = upperClaimOf(parameters);
   if (!claim.ok || claim.value === undefined) return undefined;
-  const uid = /^pvc-([0-9a-f-]{36})$/.exec(name)?.[1];
-  const isThere = upperClaim && !upperClaim.metadata.deletionTimestamp;
-  if (isThere && (uid === undefined || upperClaim.metadata.uid === uid)) return undefined;
+  if (!hasLostItsClaim({ claim: claim.value, volumeName: name }, upperClaim)) return undefined;
   const message = `claim "${claim.value.namespace}/${claim.value.name}" has gone, and with it the need for volume "${name}"`;
   return { code: 'FAILED_PRECONDITION', message };
 }

@@ -39,6 +39,8 @@ export interface ObservedVolume {
   readonly selectedNode: Node | undefined;
   /** Nodes for which a UnionAttachment exists. */
   readonly attachedNodes: readonly string[];
+  /** It was never handed out, and its claim has gone (lost-claim.ts). */
+  readonly unwanted: boolean;
   /** For pods that release adopted claims. */
   readonly server: ServerPodOptions;
   /** RFC 3339. */
@@ -47,6 +49,8 @@ export interface ObservedVolume {
 
 export type VolumeAction =
   | { readonly kind: 'add-finalizer' }
+  /** The union itself, if it is still as it was seen. */
+  | { readonly kind: 'delete-union' }
   | { readonly kind: 'create-claim'; readonly branchId: string; readonly claim: PersistentVolumeClaim }
   /** Take an existing claim: finalizer and annotation, if it is still as it was seen. */
   | { readonly kind: 'adopt-claim'; readonly branchId: string; readonly claim: ClaimRef }
@@ -75,6 +79,7 @@ export function planUnionVolume(observed: ObservedVolume): readonly VolumeAction
   const { metadata } = observed.volume;
   const held = metadata.finalizers?.includes(FINALIZER) === true;
   if (metadata.deletionTimestamp) return held ? planDeletion(observed) : [];
+  if (observed.unwanted) return [{ kind: 'delete-union' }];
   // Before anything is made that would have to be cleaned up.
   return held ? planUpkeep(observed) : [{ kind: 'add-finalizer' }];
 }

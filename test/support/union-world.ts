@@ -86,6 +86,7 @@ export class UnionWorld {
       unclaimed: [...this.volumes.values()].filter(({ spec }) => spec?.claimRef === undefined),
       selectedNode: { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-1', labels: { [HOSTNAME]: 'node-1' } } },
       attachedNodes: [...this.attachments.keys()],
+      unwanted: false,
       server: { image: 'union-csi' },
       now: NOW,
     });
@@ -112,6 +113,9 @@ export class UnionWorld {
     switch (action.kind) {
       case 'add-finalizer':
         this.#setVolume({ metadata: { ...this.volume!.metadata, finalizers: [FINALIZER] } });
+        return;
+      case 'delete-union':
+        this.deleteVolume();
         return;
       case 'remove-finalizer':
         this.#collectGarbage(this.volume?.metadata.uid);

@@ -116,6 +116,7 @@ function describeAction(action: VolumeAction | AttachmentAction): string[] {
     case 'delete-pod':
       return [`  delete-pod ${action.pod.namespace}/${action.pod.name}`];
     case 'add-finalizer':
+    case 'delete-union':
     case 'remove-finalizer':
       return [`  ${action.kind}`];
     default:

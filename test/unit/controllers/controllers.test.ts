@@ -14,6 +14,7 @@ import {
 import type { KubeClient } from '../../../src/kubernetes/client.ts';
 import {
   ANNOTATION_BRANCHES,
+  ANNOTATION_PROVISIONED,
   FINALIZER,
   LABEL_VOLUME,
   type UnionAttachment,
@@ -102,7 +103,10 @@ function makeUnion(
     classFacts({ storageClasses: [storageClass('plain')], upperClaim, claims }),
   );
   if (!planned.ok) throw new Error(planned.error.message);
-  return plane.store.create(unionVolumes, unionVolume(planned.value));
+  // As CreateVolume marks it when it answers: from then on it is there without its claim too.
+  const made = unionVolume(planned.value);
+  const metadata = { ...made.metadata, annotations: { [ANNOTATION_PROVISIONED]: 'true' } };
+  return plane.store.create(unionVolumes, { ...made, metadata });
 }
 
 function attachmentOf(volume: string, node: string): UnionAttachment {
@@ -184,13 +188,13 @@ describe('the controllers', () => {
   it('say why a lower claim cannot be made', async () => {
     const controllers = start(plane.client);
     try {
-      const made = unionVolume(makeUnion(plane, 'pvc-1').spec);
+      const made = makeUnion(plane, 'pvc-1');
       const branches = made.spec.branches
         .slice(0, 1)
         .map((branch) => ({ ...branch, claim: { ...branch.claim, namespace: 'nowhere' } }));
       const volume = plane.store.create(unionVolumes, {
         ...made,
-        metadata: { name: 'uv-elsewhere', finalizers: [FINALIZER] },
+        metadata: { name: 'uv-elsewhere', finalizers: [FINALIZER], annotations: made.metadata.annotations ?? {} },
         spec: { ...made.spec, branches },
       });
       const message = () => plane.store.get(unionVolumes, volume.metadata)?.status?.conditions?.[0]?.message ?? '';

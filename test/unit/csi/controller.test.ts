@@ -20,6 +20,7 @@ import {
 import type { CreateVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import { type ControlPlane, startControlPlane } from '../../support/control-plane.ts';
+import { eventually } from '../../support/eventually.ts';
 import { type Reconciled, startReconciled } from '../../support/reconciled.ts';
 
 const GIB = 1024n ** 3n;
@@ -98,6 +99,30 @@ describe('csi controller', () => {
     claim();
     expect((await refusal(call.create(request))).message).to.match(/^claim "default\/data" has gone/);
     expect(census()).to.include({ volumes: 0, persistentVolumes: 0 });
+  });
+
+  it('leaves nothing of a union whose claim goes, with its class, while it is made', async () => {
+    const { store } = plane;
+    store.create(persistentVolumeClaims, {
+      apiVersion: 'v1',
+      kind: 'PersistentVolumeClaim',
+      metadata: { name: 'data', namespace: 'default' },
+      spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
+    });
+    const parameters = {
+      ...{ lowerStorageClassName: 'never', branches: '2' },
+      ...{ 'csi.storage.k8s.io/pvc/name': 'data', 'csi.storage.k8s.io/pvc/namespace': 'default' },
+    };
+    store.create(storageClasses, {
+      metadata: { name: 'never' },
+      provisioner: 'never.example.com',
+      volumeBindingMode: 'Immediate',
+    });
+    expect((await refusal(call.create(creation('pvc-1', { parameters }), 1500))).code).to.equal('ABORTED');
+    expect(census()).to.include({ volumes: 1, claims: 3 });
+    store.delete(persistentVolumeClaims, { namespace: 'default', name: 'data' });
+    // The provisioner does not call again: it cannot read the class any more.
+    await eventually('nothing to be left', () => Object.values(census()).every((count) => count === 0));
   });
 
   it('answers each call the same ten times over, from create to delete, and leaves nothing', async () => {
