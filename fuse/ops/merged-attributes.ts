@@ -37,23 +37,34 @@ function statOnly(context: Context, slot: number): number {
 function statRemembered(context: Context, slot: number): number {
   const { attributes, inodes, stat } = context;
   const position = attributes.position(slot);
-  if (position === 0 || !attributes.take(slot)) {
-    const result = statCopies(context, slot);
-    if (result < 0) attributes.forgetAll(slot);
-    else if (position !== 0) attributes.copyIn(position, stat);
-    return result;
-  }
+  if (position === 0 || !attributes.take(slot)) return statAnew(context, slot);
   const low = attributes.changedLow & inodes.get(slot, F.maskLow);
   const high = attributes.changedHigh & inodes.get(slot, F.maskHigh);
   attributes.copyOut(position, stat);
   if (low === 0 && high === 0) return 0;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
     // A copy that cannot be asked is asked the next time; what is known of it does for now.
-    if (!context.gate.answers(branch) || context.statCopy(slot, branch, context.stat2) < 0) attributes.forgetAll(slot);
-    else mergeTimes(context);
+    if (!context.gate.answers(branch) || context.statCopy(slot, branch, context.stat2) < 0) {
+      attributes.forgetAll(slot);
+      continue;
+    }
+    // A time in the future was set, and perhaps on this copy only: it is past now.
+    if (isLater(context.u32, (stat + STATX.mtime) >>> 2, (context.stat2 + STATX.mtime) >>> 2))
+      return statAnew(context, slot);
+    mergeTimes(context);
   }
   attributes.copyIn(position, stat);
   return 0;
+}
+
+/** By all of its copies, and remembers it where there is a record. */
+function statAnew(context: Context, slot: number): number {
+  const { attributes, stat } = context;
+  const position = attributes.position(slot);
+  const result = statCopies(context, slot);
+  if (result < 0) attributes.forgetAll(slot);
+  else if (position !== 0) attributes.copyIn(position, stat);
+  return result;
 }
 
 function statCopies(context: Context, slot: number): number {

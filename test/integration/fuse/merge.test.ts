@@ -198,6 +198,18 @@ describe('a merged view', () => {
     for (const branch of [a, b]) expect(getXattr(join(branch, 'd'), 'user.only-here')).to.equal('new');
   });
 
+  it('shows when a directory was changed last, also where a later time had been set', async () => {
+    const { view } = await make(() => {});
+    mkdirSync(view('d'));
+    const a = union!.branches[0]!;
+    const future = Date.now() / 1000 + 1e6;
+    utimesSync(view('d'), future, future);
+    expect(statSync(view('d')).mtimeMs).to.equal(statSync(join(a, 'd')).mtimeMs);
+    writeFileSync(view('d/file'), '');
+    expect(statSync(view('d')).mtimeMs).to.be.lessThan(future * 1000);
+    expect(statSync(view('d')).mtimeMs).to.equal(statSync(join(a, 'd')).mtimeMs);
+  });
+
   it('hides what belongs to the branches themselves', async () => {
     const { view } = await make((a) => {
       mkdirSync(join(a, '.union'));
