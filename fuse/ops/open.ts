@@ -225,7 +225,7 @@ function closeHandle(context: Context, handle: number, slot: number): boolean {
   state.unlock();
   if (descriptor >= 0) libc.close(descriptor);
   if (left > 0) return false;
-  keepClosed(context, slot);
+  if (writable) keepWritten(context, slot);
   dropUse(context, slot);
   return true;
 }
@@ -236,8 +236,11 @@ function dropUse(context: Context, slot: number): void {
   if (context.inodes.get(slot, F.backing) !== 0) keepBacking(context, slot);
 }
 
-/** What was read or written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. */
-function keepClosed(context: Context, slot: number): void {
+/**
+ * What was written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. After reading it
+ * does not pay: most opens are for reading, and few of those files are looked at after the kernel has forgotten them.
+ */
+function keepWritten(context: Context, slot: number): void {
   if (!context.exclusive || context.inodes.get(slot, F.dentry) === 0) return;
   const epoch = context.kept.epoch();
   if (context.statCopy(slot, context.branchOf(slot), context.stat) === 0) keepAttributes(context, slot, epoch);

@@ -55,19 +55,6 @@ describe('what the union remembers', () => {
     expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(SIZE)).to.equal(10);
   });
 
-  it('keeps the attributes of a file that was read, once it is closed', () => {
-    const directory = driver.mkdir(ROOT, 'd');
-    const made = driver.ask(OP.CREATE, directory, [0o2, 0o644, 0, 0, 'file']);
-    const node = made.word(0);
-    driver.ask(OP.RELEASE, node, [made.word(128), 0]);
-    const handle = driver.ask(OP.OPEN, node, [0, 0]).word(0);
-    driver.ask(OP.RELEASE, node, [handle, 0]);
-    driver.forget(node);
-    const branch = driver.paths.find((path) => existsSync(join(path, 'd/file')))!;
-    renameSync(join(branch, 'd/file'), join(branch, 'd/taken'));
-    expect(driver.lookup(directory, 'file')).to.be.greaterThan(0);
-  });
-
   it('keeps no more backing ids of closed files than the ring has places', () => {
     const { inodes } = driver.context;
     const nodes: number[] = [];
