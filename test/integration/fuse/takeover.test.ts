@@ -1,9 +1,11 @@
 /** Unions whose server is killed and followed by another: what applications have open goes on. */
 import { execFile } from 'node:child_process';
-import { mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { DEV_IOC_BACKING_CLOSE } from '../../../fuse/protocol/abi.ts';
+import * as libc from '../../../fuse/sys/libc.ts';
 import { KeptUnion } from '../../support/kept-union.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 
@@ -88,6 +90,39 @@ for (const passthrough of [true, false]) {
       expect(said).to.equal('ready\n0\n1\n');
     });
 
+    if (passthrough)
+      it('reads and writes while no server lives', async () => {
+        const file = await open(at('past'), 'w+');
+        await file.write('before');
+        await union.kill();
+        await file.write('during', 0);
+        const bytes = Buffer.alloc(6);
+        await file.read(bytes, 0, 6, 0);
+        expect(bytes.toString()).to.equal('during');
+        await union.start();
+        expect(await readFile(at('past'), 'utf8')).to.equal('during');
+        await file.close();
+      });
+
+    if (passthrough)
+      it('keeps no backing file of what has gone', async () => {
+        // Kills while files are opened, written and removed.
+        let working = true;
+        const work = (async () => {
+          for (let n = 0; working; n++) {
+            await writeFile(at(`b${n % 20}`), 'x');
+            await unlink(at(`b${n % 20}`));
+          }
+        })();
+        for (let kill = 0; kill < 3; kill++) await restart();
+        working = false;
+        await work;
+        for (const name of await readdir(union.mountpoint)) await rm(at(name), { recursive: true });
+        await union.kill();
+        expect(backingIds(union.devices[0]!)).to.deep.equal([]);
+        await union.start();
+      });
+
     it('keeps locks', async () => {
       await writeFile(at('locked'), '');
       const holder = execFile('flock', [at('locked'), 'bash', '-c', 'echo held; read line']);
@@ -100,4 +135,11 @@ for (const passthrough of [true, false]) {
       await run('flock', ['-n', at('locked'), 'true']);
     });
   });
+}
+
+/** The ids that a connection has: found by closing them. */
+function backingIds(device: number): number[] {
+  const HIGHEST = 5000;
+  const ids = Array.from({ length: HIGHEST }, (_, index) => index + 1);
+  return ids.filter((id) => libc.withWord(id, (address) => libc.ioctl(device, DEV_IOC_BACKING_CLOSE, address)) === 0);
 }
