@@ -163,8 +163,9 @@ describe('a replica on files', function () {
     await after.close();
   }
 
-  it('never returns what was flipped on the disk, in whatever file', async () => {
-    const dice = random(Number(process.env.BLOCK_FLIP_SEED ?? Math.floor(Math.random() * 1e9)), 'flips');
+  const seed = Number(process.env.BLOCK_SEED ?? Math.floor(Math.random() * 1e9));
+  it(`never returns what was flipped on the disk, in whatever file (seed ${seed})`, async () => {
+    const dice = random(seed, 'flips');
     const outcomes = { right: 0, error: 0, refused: 0 };
     for (const area of ['superblock', 'log', 'table', 'data'] as const) {
       for (let round = 0; round < 12; round++) {

@@ -1,6 +1,6 @@
 /**
  * `union-csi block-serve` killed with SIGKILL at any moment, again and again, while a client writes; what it then serves is
- * judged by the simulator's oracle. BLOCK_KILL_ROUNDS=200 for more of it. The page cache outlives a killed process: that
+ * judged by the simulator's oracle. BLOCK_ROUNDS=200 for more of it. The page cache outlives a killed process: that
  * files are made right is proved here, power loss in the simulator.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -19,7 +19,7 @@ import { BlockWork } from '../../support/block-work.ts';
 import { NbdClient } from '../../support/nbd-client.ts';
 import { killed } from '../../support/processes.ts';
 
-const ROUNDS = Number(process.env.BLOCK_KILL_ROUNDS ?? 6);
+const ROUNDS = Number(process.env.BLOCK_ROUNDS ?? 6);
 const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
 const DEPTH = 8;
 const BLOCKS = 4096;
@@ -54,7 +54,7 @@ describe('union-csi block-serve', function () {
     await Promise.race([once(createInterface(server.stdout!), 'line'), ended]);
   }
 
-  const seed = Number(process.env.BLOCK_KILL_SEED ?? Math.floor(Math.random() * 1e9));
+  const seed = Number(process.env.BLOCK_SEED ?? Math.floor(Math.random() * 1e9));
   it(`loses nothing that was flushed in ${ROUNDS} rounds of kill -9 (seed ${seed})`, async () => {
     const dice = random(seed, 'kill');
     const oracle = new Oracle();
