@@ -5,45 +5,13 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { UnionError } from '../../../src/base/errors.ts';
-import { silentLogger } from '../../../src/base/logger.ts';
 import { controllerHandlers } from '../../../src/csi/controller.ts';
-import type { RpcContext } from '../../../src/csi/interceptors.ts';
-import {
-  nodes,
-  persistentVolumeClaims,
-  persistentVolumes,
-  pods,
-  storageClasses,
-  unionAttachments,
-  unionVolumes,
-} from '../../../src/embedded/api-server/kinds.ts';
+import { nodes, pods, storageClasses, unionAttachments, unionVolumes } from '../../../src/embedded/api-server/kinds.ts';
 import type { CreateVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import { type ControlPlane, startControlPlane } from '../../support/control-plane.ts';
-import { eventually } from '../../support/eventually.ts';
+import { calls, census, creation, GIB, mount, refusal } from '../../support/controller-calls.ts';
 import { type Reconciled, startReconciled } from '../../support/reconciled.ts';
-
-const GIB = 1024n ** 3n;
-
-type Mode = NonNullable<VolumeCapability__Output['accessMode']>['mode'];
-
-function mount(mode: Mode = 'SINGLE_NODE_WRITER'): VolumeCapability__Output {
-  return { mount: { fsType: '', mountFlags: [], volumeMountGroup: '' }, accessMode: { mode }, accessType: 'mount' };
-}
-
-function creation(name: string, changes: Partial<CreateVolumeRequest__Output> = {}): CreateVolumeRequest__Output {
-  return {
-    name,
-    capacityRange: { requiredBytes: String(GIB), limitBytes: '0' },
-    volumeCapabilities: [mount()],
-    parameters: { lowerStorageClassName: 'plain', branches: '2' },
-    secrets: {},
-    volumeContentSource: null,
-    accessibilityRequirements: null,
-    mutableParameters: {},
-    ...changes,
-  };
-}
 
 describe('csi controller', () => {
   let plane: ControlPlane;
@@ -61,69 +29,7 @@ describe('csi controller', () => {
     await plane.close();
   });
 
-  /** Everything that a volume leads to. */
-  function census(): Record<string, number> {
-    const { store } = plane;
-    return {
-      volumes: store.list(unionVolumes).length,
-      attachments: store.list(unionAttachments).length,
-      claims: store.list(persistentVolumeClaims).length,
-      persistentVolumes: store.list(persistentVolumes).length,
-      pods: store.list(pods).length,
-    };
-  }
   const NOTHING = { volumes: 0, attachments: 0, claims: 0, persistentVolumes: 0, pods: 0 };
-
-  it('gives up what was begun for a claim that has gone, and only that', async () => {
-    const { store } = plane;
-    const parameters = {
-      ...{ lowerStorageClassName: 'plain', branches: '2' },
-      ...{ 'csi.storage.k8s.io/pvc/name': 'data', 'csi.storage.k8s.io/pvc/namespace': 'default' },
-    };
-    const claim = () =>
-      store.create(persistentVolumeClaims, {
-        apiVersion: 'v1',
-        kind: 'PersistentVolumeClaim',
-        metadata: { name: 'data', namespace: 'default' },
-        spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
-      });
-    const first = claim();
-    const request = creation(`pvc-${first.metadata.uid}`, { parameters });
-    const { volume } = await call.create(request);
-    store.delete(persistentVolumeClaims, { namespace: 'default', name: 'data' });
-    // It was handed out: the caller is to have it, and to delete it.
-    expect((await call.create(request)).volume).to.deep.equal(volume);
-    await call.remove(volume!.volumeId!);
-    expect((await refusal(call.create(request))).message).to.match(/^claim "default\/data" has gone/);
-    // Another of the same name is another.
-    claim();
-    expect((await refusal(call.create(request))).message).to.match(/^claim "default\/data" has gone/);
-    expect(census()).to.include({ volumes: 0, persistentVolumes: 0 });
-  });
-
-  it('leaves nothing of a union whose claim goes, with its class, while it is made', async () => {
-    const { store } = plane;
-    store.create(persistentVolumeClaims, {
-      apiVersion: 'v1',
-      kind: 'PersistentVolumeClaim',
-      metadata: { name: 'data', namespace: 'default' },
-      spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
-    });
-    const parameters = {
-      ...{ lowerStorageClassName: 'never', branches: '2' },
-      ...{ 'csi.storage.k8s.io/pvc/name': 'data', 'csi.storage.k8s.io/pvc/namespace': 'default' },
-    };
-    store.create(storageClasses, {
-      metadata: { name: 'never' },
-      provisioner: 'never.example.com',
-      volumeBindingMode: 'Immediate',
-    });
-    expect((await refusal(call.create(creation('pvc-1', { parameters }), 1500))).code).to.equal('ABORTED');
-    expect(census()).to.include({ volumes: 1, claims: 3 });
-    store.delete(persistentVolumeClaims, { namespace: 'default', name: 'data' });
-    // The provisioner does not call again: it cannot read the class any more.
-    await eventually('nothing to be left', () => Object.values(census()).every((count) => count === 0));
-  });
 
   it('answers each call the same ten times over, from create to delete, and leaves nothing', async () => {
     const ten = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -137,7 +43,7 @@ describe('csi controller', () => {
     expect(id).to.match(/^uv-[0-9a-f]{32}$/);
     expect(volume!.capacityBytes).to.equal(String(GIB));
     await ten(() => call.publish(id, 'node-a'));
-    expect(census()).to.deep.equal({ volumes: 1, attachments: 1, claims: 2, persistentVolumes: 2, pods: 1 });
+    expect(census(plane)).to.deep.equal({ volumes: 1, attachments: 1, claims: 2, persistentVolumes: 2, pods: 1 });
     expect((await call.list()).entries![0]!.status!.publishedNodeIds).to.deep.equal(['node-a']);
     expect(await ten(() => call.expand(id, 3n * GIB))).to.deep.equal({
       capacityBytes: String(3n * GIB),
@@ -145,7 +51,7 @@ describe('csi controller', () => {
     });
     await ten(() => call.unpublish(id, 'node-a'));
     await ten(() => call.remove(id));
-    expect(census()).to.deep.equal(NOTHING);
+    expect(census(plane)).to.deep.equal(NOTHING);
   });
 
   it('ends in the same state whatever came before (any order of calls)', async function () {
@@ -187,11 +93,11 @@ describe('csi controller', () => {
         await again(() => call.unpublish(id, ''));
         await again(() => call.create(creation('pvc-known')));
         await again(() => call.publish(id, 'node-b'));
-        const built = census();
+        const built = census(plane);
         expect([built.volumes, built.attachments, built.claims, built.pods]).to.deep.equal([1, 1, 2, 1]);
         await again(() => call.unpublish(id, 'node-b'));
         await again(() => call.remove(id));
-        expect(census()).to.deep.equal(NOTHING);
+        expect(census(plane)).to.deep.equal(NOTHING);
       }),
       { numRuns: 15 },
     );
@@ -380,52 +286,10 @@ describe('csi controller', () => {
       const error = await refusal(call.create(creation('bad', changes)));
       expect(error.message).to.match(message);
       expect(error.code).to.be.oneOf(['INVALID_ARGUMENT', 'NOT_FOUND', 'FAILED_PRECONDITION', 'OUT_OF_RANGE']);
-      expect(census()).to.deep.equal(NOTHING);
+      expect(census(plane)).to.deep.equal(NOTHING);
     });
   }
 });
-
-/** The handlers as plain calls. */
-function calls(handlers: ReturnType<typeof controllerHandlers>) {
-  const context = (limitMs = 10_000): RpcContext => ({
-    signal: AbortSignal.timeout(limitMs),
-    deadline: Date.now() + limitMs,
-    log: silentLogger,
-  });
-  const secrets = {};
-  return {
-    create: (request: CreateVolumeRequest__Output, limitMs?: number) =>
-      handlers.CreateVolume!(request, context(limitMs)),
-    remove: (volumeId: string) => handlers.DeleteVolume!({ volumeId, secrets }, context()),
-    publish: (volumeId: string, nodeId: string, limitMs?: number, how: { mode?: Mode; readonly?: boolean } = {}) => {
-      const { mode, readonly = false } = how;
-      const request = { volumeId, nodeId, volumeCapability: mount(mode), readonly, secrets, volumeContext: {} };
-      return handlers.ControllerPublishVolume!(request, context(limitMs));
-    },
-    unpublish: (volumeId: string, nodeId: string, limitMs?: number) =>
-      handlers.ControllerUnpublishVolume!({ volumeId, nodeId, secrets }, context(limitMs)),
-    expand: (volumeId: string, bytes: bigint) => {
-      const capacityRange = { requiredBytes: String(bytes), limitBytes: '0' };
-      return handlers.ControllerExpandVolume!({ volumeId, capacityRange, secrets, volumeCapability: null }, context());
-    },
-    validate: (volumeId: string, volumeCapabilities: VolumeCapability__Output[]) => {
-      const rest = { volumeContext: {}, parameters: {}, secrets, mutableParameters: {} };
-      return handlers.ValidateVolumeCapabilities!({ volumeId, volumeCapabilities, ...rest }, context());
-    },
-    list: (request: { maxEntries?: number; startingToken?: string } = {}) =>
-      handlers.ListVolumes!({ maxEntries: 0, startingToken: '', ...request }, context()),
-  };
-}
-
-async function refusal(work: Promise<unknown>): Promise<UnionError> {
-  try {
-    await work;
-  } catch (error) {
-    expect(error).to.be.instanceOf(UnionError);
-    return error as UnionError;
-  }
-  throw new Error('expected a refusal');
-}
 
 /** As sidecars: calls again while the answer is that it is not so yet. */
 async function again<T>(work: () => Promise<T>): Promise<T> {
