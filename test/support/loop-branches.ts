@@ -7,10 +7,11 @@
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
-  globSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -27,6 +28,8 @@ export interface LoopBranches {
 }
 
 const mebibyte = 1024 ** 2;
+/** A loop device goes by itself, a moment after its mount when somebody has it open just then. */
+const detachLimitMs = 5_000;
 
 export function makeLoopBranches(sizesBytes: readonly number[]): LoopBranches {
   const folder = mkdtempSync(join(tmpdir(), 'union-branches-'));
@@ -59,14 +62,41 @@ export function removeFolderWithMounts(folder: string): void {
     const { status } = spawnSync('umount', [mountpoint], { stdio: 'ignore', timeout: 10_000 });
     if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { stdio: 'ignore', timeout: 10_000 });
   }
+  const deadline = Date.now() + detachLimitMs;
+  while (loopDevicesOf(folder).length > 0 && Date.now() < deadline) {
+    endCopies(folder);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+  }
   const left = [...mountpointsBelow(folder), ...loopDevicesOf(folder)];
   if (left.length > 0) throw new Error(`left behind under ${folder}: ${left.join(', ')}`);
   rmSync(folder, { recursive: true, force: true });
 }
 
-/** Mountpoints at or below a folder, in the order in which they were mounted. */
-export function mountpointsBelow(folder: string): string[] {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
+/**
+ * Ends copies of the mounts at or below a folder in other mount namespaces. Whoever makes a namespace meanwhile (a container,
+ * unshare -m) copies them, and a filesystem lives as long as one of its mounts does: the union's server is not told to end.
+ */
+export function endCopies(folder: string): void {
+  const seen = new Set([readlinkSync('/proc/self/ns/mnt')]);
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const namespace = readlinkSync(`/proc/${pid}/ns/mnt`);
+      if (seen.has(namespace)) continue;
+      seen.add(namespace);
+      for (const mountpoint of mountpointsBelow(folder, pid).reverse())
+        spawnSync('nsenter', [`--mount=/proc/${pid}/ns/mnt`, 'umount', '--lazy', '--no-canonicalize', mountpoint], {
+          stdio: 'ignore',
+          timeout: 10_000,
+        });
+    } catch {
+      // The process ended while we looked.
+    }
+  }
+}
+
+/** Mountpoints at or below a folder, as a process sees them, in the order in which they were mounted. */
+export function mountpointsBelow(folder: string, pid = 'self'): string[] {
+  return readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
     .split('\n')
     .map((line) =>
       (line.split(' ')[4] ?? '').replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8))),
@@ -75,11 +105,13 @@ export function mountpointsBelow(folder: string): string[] {
 }
 
 function loopDevicesOf(folder: string): string[] {
-  return globSync('/sys/block/loop*/loop/backing_file').flatMap((file) => {
+  const devices = readdirSync('/sys/block').filter((name) => name.startsWith('loop'));
+  return devices.flatMap((name) => {
     try {
-      return readFileSync(file, 'utf8').startsWith(`${folder}/`) ? [`/dev/${file.split('/')[3]}`] : [];
+      const image = readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8');
+      return image.startsWith(`${folder}/`) ? [`/dev/${name}`] : [];
     } catch {
-      return []; // detached while we looked
+      return []; // not attached, or not any more
     }
   });
 }

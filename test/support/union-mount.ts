@@ -16,12 +16,17 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Patience } from '../../fuse/branch/health.ts';
-import { makeLoopBranches, mountpointsBelow } from './loop-branches.ts';
+import { findHolders, formatHolders } from '../../src/host/holders.ts';
+import { endCopies, makeLoopBranches, mountpointsBelow } from './loop-branches.ts';
 
 const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 const libraryProgram = fileURLToPath(new URL('serve-union.ts', import.meta.url));
-const startDeadlineMs = 15_000;
-const endDeadlineMs = 15_000;
+/** Generous: the machine may be busy with much else. */
+const startDeadlineMs = 60_000;
+const endDeadlineMs = 60_000;
+const umountLimitMs = 15_000;
+const busyLimitMs = 5_000;
+const copiesMs = 1_000;
 
 export interface UnionMount {
   readonly mountpoint: string;
@@ -105,17 +110,41 @@ function libraryOptions(options: LibraryOptions, branches: readonly string[], mo
 }
 
 async function unmount(server: ChildProcess, mountpoint: string, output: () => string): Promise<void> {
-  const { status, stderr } = spawnSync('umount', [mountpoint], { encoding: 'utf8', timeout: endDeadlineMs });
-  if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { timeout: endDeadlineMs });
-  await until(endDeadlineMs, () => hasEnded(server));
-  const ended = hasEnded(server);
-  const threads = ended ? '' : threadsOf(server.pid!);
+  const failure = (await unmountWhenFree(mountpoint)) ?? (await ending(server, mountpoint));
   await end(server);
-  if (status !== 0) throw new Error(`umount ${mountpoint} failed: ${stderr}`);
-  if (!ended)
-    throw new Error(`the union's server did not end after the unmount of ${mountpoint}: ${output()}${threads}`);
+  if (failure !== undefined) throw new Error(`${failure}: ${output()}`);
   if (server.exitCode !== 0) {
     throw new Error(`the union's server ended with ${server.signalCode ?? server.exitCode}: ${output()}`);
+  }
+}
+
+/** What is wrong with the server's end after the unmount: nothing, or that it does not come. */
+async function ending(server: ChildProcess, mountpoint: string): Promise<string | undefined> {
+  const deadline = Date.now() + endDeadlineMs;
+  while (!hasEnded(server) && Date.now() < deadline) {
+    await until(copiesMs, () => hasEnded(server));
+    if (!hasEnded(server)) endCopies(mountpoint);
+  }
+  if (hasEnded(server)) return undefined;
+  return `the union's server did not end after the unmount of ${mountpoint}, while its threads wait: ${threadsOf(server.pid!)}`;
+}
+
+/**
+ * Whoever looks through /proc at the files that others have open holds their mounts for an instant: a busy mount is tried
+ * again. What keeps it busy for longer is told, and the mount detached.
+ */
+async function unmountWhenFree(mountpoint: string): Promise<string | undefined> {
+  const deadline = Date.now() + busyLimitMs;
+  for (;;) {
+    const { status, stderr } = spawnSync('umount', [mountpoint], { encoding: 'utf8', timeout: umountLimitMs });
+    if (status === 0) return undefined;
+    if (stderr.includes('busy') && Date.now() < deadline) {
+      await delay(50);
+      continue;
+    }
+    const holders = formatHolders(findHolders(mountpoint));
+    spawnSync('umount', ['--lazy', mountpoint], { timeout: umountLimitMs });
+    return `umount ${mountpoint} failed: ${stderr.trim()} It is held by ${holders}`;
   }
 }
 

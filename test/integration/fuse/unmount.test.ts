@@ -1,0 +1,59 @@
+/** The end of a union: what other processes do to it meanwhile, and that the tests' own unmounting copes with it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { expect } from 'chai';
+import { mountpointsBelow } from '../../support/loop-branches.ts';
+import { killed } from '../../support/processes.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
+
+describe('the end of a union', function () {
+  this.timeout(90_000);
+  let union: TestUnion;
+  let other: ChildProcess | undefined;
+
+  before(function () {
+    needs(this, fuse, loop);
+  });
+
+  beforeEach(async () => {
+    union = await makeUnion({ sizesBytes: [16 << 20] });
+  });
+
+  afterEach(async () => {
+    if (other !== undefined) await killed(other);
+    other = undefined;
+    await union?.close().catch(() => undefined);
+  });
+
+  /** Starts a program that says when it has begun, and goes on until its stdin ends. */
+  const start = async (command: string, args: readonly string[] = [], cwd = '/') => {
+    other = spawn(command, [...args, 'sh', '-c', 'echo begun; read line'], { stdio: ['pipe', 'pipe', 'inherit'], cwd });
+    await once(other.stdout!, 'data');
+    return other;
+  };
+
+  it('comes although another mount namespace has copies of its mounts', async () => {
+    const { pid } = await start('unshare', ['--mount']);
+    expect(mountpointsBelow(union.folder, `${pid}`)).to.have.length(2);
+    await union.close();
+    expect(mountpointsBelow(union.folder, `${pid}`)).to.deep.equal([]);
+    expect(existsSync(union.folder)).to.equal(false);
+  });
+
+  it('waits for whoever uses it for a moment', async () => {
+    const user = await start('env', [], union.mountpoint);
+    setTimeout(() => user.stdin!.end(), 200);
+    await union.close();
+  });
+
+  it('tells who uses it for longer', async () => {
+    const user = await start('env', [], union.mountpoint);
+    const error = await union.close().then(
+      () => undefined,
+      (reason: Error) => reason,
+    );
+    expect(error?.message).to.include(`target is busy. It is held by sh (${user.pid})`);
+  });
+});
