@@ -14,8 +14,8 @@ import type { Gate } from './gate.ts';
 import { type BranchTable, figuresOf } from './table.ts';
 
 export const REFRESH_MS = 500;
-/** As fast as writes into page cache are taken for: 2 GiB/s. */
-const FASTEST_FILL_BYTES_PER_MS = 2 * 1024 ** 2;
+/** As fast as writes into page cache are taken for: 8 GiB/s. */
+const FASTEST_FILL_BYTES_PER_MS = 8 * 1024 ** 2;
 const ST_RDONLY = 1;
 const DEVICE_ONLY = 0;
 /** For struct statfs, or struct statx. */
@@ -68,12 +68,20 @@ export class Space {
     return this.#rows;
   }
 
-  /** Whether a branch that was chosen is above its reserve at this moment. */
-  confirm(index: number): boolean {
+  /** Asks a branch whose figures may be out of date. Answers whether it did: who chose by them chooses again. */
+  freshen(index: number): boolean {
     const row = this.rows()[index]!;
     const age = clock() - row.askedAt;
-    if (age < 0 || age >= timeToReserve(row)) this.#ask(row);
-    return row.availableBytes >= row.minFreeSpaceBytes;
+    if (age >= 0 && age < timeToReserve(row)) return false;
+    this.#ask(row);
+    return true;
+  }
+
+  /** Whether a branch has no more than its reserve at this moment. */
+  isFull(index: number): boolean {
+    this.freshen(index);
+    const row = this.#rows[index]!;
+    return row.availableBytes < row.minFreeSpaceBytes;
   }
 
   /** As they were when somebody last asked. */

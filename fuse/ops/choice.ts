@@ -8,7 +8,7 @@ import { type CreatePolicy, createPolicies, type PolicyName } from '../policy/cr
 import type { BranchSet, Presence } from '../policy/facts.ts';
 import type { Policies } from '../policy/functions.ts';
 import { EDQUOT, EEXIST, EIO, ENOSPC, ENOTDIR, EROFS } from '../sys/constants.ts';
-import type { Context } from './context.ts';
+import { type Context, hasBranch } from './context.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { modifiedAt } from './scratch.ts';
 
@@ -22,6 +22,8 @@ export class Choice {
   #parent = 0;
   #triedLow = 0;
   #triedHigh = 0;
+  #freshenedLow = 0;
+  #freshenedHigh = 0;
   #error = 0;
   /** Where a dead server was making it, or -1. */
   #begun = -1;
@@ -52,7 +54,7 @@ export class Choice {
   begin(parent: number, name: CreateFunction): void {
     this.#parent = parent;
     this.#policy = this.#policies[name];
-    this.#triedLow = this.#triedHigh = this.#error = 0;
+    this.#triedLow = this.#triedHigh = this.#freshenedLow = this.#freshenedHigh = this.#error = 0;
     this.#begun = this.#context.journal.resuming ? this.#context.journal.branch : -1;
   }
 
@@ -68,7 +70,7 @@ export class Choice {
         ? this.#begun
         : this.#policy(context.space.facts(), this.#presence, this.#tried, Math.random);
       if (branch < 0) return this.#error !== 0 ? this.#error : this.#refusal(branch);
-      if (!isBegun && !context.space.confirm(branch)) continue;
+      if (!isBegun && this.#isNews(branch)) continue;
       if (context.inodes.onBranch(this.#parent, branch)) return branch;
       const result = makeDirectoryOn(context, this.#parent, branch);
       if (result >= 0) return branch;
@@ -96,8 +98,16 @@ export class Choice {
     else this.#triedHigh |= 1 << (branch - 32);
   }
 
+  /** Whether a branch's figures are others than those it was chosen by; once for each choice, however fast they age. */
+  #isNews(branch: number): boolean {
+    if (hasBranch(this.#freshenedLow, this.#freshenedHigh, branch)) return false;
+    if (branch < 32) this.#freshenedLow |= 1 << branch;
+    else this.#freshenedHigh |= 1 << (branch - 32);
+    return this.#context.space.freshen(branch);
+  }
+
   #isTried(branch: number): boolean {
-    return (((branch < 32 ? this.#triedLow : this.#triedHigh) >>> (branch & 31)) & 1) === 1;
+    return hasBranch(this.#triedLow, this.#triedHigh, branch);
   }
 
   /** The policy takes a branch that is avoided for a full one; when there are no others, the reason is what is wrong with it. */

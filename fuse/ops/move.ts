@@ -16,7 +16,7 @@ import { relocate } from './relocate.ts';
 /** Whether a file of this branch is likely to need another one soon. */
 export function isShort(context: Context, branch: number): boolean {
   if (context.config.movePolicy === undefined) return false;
-  return !context.space.confirm(branch);
+  return context.space.isFull(branch);
 }
 
 /**
