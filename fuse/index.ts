@@ -43,7 +43,7 @@ export { MAX_BRANCHES } from './inode/layout.ts';
 export { createStateMemory } from './inode/state.ts';
 export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
-export { cloneDevice, FILESYSTEM_TYPE, mountDevice, openDevice, unmount } from './transport/device.ts';
+export { cloneDevice, FILESYSTEM_TYPE, isMounted, mountDevice, openDevice, unmount } from './transport/device.ts';
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
 export { prepareReaders } from './transport/readers.ts';
 export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Restriction, Session };

@@ -1,7 +1,8 @@
 /** `/dev/fuse` and mount(2), without libfuse and without fusermount. Needs root. */
+import { writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { UnionFsError } from '../errors.ts';
-import { DEV_IOC_CLONE } from '../protocol/abi.ts';
+import { DEV_IOC_CLONE, NOTIFY_INVAL_INODE, OUT } from '../protocol/abi.ts';
 import {
   AT_FDCWD,
   EINVAL,
@@ -87,6 +88,25 @@ export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, restrictio
       code,
       `cannot mount at ${mountpoint}: ${code}; it must be an existing directory, and the caller root`,
     );
+  }
+}
+
+/**
+ * Whether the filesystem of this connection still exists, as it does after an abort until it is unmounted: it has a root inode
+ * to tell news of. Mountpoint, mount id and device number do not tell: the next mount may have got all of them.
+ */
+export function isMounted(device: number): boolean {
+  const bytes = OUT.size + 24;
+  const news = Buffer.alloc(bytes);
+  news.writeUInt32LE(bytes, 0);
+  news.writeInt32LE(NOTIFY_INVAL_INODE, 4);
+  news.writeBigUInt64LE(1n, OUT.size);
+  news.writeBigInt64LE(-1n, OUT.size + 8); // attributes only
+  try {
+    writeSync(device, news);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
   }
 }
 

@@ -5,7 +5,15 @@
  */
 
 import { closeSync } from 'node:fs';
-import { cloneDevice, mountDevice, openDevice, openUnion, policyNames, withoutEffect } from '../../fuse/index.ts';
+import {
+  cloneDevice,
+  isMounted,
+  mountDevice,
+  openDevice,
+  openUnion,
+  policyNames,
+  withoutEffect,
+} from '../../fuse/index.ts';
 import type { DescriptorServer } from '../host/descriptor-server.ts';
 import { unionAt, unmountOnce } from '../host/mounter.ts';
 import { checkMachine, resolveBranches, resolveMountpoint } from './mount-checks.ts';
@@ -38,20 +46,22 @@ export async function serveMount(request: MountRequest): Promise<number> {
     const { source, fsname = source, readOnly, restrictions } = request;
     mountDevice({ deviceFd: devices[0]!, mountpoint, fsname, readOnly, restrictions });
     unmountOnSignals(mountpoint, log, process);
+    const device = unionAt(mountpoint)?.device;
+    // After the unmount the place may be the next union's already, with the same device number.
+    const isInPlace = () => isMounted(devices[0]!) && device !== undefined && unionAt(mountpoint)?.device === device;
     try {
       devices.push(...cloneDevice(devices[0]!));
-      const device = unionAt(mountpoint)?.device;
       if (device !== undefined) control = serveMountControl({ union, request, mountpoint, device }, log);
       const session = await union.serve({ devices, log });
       silent = await tellParent();
       await session.ended;
-      if (device === undefined || unionAt(mountpoint)?.device !== device) return 0;
+      if (!isInPlace()) return 0;
       log.error('the kernel ended the connection; unmounting', { mountpoint });
       return 1;
     } finally {
       await control?.close();
       // Only when serving failed or the connection was aborted is there still something to unmount, and it is dead.
-      if (unionAt(mountpoint) !== undefined) await unmountOnce(mountpoint, { lazy: true });
+      if (isInPlace()) await unmountOnce(mountpoint, { lazy: true });
     }
   } finally {
     for (const device of devices) closeSync(device);

@@ -1,12 +1,14 @@
 /** The end of a union: what other processes do to it meanwhile, and that the tests' own unmounting copes with it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect } from 'chai';
+import { unmount } from '../../../fuse/index.ts';
 import { mountpointsBelow } from '../../support/loop-branches.ts';
-import { killed } from '../../support/processes.ts';
+import { killed, until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
-import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
+import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 
 describe('the end of a union', function () {
   this.timeout(90_000);
@@ -40,6 +42,23 @@ describe('the end of a union', function () {
     await union.close();
     expect(mountpointsBelow(union.folder, `${pid}`)).to.deep.equal([]);
     expect(existsSync(union.folder)).to.equal(false);
+  });
+
+  it('leaves the next union in its place alone, however late it comes', async () => {
+    writeFileSync(join(union.mountpoint, 'first'), ''); // it serves
+    process.kill(union.pid, 'SIGSTOP');
+    // Not by umount(8), which would look at it.
+    unmount(union.mountpoint, { lazy: false });
+    const next = await mountUnion({ branches: union.branches, mountpoint: union.mountpoint });
+    try {
+      process.kill(union.pid, 'SIGCONT');
+      await until(() => !existsSync(`/proc/${union.pid}`));
+      writeFileSync(join(union.mountpoint, 'file'), '');
+      expect(existsSync(join(union.branches[0]!, 'file'))).to.equal(true);
+      expect(union.output()).to.equal('');
+    } finally {
+      await next.close();
+    }
   });
 
   it('waits for whoever uses it for a moment', async () => {
