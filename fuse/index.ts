@@ -14,7 +14,7 @@
 import { type BranchMode, type BranchOptions, closeBranches, openBranch, openBranches } from './branch/branches.ts';
 import { GATE, Gate } from './branch/gate.ts';
 import { type Health, PATIENCE, type Patience } from './branch/health.ts';
-import { finishIntents, listIntents } from './branch/intent.ts';
+import { finishIntents } from './branch/intent.ts';
 import { Space } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
@@ -213,12 +213,12 @@ export class Union {
     });
   }
 
-  /** Asks the branches how full they are, for `status`. A branch that hangs is not waited for. */
+  /** Looks at the branches, for `status`: how full they are, and what they have not completed. A branch that hangs is not waited for. */
   refresh(): Promise<void> {
     return this.#watch.refreshFigures(REFRESH_LIMIT_MS);
   }
 
-  /** How the union is; of the branches' space what was last asked. */
+  /** How the union is; of the branches what was last seen: no branch is asked. */
   status(): UnionStatus {
     const rows = this.#space.rows();
     const { u32 } = this.#state;
@@ -240,8 +240,7 @@ export class Union {
       indexBytes: this.#state.indexBytes(),
       requests: requestCount(this.#state),
       moves: { underway: u32[WORD.movesStarted]! - u32[WORD.movesEnded]!, done: u32[WORD.movesDone]! },
-      // One that hangs would not tell.
-      intents: listIntents(this.#branches.list().filter(({ index }) => this.#watch.healthOf(index).health === 'ok')),
+      intents: this.#branches.list().flatMap(({ index }) => this.#watch.intentsOf(index)),
     };
   }
 

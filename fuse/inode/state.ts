@@ -237,6 +237,11 @@ export class State {
     this.#acquire(WORD.stripes + (slot % STRIPES));
   }
 
+  /** The same for who can do without: false when it is not to be had in a moment. */
+  lockInodeSoon(slot: number): boolean {
+    return this.#acquire(WORD.stripes + (slot % STRIPES), SPINS_BEFORE_SLEEP);
+  }
+
   /** Whether two inodes have the same lock: who holds the one's holds the other's too. */
   shareLock(one: number, other: number): boolean {
     return one % STRIPES === other % STRIPES;
@@ -261,10 +266,13 @@ export class State {
     for (let file = 0; file < FILE_LOCKS; file++) release(WORD.fileLocks + file);
   }
 
-  #acquire(word: number): void {
+  /** False when it was not to be had in so many spins. */
+  #acquire(word: number, limit = Number.POSITIVE_INFINITY): boolean {
     for (let spins = 0; Atomics.compareExchange(this.i32, word, 0, this.#owner) !== 0; spins++)
-      if (spins > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
+      if (spins >= limit) return false;
+      else if (spins > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
       else if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
+    return true;
   }
 
   /** Memory that the tables have used so far: it is given out again, not back. */

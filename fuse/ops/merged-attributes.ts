@@ -14,7 +14,8 @@ export function statInode(context: Context, slot: number): number {
   if (inodes.kind(slot) !== DT_DIR || inodes.get(slot, F.pinned) !== 0) return statOnly(context, slot);
   // Only of a complete directory are the links known without a look at each copy.
   if (!context.exclusive || !inodes.has(slot, INODE.complete)) return statCopies(context, slot);
-  context.state.lockInode(slot);
+  // Who has the record for longer than a moment waits for a branch, which others need not.
+  if (!context.state.lockInodeSoon(slot)) return statCopies(context, slot);
   const result = statRemembered(context, slot);
   context.state.unlockInode(slot);
   if (result === 0) context.u32[(context.stat + STATX.nlink) >>> 2] = 2 + inodes.get(slot, F.subdirectories);

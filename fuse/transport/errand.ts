@@ -1,5 +1,6 @@
 /** A thread that runs errands (errands.ts), one after the other. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { listIntents } from '../branch/intent.ts';
 import { change, look, reopen } from '../branch/probe.ts';
 import { State } from '../inode/state.ts';
 import { Context } from '../ops/context.ts';
@@ -40,7 +41,8 @@ function perform(errand: Errand): ErrandAnswer {
         return {
           finding: { kind: 'failing', message: `${branch.path} does not tell its space: ${errnoName(-result)}` },
         };
-      return { finding: closely ? look(branch) : { kind: 'ok', message: '' } };
+      if (!closely) return { finding: { kind: 'ok', message: '' } };
+      return { finding: look(branch), intents: listIntents([branch]) };
     }
     case 'change':
       return { finding: change(errand.branch) };

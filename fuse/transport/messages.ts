@@ -46,6 +46,8 @@ export interface ErrandAnswer {
   readonly finding: Finding;
   /** A new descriptor of the branch's root, the receiver's. */
   readonly root?: number;
+  /** Of a close look: intents that are not completed, by path. */
+  readonly intents?: readonly string[];
 }
 
 export type ErrandMessage =

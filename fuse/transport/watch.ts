@@ -41,6 +41,8 @@ interface Watched {
   change: { readonly sinceMs: number | undefined } | undefined;
   lookedAt: number;
   isSuspect: boolean;
+  /** As the last close look found them. */
+  intents: readonly string[];
   /** What is known of it was learned without it, or of what it was: `learning` while that is being put right. */
   knowledge: 'true' | 'outdated' | 'learning';
 }
@@ -83,6 +85,7 @@ export class Watch {
       change: undefined,
       lookedAt: 0,
       isSuspect: false,
+      intents: [],
       knowledge: 'true',
     };
   }
@@ -101,6 +104,11 @@ export class Watch {
   /** How a branch is, and what is wrong with it. */
   healthOf(index: number): { readonly health: Health; readonly message: string } {
     return this.#watched[index]!.judgement;
+  }
+
+  /** Intents of a branch that were not completed when it was last looked at closely: paths. */
+  intentsOf(index: number): readonly string[] {
+    return this.#watched[index]!.intents;
   }
 
   /** To be called every moment, with the readers that wait. */
@@ -122,13 +130,13 @@ export class Watch {
     }
   }
 
-  /** Asks every branch that answers for its space; resolves when all have told it, or the limit has passed. */
+  /** Looks at every branch that answers, and asks for its space; resolves when all have told it, or the limit has passed. */
   async refreshFigures(limitMs: number): Promise<void> {
     const asked = this.#watched
       .filter(
         ({ judgement, look }) => (judgement.health === 'ok' || judgement.health === 'read-only') && look === undefined,
       )
-      .map((watched) => this.#sendLook(watched, false));
+      .map((watched) => this.#sendLook(watched, true));
     const { promise, resolve } = Promise.withResolvers<void>();
     const limit = setTimeout(resolve, limitMs);
     await Promise.race([Promise.all(asked), promise]);
@@ -172,6 +180,7 @@ export class Watch {
     if (closely) watched.lookedAt = performance.now();
     const { index } = watched.branch;
     const answer = await this.#run({ kind: 'look', index, branch: this.#probed(watched), closely }, watched, 'look');
+    watched.intents = answer?.intents ?? watched.intents;
     if (answer !== undefined && (closely || answer.finding.kind !== 'ok')) take(watched, answer.finding);
   }
 
