@@ -58,11 +58,11 @@ export class Space {
     this.#buffer = buffer;
   }
 
-  /** One row per branch, in order, to choose from. Asks no branch but a new one. */
+  /** One row per branch, in order, to choose from. Asks no branch but a new one, and that only if it answers. */
   facts(): readonly BranchFacts[] {
     const oldest = clock() - REFRESH_MS * 0.8;
     for (const row of this.rows()) {
-      if (row.askedAt === 0) this.#ask(row);
+      if (row.askedAt === 0 && !this.#gate.isAvoided(row.index)) this.#ask(row);
       else if (row.askedAt < oldest) this.#state.u32[WORD.figuresWanted] = 1;
     }
     return this.#rows;
