@@ -1,23 +1,24 @@
 /**
- * One branch of three is frozen: who changes something there waits, then has an error; everybody else goes on, and so does the
- * status.
+ * One branch of three does not answer: frozen, so that changes wait, or served by a process that is stopped, so that everything
+ * does. Who needs the branch waits, then has an error; everybody else goes on, and so does the status.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { eventually } from '../../support/eventually.ts';
 import { freeze, thaw } from '../../support/faults.ts';
+import { makeLoopBranches } from '../../support/loop-branches.ts';
 import { killed } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
-import { makeUnion, type UnionMount } from '../../support/union-mount.ts';
+import { makeUnion, mountUnion, type TestUnion, type UnionMount } from '../../support/union-mount.ts';
 import { healthOf } from '../../support/union-status.ts';
 
 const mebibyte = 1024 ** 2;
 const patience = { slowMs: 1_000, hangingMs: 4_000, maxWaiting: 6 };
 
-describe('a union with a frozen branch', () => {
+describe('a union with a branch that hangs', () => {
   const clients: ChildProcess[] = [];
 
   before(function () {
@@ -67,7 +68,7 @@ describe('a union with a frozen branch', () => {
   const touchIn = (directory: string, name: string) =>
     apart(`console.log(codeOf(() => fs.utimesSync(at(args[0]), 1, 1)))`, directory, name);
 
-  it('lets changes of it wait, which succeed when it thaws; others go on meanwhile, and later changes have errors', async () => {
+  it('frozen: changes wait and succeed when it thaws, others go on meanwhile, and later ones have errors', async () => {
     const union = await makeUnion({
       sizesBytes: [64, 64, 64].map((size) => size * mebibyte),
       library: { create: 'rand', patience },
@@ -104,6 +105,47 @@ describe('a union with a frozen branch', () => {
     } finally {
       if (isFrozen) thaw(first);
       await union.close();
+    }
+  }).timeout(90_000);
+
+  it('stopped: whatever needs it waits, or has an error, and nothing else does', async () => {
+    const lower = makeLoopBranches([64 * mebibyte]);
+    let inner: UnionMount | undefined;
+    let outer: TestUnion | undefined;
+    try {
+      const place = join(lower.folder, 'inner');
+      mkdirSync(place);
+      inner = await mountUnion({ branches: lower.paths, mountpoint: place, library: {} });
+      mkdirSync(join(place, 'd'));
+      for (let i = 0; i < 20; i++) writeFileSync(join(place, 'd', `below${i}`), '');
+      outer = await makeUnion({
+        sizesBytes: [64, 64].map((size) => size * mebibyte),
+        library: { create: 'rand', patience },
+        first: place,
+      });
+      const directory = join(outer.mountpoint, 'd');
+      mkdirSync(join(outer.branches[1]!, 'd'));
+      writeFileSync(join(outer.branches[1]!, 'd/known'), 'known');
+      expect(readdirSync(directory)).to.include.members(['known', 'below0']);
+      expect(readFileSync(join(directory, 'known'), 'utf8')).to.equal('known');
+
+      process.kill(inner.pid, 'SIGSTOP');
+      const waiting = [0, 1, 2, 3].map((i) => run('cat', join(directory, `below${i}`)));
+      await untilHealth(outer, 'slow');
+      expectOthersGoOn(directory, 'slow', 'known');
+      await untilHealth(outer, 'hanging');
+      expectOthersGoOn(directory, 'hanging', 'known');
+      expect(readIn(directory, 'below10')).to.equal('EIO');
+
+      process.kill(inner.pid, 'SIGCONT');
+      expect(await Promise.all(waiting)).to.deep.equal([0, 0, 0, 0]);
+      await untilHealth(outer, 'ok');
+      expect(readIn(directory, 'below10')).to.equal('none');
+    } finally {
+      if (inner !== undefined) process.kill(inner.pid, 'SIGCONT');
+      await outer?.close();
+      await inner?.close();
+      lower.close();
     }
   }).timeout(90_000);
 });
