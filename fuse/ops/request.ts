@@ -112,6 +112,14 @@ export function opcodeOf({ u32, request }: Context): number {
   return u32[(request + IN.opcode) >>> 2]!;
 }
 
+/** The answer to a request whose inode is not known. */
+function withoutInode(context: Context, opcode: number, operation: Operation): number {
+  if (opcode === OP.FORGET) return NO_REPLY;
+  if (opcode === OP.STATFS) return operation(context);
+  // A dead server freed it with its last handle.
+  return opcode === OP.RELEASE && context.journal.resuming ? 0 : -EIO;
+}
+
 function operate(context: Context, table: Operations): number {
   const opcode = opcodeOf(context);
   const operation = table[opcode];
@@ -124,7 +132,7 @@ function operate(context: Context, table: Operations): number {
     opcode !== OP.DESTROY &&
     !context.inodes.isUsed(context.slot)
   )
-    return opcode === OP.FORGET ? NO_REPLY : opcode === OP.STATFS ? operation(context) : -EIO;
+    return withoutInode(context, opcode, operation);
   context.gate.begin(CHANGES.has(opcode));
   context.directories.begin(!context.exclusive);
   try {
