@@ -11,7 +11,7 @@
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { BACKING_RING, WORD } from '../inode/layout.ts';
-import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, NOTIFY_INVAL_INODE, OPEN_OUT } from '../protocol/abi.ts';
+import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, OPEN_OUT } from '../protocol/abi.ts';
 import {
   DT_REG,
   EACCES,
@@ -31,6 +31,7 @@ import type { Context } from './context.ts';
 import { closeBacking, forget } from './forget.ts';
 import { openLower } from './lower-file.ts';
 import { isShort } from './move.ts';
+import { invalidateAttributes } from './notify.ts';
 import { writeText } from './scratch.ts';
 import { keepAttributes } from './tree.ts';
 
@@ -140,6 +141,7 @@ export interface Opened {
 
 function answerOpen(context: Context, slot: number, opened: Opened): number {
   if (opened.writable && context.inodes.get(slot, F.writers) === 0 && opened.backing !== 0)
+    // From now on a mapping may change them without a request.
     invalidateAttributes(context, slot);
   return putOpen(context, context.out, slot, opened);
 }
@@ -167,18 +169,6 @@ export function putOpen(context: Context, to: number, slot: number, { writable, 
   u32[word + 2] = backing !== 0 ? FOPEN.PASSTHROUGH | FOPEN.NOFLUSH : cached;
   u32[word + 3] = backing;
   return OPEN_OUT.size;
-}
-
-/** Makes the kernel ask for attributes again: from now on a mapping may change them without a request. */
-function invalidateAttributes(context: Context, slot: number): void {
-  const { u32, path, base } = context;
-  const word = path >>> 2;
-  u32.fill(0, word, word + 10);
-  u32[word] = 40;
-  u32[word + 1] = NOTIFY_INVAL_INODE;
-  u32[word + 4] = slot;
-  u32[word + 6] = u32[word + 7] = 0xffffffff; // offset -1: attributes only
-  libc.write(context.device, base + path, 40);
 }
 
 export function release(context: Context): number {

@@ -13,11 +13,12 @@
 import { F, INODE, ROOT } from '../inode/inode-table.ts';
 import { WORD } from '../inode/layout.ts';
 import { D, PARTIAL } from '../inode/name-index.ts';
-import { NOTIFY_INVAL_ENTRY, NOTIFY_INVAL_INODE } from '../protocol/abi.ts';
+import { NOTIFY_INVAL_ENTRY } from '../protocol/abi.ts';
 import { DT_DIR, DT_REG, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, hasBranch, isAbsent } from './context.ts';
 import { LOST, pinAgain } from './nameless.ts';
+import { invalidateInode } from './notify.ts';
 import { dropBacking } from './open.ts';
 import { writeText } from './scratch.ts';
 
@@ -137,16 +138,6 @@ function tellKernel(context: Context, branch: number): number {
     if (result < 0 && !isAbsent(result)) return result;
   }
   return 0;
-}
-
-function invalidateInode(context: Context, slot: number): void {
-  const { u32, path, base } = context;
-  const word = path >>> 2;
-  u32.fill(0, word, word + 10);
-  u32[word] = 40;
-  u32[word + 1] = NOTIFY_INVAL_INODE;
-  u32[word + 4] = slot;
-  libc.write(context.device, base + path, 40); // offset 0, length 0: attributes, and everything that is cached
 }
 
 /** Of the names that the branch has in a directory, the kernel may know that they are not there, or are something else. */
