@@ -6,16 +6,9 @@
  */
 import { formatQuantity } from '../base/units.ts';
 import type { PersistentVolumeClaim, StorageClass } from '../protocol/objects.ts';
-import {
-  API_GROUP,
-  API_VERSION,
-  type BranchSpec,
-  DRIVER_NAME,
-  LABEL_BRANCH,
-  LABEL_VOLUME,
-  type UnionVolume,
-} from '../protocol/resources.ts';
+import { type BranchSpec, DRIVER_NAME, LABEL_BRANCH, LABEL_VOLUME, type UnionVolume } from '../protocol/resources.ts';
 import { lowerAccessMode } from './access-mode.ts';
+import { ownedBy } from './owner.ts';
 import { ANNOTATION_SELECTED_NODE } from './spec.ts';
 
 export function lowerClaim(
@@ -39,16 +32,7 @@ export function lowerClaim(
       },
       // No scheduler sees this claim, so nobody else would choose its node.
       ...(node === undefined ? {} : { annotations: { [ANNOTATION_SELECTED_NODE]: node } }),
-      ownerReferences: [
-        {
-          apiVersion: `${API_GROUP}/${API_VERSION}`,
-          kind: 'UnionVolume',
-          name: metadata.name,
-          uid: metadata.uid ?? '',
-          controller: true,
-          blockOwnerDeletion: true,
-        },
-      ],
+      ownerReferences: ownedBy('UnionVolume', volume),
     },
     spec: {
       accessModes: [lowerAccessMode(spec.accessModes)],

@@ -3,22 +3,16 @@
  * only a pod can mount. Source: kubernetes.md, section 1, "Adoption".
  */
 import type { Pod } from '../protocol/objects.ts';
-import {
-  API_GROUP,
-  API_VERSION,
-  type BranchSpec,
-  DRIVER_NAME,
-  LABEL_BRANCH,
-  LABEL_VOLUME,
-  type UnionVolume,
-} from '../protocol/resources.ts';
+import { type BranchSpec, DRIVER_NAME, LABEL_BRANCH, LABEL_VOLUME, type UnionVolume } from '../protocol/resources.ts';
 import { lowerClaimName } from './ids.ts';
+import { ownedBy } from './owner.ts';
 import { SERVER_PRIORITY_CLASS, type ServerPodOptions } from './server-pod.ts';
 
 const BRANCH_PATH = '/branch';
 
 /** In the claim's namespace. */
-export function releasePod({ metadata }: UnionVolume, branch: BranchSpec, options: ServerPodOptions): Pod {
+export function releasePod(volume: UnionVolume, branch: BranchSpec, options: ServerPodOptions): Pod {
+  const { metadata } = volume;
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -32,16 +26,7 @@ export function releasePod({ metadata }: UnionVolume, branch: BranchSpec, option
         'app.kubernetes.io/managed-by': DRIVER_NAME,
       },
       // It goes with the union.
-      ownerReferences: [
-        {
-          apiVersion: `${API_GROUP}/${API_VERSION}`,
-          kind: 'UnionVolume',
-          name: metadata.name,
-          uid: metadata.uid ?? '',
-          controller: true,
-          blockOwnerDeletion: true,
-        },
-      ],
+      ownerReferences: ownedBy('UnionVolume', volume),
     },
     spec: {
       tolerations: [{ operator: 'Exists' }],

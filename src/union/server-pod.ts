@@ -6,8 +6,6 @@
  */
 import type { Pod } from '../protocol/objects.ts';
 import {
-  API_GROUP,
-  API_VERSION,
   type BranchSpec,
   DRIVER_NAME,
   DRIVER_NAMESPACE,
@@ -20,6 +18,7 @@ import type { ServerConfig } from '../protocol/server-config.ts';
 import { SERVER_PORT } from '../protocol/server-pages.ts';
 import { isMultiNode } from './access-mode.ts';
 import { branchNamespace } from './ids.ts';
+import { ownedBy } from './owner.ts';
 
 export interface ServerPodOptions {
   /** The node plugin's own, by digest. */
@@ -59,16 +58,7 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
       // The socket's directory holds nothing that a node's removal would lose.
       annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes': SERVER_RUN_VOLUME },
       // Without a controlling owner `kubectl drain` refuses to go on.
-      ownerReferences: [
-        {
-          apiVersion: `${API_GROUP}/${API_VERSION}`,
-          kind: 'UnionAttachment',
-          name: attachment.metadata.name,
-          uid: attachment.metadata.uid ?? '',
-          controller: true,
-          blockOwnerDeletion: true,
-        },
-      ],
+      ownerReferences: ownedBy('UnionAttachment', attachment),
     },
     spec: {
       affinity: { nodeAffinity: onNode(attachment.spec.node) },
