@@ -33,7 +33,7 @@ export function init(context: Context): number {
   const offered = context.in32(INIT_IN.flags);
   const offered2 = (offered & INIT.INIT_EXT) !== 0 ? context.in32(INIT_IN.flags2) : 0;
   const flags = offered & WANTED;
-  const flags2 = offered2 & (INIT2.HAS_RESEND | (context.config.passthrough ? INIT2.PASSTHROUGH : 0));
+  const flags2 = offered2 & (context.config.passthrough ? INIT2.PASSTHROUGH : 0);
   u32[WORD.initFlags] = flags;
   u32[WORD.initFlags2] = flags2;
   u32.fill(0, context.out >>> 2, (context.out + INIT_OUT.size) >>> 2);

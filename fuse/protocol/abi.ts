@@ -74,7 +74,7 @@ export const INIT = {
   INIT_EXT: 1 << 30,
 } as const;
 /** INIT flags, high word. */
-export const INIT2 = { DIRECT_IO_ALLOW_MMAP: 1 << 4, PASSTHROUGH: 1 << 5, HAS_RESEND: 1 << 7 } as const;
+export const INIT2 = { DIRECT_IO_ALLOW_MMAP: 1 << 4, PASSTHROUGH: 1 << 5 } as const;
 
 /** fuse_init_in and fuse_init_out. */
 export const INIT_IN = { major: 0, minor: 4, readahead: 8, flags: 12, flags2: 16 } as const;

@@ -2,6 +2,7 @@
  * The reader threads of a session: one for each descriptor, and more while some of them wait for a branch that does not
  * answer, so that as many as ever are there for the rest. They end again when the others are back.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { PROGRESS, progressOf } from '../inode/progress.ts';
@@ -13,6 +14,7 @@ import type { ReaderData, ReaderMessage } from './messages.ts';
 
 /** A thread takes some CPU to start. */
 const MAX_SPARE = 4;
+const STOPPING_STEP_MS = 1;
 
 /** Threads that have loaded what a reader needs, and wait for a connection. */
 export type PreparedReaders = readonly Worker[];
@@ -63,6 +65,7 @@ export class Readers {
   readonly #serving = Promise.withResolvers<void>();
   #awaited = 0;
   readonly #ended = Promise.withResolvers<void>();
+  #isStopping = false;
 
   constructor(options: ReadersOptions) {
     this.#options = options;
@@ -85,6 +88,19 @@ export class Readers {
     return this.#ended.promise;
   }
 
+  /** Resolves when what was read is done and nothing more is read, or after so long: the next server finishes the rest. */
+  async stop(limitMs: number): Promise<void> {
+    this.#isStopping = true;
+    this.#want(0);
+    const deadline = performance.now() + limitMs;
+    const isBusy = (thread: number) => {
+      const at = progressOf(thread);
+      const { u32 } = this.#options.state;
+      return Atomics.load(u32, at + PROGRESS.begun) !== Atomics.load(u32, at + PROGRESS.ended);
+    };
+    while ([...this.#running.keys()].some(isBusy) && performance.now() < deadline) await delay(STOPPING_STEP_MS);
+  }
+
   /** To be called every moment: which readers are at the request that they were at the last time. Starts others for them. */
   takeStock(): readonly StuckReader[] {
     const { state, devices } = this.#options;
@@ -102,7 +118,7 @@ export class Readers {
       if (isBusy) this.#seenAt.set(thread, begun);
       else this.#seenAt.delete(thread);
     }
-    if (this.#isEnding) return stuck;
+    if (this.#isEnding || this.#isStopping) return stuck;
     // While none is free there are more requests than these that will wait.
     const spare = stuck.length === this.#running.size ? Math.min(stuck.length, MAX_SPARE) : 0;
     const wanted = Math.min(MAX_READERS, devices.length + stuck.length + spare);

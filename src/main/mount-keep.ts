@@ -7,7 +7,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { closeSync } from 'node:fs';
-import { cloneDevice, createStateMemory, mountDevice, openDevice, policyNames } from '../../fuse/index.ts';
+import { cloneDevice, createStateMemory, isMounted, mountDevice, openDevice, policyNames } from '../../fuse/index.ts';
 import type { Logger } from '../base/logger.ts';
 import { removeControlSockets } from '../host/mount-control.ts';
 import { unionAt, unmountOnce } from '../host/mounter.ts';
@@ -135,8 +135,11 @@ class Keeper {
       `the server of ${mountpoint} died ${keep} times in a minute: the mount is given up; mount it again`,
     );
     this.#end();
-    for (const fd of [this.#descriptors.state, ...this.#descriptors.devices]) closeSync(fd);
-    if (unionAt(mountpoint)?.device === device) await unmountOnce(mountpoint, { lazy: true });
+    const { state, devices } = this.#descriptors;
+    // Once it is unmounted, the next union may have its place, and its number.
+    const isInPlace = isMounted(devices[0]!) && unionAt(mountpoint)?.device === device;
+    for (const fd of [state, ...devices]) closeSync(fd);
+    if (isInPlace) await unmountOnce(mountpoint, { lazy: true });
     removeControlSockets(device);
     return 1;
   }

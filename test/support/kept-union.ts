@@ -83,6 +83,13 @@ export class KeptUnion {
     if (this.#server !== undefined) await killed(this.#server);
   }
 
+  /** Asks the server to make way, and waits until its last thread has ended. */
+  async handOver(): Promise<void> {
+    const exited = once(this.#server!, 'exit');
+    this.#server!.kill('SIGUSR1');
+    await exited;
+  }
+
   /** Unmounts, lets go of everything, and undoes the branches. */
   async close(): Promise<void> {
     const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });

@@ -20,6 +20,8 @@ process.on('SIGUSR2', () => {
   console.log(`status ${JSON.stringify({ inodes, openHandles, branches })}`);
 });
 const session = await union.serve({ devices: devices ?? mounted(), log: { error: say, warn: say } });
+// When asked, makes way for another server.
+process.on('SIGUSR1', () => void session.handOver().then(() => process.kill(process.pid, 'SIGKILL')));
 if (devices !== undefined) console.log('serving');
 await session.ended;
 await union.close();

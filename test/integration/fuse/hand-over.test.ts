@@ -1,0 +1,66 @@
+/** Servers that are asked to make way under load: they finish what they have begun, and nobody notices. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'chai';
+import { Journal, PHASE } from '../../../fuse/inode/journal.ts';
+import { MAIN_THREAD, MAX_READERS, TOTAL_BYTES } from '../../../fuse/inode/layout.ts';
+import { requestCount } from '../../../fuse/inode/progress.ts';
+import { State } from '../../../fuse/inode/state.ts';
+import { munmap } from '../../../fuse/sys/libc.ts';
+import { KeptUnion } from '../../support/kept-union.ts';
+import { hasEnded, until } from '../../support/processes.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+
+const client = fileURLToPath(new URL('../../support/chaos-client.ts', import.meta.url));
+const HAND_OVERS = 3;
+
+describe('a union whose server is asked to make way', function () {
+  this.timeout(60_000);
+  let union: KeptUnion;
+
+  before(async function () {
+    needs(this, fuse, loop);
+    union = new KeptUnion({ sizesBytes: [32 * 1024 ** 2, 32 * 1024 ** 2], passthrough: false });
+    await union.start();
+  });
+
+  after(async () => {
+    expect(union.output).to.equal('');
+    await union.close();
+  });
+
+  const begin = async (kind: string) => {
+    const folder = join(union.mountpoint, kind);
+    await mkdir(folder);
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', client, kind, folder, '1']);
+    child.stderr.pipe(process.stderr);
+    return child;
+  };
+
+  it('has finished what it began, and the next one goes on', async () => {
+    const state = State.attach(union.state, MAIN_THREAD);
+    const journals = Array.from({ length: MAX_READERS }, (_, thread) => new Journal(state, thread));
+    const clients = await Promise.all(['storm', 'append'].map(begin));
+    const worked = async () => {
+      const goal = requestCount(state) + 200;
+      await until(() => requestCount(state) >= goal);
+    };
+    await worked();
+    for (let round = 0; round < HAND_OVERS; round++) {
+      await union.handOver();
+      // What a reader got at the last moment it has not begun.
+      const phases = journals.map(({ phase }) => phase);
+      expect(phases, `hand-over ${round}`).not.to.include(PHASE.working);
+      await union.start();
+      await worked();
+      expect(clients.some(hasEnded), 'a client failed').to.equal(false);
+    }
+    for (const child of clients) child.stdin.end();
+    for (const child of clients) if (!hasEnded(child)) await once(child, 'exit');
+    expect(clients.map(({ exitCode }) => exitCode)).to.deep.equal([0, 0]);
+    munmap(state.base, TOTAL_BYTES);
+  });
+});
