@@ -11,6 +11,7 @@ import { parseQuantity } from '../base/units.ts';
 import { geometryOf } from '../block/areas.ts';
 import type { Geometry } from '../block/superblock.ts';
 import { type LocalReplica, openLocalReplica } from '../host/block/local-volume.ts';
+import { PeerListener } from '../host/block/peer-listener.ts';
 import { type PeerAddress, PeerNetwork } from '../host/block/peer-network.ts';
 import { ReplicaFiles } from '../host/block/replica-files.ts';
 import { ReplicaHost } from '../host/block/replica-host.ts';
@@ -127,15 +128,17 @@ async function serve({ id, members, replica, listen, tls, peerTls }: Serving): P
   const { identity } = replica;
   const log = createStderrLogger(`union-csi block-serve ${id}`, () => false);
   const disk = await openFiles(replica.files, log);
-  const network =
-    members.size > 0 ? new PeerNetwork({ id, volume: identity.volume, members, tls: peerTls, log }) : undefined;
-  await network?.listen();
+  const own = members.get(id);
+  const listener = own && new PeerListener({ listen: { ...own }, tls: peerTls, log });
+  await listener?.listen();
+  const addressOf = (member: string) => members.get(member);
+  const network = listener && new PeerNetwork({ id, volume: identity.volume, addressOf, listener, tls: peerTls, log });
   const around = { disk, config: replica.register, network, log, onStop: () => end(1) };
   const host = new ReplicaHost({ id, identity, minInSync: 1 }, around);
   host.start();
   const device = { name: identity.volume, blocks: identity.geometry.blocks, request: host.request.bind(host) };
-  const exports = [new NbdExport(new ByteDevice(device))];
-  const server = new NbdServer({ listen, exports, tls, log, isServing: () => host.isServing });
+  const exports = [new NbdExport(new ByteDevice(device), { isServing: () => host.isServing })];
+  const server = new NbdServer({ listen, exports, tls, log });
   // Of several replicas one is chosen to serve; a single one is waited for.
   if (network === undefined) await Promise.race([ended, host.whenServing()]);
   const listening = network !== undefined || host.isServing;
@@ -144,6 +147,7 @@ async function serve({ id, members, replica, listen, tls, peerTls }: Serving): P
   if (listening) await server.close();
   if (code === 0) await host.request({ kind: 'flush' });
   await host.close();
+  await listener?.close();
   if (code !== 0) throw new UnionError('UNAVAILABLE', 'the replica has stopped; see the lines above');
   return code;
 }

@@ -117,7 +117,7 @@ export class OpenVolume {
   async serve(listen: { path: string } | { port: number; host: string }, tls?: TlsFiles): Promise<NbdServer> {
     const { blocks } = this.#identity.geometry;
     const device = new ByteDevice({ name: VOLUME_NAME, blocks, request: (body) => this.host.request(body) });
-    return new NbdServer({ listen, exports: [new NbdExport(device)], tls, log: silentLogger, isServing: () => true });
+    return new NbdServer({ listen, exports: [new NbdExport(device)], tls, log: silentLogger });
   }
 
   async close(): Promise<void> {

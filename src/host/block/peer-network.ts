@@ -1,18 +1,17 @@
 /**
- * The way between replicas: one connection per direction and pair, made by who has something to say. Messages may be lost, as
+ * The way between the replicas of a volume: one connection per direction and pair, made by who has something to say. Messages may be lost, as
  * the engine allows: what cannot be sent now is dropped, and a connection over which nothing is heard back is made anew,
  * because TCP would go on waiting long after the network is well again.
  * With TLS each side must be who it says it is: the certificate's common name is the replica's id.
  */
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import type { TLSSocket } from 'node:tls';
-import { messageOf } from '../../base/errors.ts';
+import { createConnection, type Socket } from 'node:net';
 import type { Logger } from '../../base/logger.ts';
 import type { Message } from '../../block/messages.ts';
 import type { ReplicaId } from '../../block/units.ts';
 import { decodeFrame, encodeFrame, FRAME_HEADER_BYTES, frameLength } from '../../block/wire.ts';
-import { ByteInput } from '../byte-input.ts';
-import { nameOf, secureClient, secureServer, type TlsFiles } from '../tls.ts';
+import type { ByteInput } from '../byte-input.ts';
+import { secureClient, type TlsFiles } from '../tls.ts';
+import { encodeIntroduction, type PeerListener } from './peer-listener.ts';
 import type { ReplicaNetwork } from './replica-host.ts';
 
 /** Of one peer, waiting to be sent; more is dropped. */
@@ -20,7 +19,6 @@ const MAX_WAITING_BYTES = 64 * 1024 ** 2;
 /** A connection over which nothing has come back for so long is made anew; no more often than that either. */
 const SILENT_MS = 1500;
 const RETRY_MS = 200;
-const MAX_NAME_BYTES = 253;
 
 export interface PeerAddress {
   readonly host: string;
@@ -31,14 +29,14 @@ interface PeerNetworkOptions {
   readonly id: ReplicaId;
   /** 32 hex digits. */
   readonly volume: string;
-  /** Of all members, this one too. */
-  readonly members: ReadonlyMap<ReplicaId, PeerAddress>;
+  /** Where a member is reached; undefined when there is no such member, or it is not known yet. */
+  readonly addressOf: (id: ReplicaId) => PeerAddress | undefined;
+  readonly listener: PeerListener;
   readonly tls: TlsFiles | undefined;
   readonly log: Logger;
 }
 
 interface Link {
-  readonly address: PeerAddress;
   /** Undefined while there is none, or one is being made. */
   socket: Socket | undefined;
   connectedAt: number;
@@ -48,7 +46,6 @@ interface Link {
 
 export class PeerNetwork implements ReplicaNetwork {
   readonly #options: PeerNetworkOptions;
-  readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #links = new Map<ReplicaId, Link>();
   #receive: (from: ReplicaId, message: Message) => void = () => {};
@@ -56,20 +53,7 @@ export class PeerNetwork implements ReplicaNetwork {
 
   constructor(options: PeerNetworkOptions) {
     this.#options = options;
-    this.#server = createServer({ noDelay: true }, (socket) => void this.#accept(socket));
-    const never = Number.NEGATIVE_INFINITY;
-    for (const [id, address] of options.members) {
-      if (id === options.id) continue;
-      this.#links.set(id, { address, socket: undefined, connectedAt: never, triedAt: never, heardAt: never });
-    }
-  }
-
-  async listen(): Promise<void> {
-    const { id, members } = this.#options;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ ...members.get(id)! }, resolve);
-    });
+    options.listener.register(options.volume, (from, input) => this.#read(from, input));
   }
 
   deliver(receive: (from: ReplicaId, message: Message) => void): void {
@@ -77,8 +61,8 @@ export class PeerNetwork implements ReplicaNetwork {
   }
 
   send(to: ReplicaId, message: Message): void {
-    const link = this.#links.get(to);
-    if (link === undefined || this.#closed) return;
+    if (this.#closed) return;
+    const link = this.#linkOf(to);
     const now = performance.now();
     const { socket } = link;
     if (socket && now - Math.max(link.heardAt, link.connectedAt) > SILENT_MS) {
@@ -98,8 +82,15 @@ export class PeerNetwork implements ReplicaNetwork {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#options.listener.unregister(this.#options.volume);
     for (const socket of this.#sockets) socket.destroy();
-    if (this.#server.listening) await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #linkOf(id: ReplicaId): Link {
+    const never = Number.NEGATIVE_INFINITY;
+    const link = this.#links.get(id) ?? { socket: undefined, connectedAt: never, triedAt: never, heardAt: never };
+    this.#links.set(id, link);
+    return link;
   }
 
   #hold(socket: Socket): void {
@@ -109,9 +100,11 @@ export class PeerNetwork implements ReplicaNetwork {
   }
 
   async #connect(to: ReplicaId, link: Link): Promise<void> {
-    const { id, tls } = this.#options;
+    const { id, volume, tls, addressOf } = this.#options;
     link.triedAt = performance.now();
-    const plain = createConnection({ ...link.address, noDelay: true });
+    const address = addressOf(to);
+    if (address === undefined) return;
+    const plain = createConnection({ ...address, noDelay: true });
     this.#hold(plain);
     const connected = await new Promise<boolean>((resolve) => {
       plain.once('connect', () => resolve(true));
@@ -124,8 +117,7 @@ export class PeerNetwork implements ReplicaNetwork {
     }
     // Nothing comes back on this connection; reading is how its end is noticed.
     socket.resume();
-    const name = Buffer.from(id);
-    socket.write(Buffer.concat([Buffer.from([name.length]), name]));
+    socket.write(encodeIntroduction(id, volume));
     link.socket = socket;
     link.connectedAt = performance.now();
     socket.once('close', () => {
@@ -133,29 +125,13 @@ export class PeerNetwork implements ReplicaNetwork {
     });
   }
 
-  async #accept(plain: Socket): Promise<void> {
-    const { tls, log } = this.#options;
-    this.#hold(plain);
-    try {
-      const socket = tls ? await secureServer(plain, tls) : plain;
-      if (socket) await this.#listenTo(socket);
-    } catch (error) {
-      log.error('block.peer', { error: messageOf(error) });
-    }
-    plain.destroy();
-  }
-
-  async #listenTo(socket: Socket | TLSSocket): Promise<void> {
-    const { volume, tls, log } = this.#options;
-    socket.on('error', () => {});
-    const input = new ByteInput(socket);
-    const length = (await input.take(1))?.[0] ?? 0;
-    const from = (await input.take(Math.min(length, MAX_NAME_BYTES)))?.toString() ?? '';
-    const link = this.#links.get(from);
-    if (link === undefined || (tls && nameOf(socket as TLSSocket) !== from)) {
+  async #read(from: ReplicaId, input: ByteInput): Promise<void> {
+    const { volume, log, addressOf } = this.#options;
+    if (addressOf(from) === undefined) {
       log.warn('block.stranger', { from });
       return;
     }
+    const link = this.#linkOf(from);
     for (;;) {
       const header = await input.take(FRAME_HEADER_BYTES);
       const size = header && frameLength(header);

@@ -7,16 +7,30 @@ import type { Socket } from 'node:net';
 import type { ClientAnswer } from '../../block/ports.ts';
 import type { ByteDevice } from './byte-device.ts';
 
+export interface NbdExportOptions {
+  /** While this says no, whoever comes is sent away, to try another replica. */
+  readonly isServing?: () => boolean;
+  /** One connection at a time: whoever comes takes the place of who was there, of whom nothing is done from then on. */
+  readonly isSingle?: boolean;
+}
+
 export class NbdExport {
   readonly device: ByteDevice;
+  readonly #options: NbdExportOptions;
   readonly #sockets = new Set<Socket>();
   #epoch: bigint | undefined;
 
-  constructor(device: ByteDevice) {
+  constructor(device: ByteDevice, options: NbdExportOptions = {}) {
     this.device = device;
+    this.#options = options;
+  }
+
+  get isServing(): boolean {
+    return this.#options.isServing?.() ?? true;
   }
 
   join(socket: Socket): void {
+    if (this.#options.isSingle) this.cut();
     this.#sockets.add(socket);
     socket.once('close', () => {
       this.#sockets.delete(socket);

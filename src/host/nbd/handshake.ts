@@ -162,7 +162,7 @@ export class Handshake {
       this.#reply(request, nbd.optionReply.invalid);
       return;
     }
-    for (const { device } of this.#exports) {
+    for (const { device } of this.#exports.filter(({ isServing }) => isServing)) {
       const name = nbd.encodeNumberAndText(Buffer.byteLength(device.name), device.name);
       this.#reply(request, nbd.optionReply.server, name);
     }
@@ -180,7 +180,7 @@ export class Handshake {
     const name = data.toString('utf8', 4, 4 + nameLength);
     const chosen = this.#find(name);
     if (chosen === undefined) {
-      this.#reply(request, nbd.optionReply.unknown, Buffer.from(`there is no export ${name}`));
+      this.#reply(request, nbd.optionReply.unknown, Buffer.from(`no export ${name} is served here`));
       return undefined;
     }
     const { device } = chosen;
@@ -212,8 +212,8 @@ export class Handshake {
 
   /** The empty name is the only export there is. */
   #find(name: string): NbdExport | undefined {
-    if (name === '' && this.#exports.length === 1) return this.#exports[0];
-    return this.#exports.find(({ device }) => device.name === name);
+    const isOnly = name === '' && this.#exports.length === 1;
+    return this.#exports.find((one) => one.isServing && (isOnly || one.device.name === name));
   }
 
   #reply({ option }: OptionRequest, type: number, data?: Buffer): void {

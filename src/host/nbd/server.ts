@@ -16,12 +16,11 @@ const MAX_CONNECTIONS = 256;
 
 export interface NbdServerOptions {
   readonly listen: ListenOptions;
+  /** May change: each client sees what there is when it asks. */
   readonly exports: readonly NbdExport[];
   /** With it nothing is served without TLS; clients need a certificate of its authority. */
   readonly tls: TlsFiles | undefined;
   readonly log: Logger;
-  /** While this says no, whoever comes is sent away, to try another replica. */
-  readonly isServing: () => boolean;
 }
 
 export class NbdServer {
@@ -59,10 +58,6 @@ export class NbdServer {
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     socket.on('error', (error) => log.debug('nbd.socket', { error: error.message }));
-    if (!this.#options.isServing()) {
-      socket.destroy();
-      return;
-    }
     const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
     try {
       const negotiated = await new Handshake(socket, exports, tls).run();

@@ -69,7 +69,8 @@ export class Transmission {
       // There is no way back into step but to read all of it.
       if (payloadLength > MAX_REQUEST_BYTES) break;
       const payload = await this.#input.take(payloadLength);
-      if (payload === undefined) break;
+      // What a connection that was cut had sent must not be done after what its successor asks for.
+      if (payload === undefined || this.#socket.destroyed) break;
       const bytes = REQUEST_BYTES + (request.type === command.read ? request.length : payloadLength);
       void this.#serve(request, payload, bytes);
       while (this.#held > MAX_HELD_BYTES && !this.#socket.destroyed) await this.#change();

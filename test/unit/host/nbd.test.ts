@@ -184,7 +184,6 @@ describe('the NBD server', () => {
       exports: [new NbdExport(device)],
       tls: undefined,
       log: silentLogger,
-      isServing: () => true,
     };
     const server = new NbdServer(options);
     await server.listen();
