@@ -87,8 +87,17 @@ union_image() {
   save "docker.io/library/union-csi:$version"
 }
 
-node_image
-union_image
+# What the image is made of: it is built anew when that is not what it was.
+inputs=$(cd "$project" && {
+  node_modules/node/bin/node --version
+  tar --sort=name --mtime=@0 --owner=0 --group=0 --create \
+    .dockerignore Dockerfile LICENSE bin deploy fuse package*.json scripts src tsconfig*.json
+} | sha256sum)
+if [[ ! -e $images/docker.io_library_union-csi_$version.tar || $inputs != "$(cat "$images/inputs" 2>/dev/null)" ]]; then
+  node_image
+  union_image
+  echo "$inputs" >"$images/inputs"
+fi
 busybox_image localhost/pause:1 'sleep 2147483647'
 busybox_image localhost/busybox:1 sh
 # As the examples name it.
