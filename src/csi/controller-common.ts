@@ -2,7 +2,14 @@
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import { fieldValue, type Repository } from '../kubernetes/repository.ts';
-import type { Node, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
+import type {
+  CSIStorageCapacity,
+  Node,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  StorageClass,
+} from '../protocol/objects.ts';
 import type { UnionAttachment, UnionVolume } from '../protocol/resources.ts';
 import type { Changes } from './waiting.ts';
 
@@ -12,6 +19,8 @@ export interface ControllerDependencies {
   readonly claims: Repository<PersistentVolumeClaim>;
   readonly pods: Repository<Pod>;
   readonly storageClasses: Repository<StorageClass>;
+  readonly persistentVolumes: Repository<PersistentVolume>;
+  readonly storageCapacities: Repository<CSIStorageCapacity>;
   readonly nodes: Repository<Node>;
   readonly volumeChanges: Changes;
   readonly attachmentChanges: Changes;

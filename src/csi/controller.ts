@@ -9,6 +9,7 @@ import type { ControllerDefinition } from '../protocol/generated/csi/v1/Controll
 import type { ControllerServiceCapability } from '../protocol/generated/csi/v1/ControllerServiceCapability.ts';
 import type { ControllerDependencies } from './controller-common.ts';
 import { createVolume } from './create-volume.ts';
+import { getCapacity } from './get-capacity.ts';
 import { publishVolume, unpublishVolume } from './publish.ts';
 import type { Handlers } from './server.ts';
 import { deleteVolume, expandVolume, getVolume, listVolumes, validateCapabilities } from './volumes.ts';
@@ -21,6 +22,7 @@ const CAPABILITIES: readonly RpcType[] = [
   'PUBLISH_READONLY',
   'LIST_VOLUMES',
   'LIST_VOLUMES_PUBLISHED_NODES',
+  'GET_CAPACITY',
   'GET_VOLUME',
   'VOLUME_CONDITION',
   'EXPAND_VOLUME',
@@ -36,6 +38,7 @@ export function controllerHandlers(deps: ControllerDependencies): Handlers<Contr
     ControllerUnpublishVolume: (request, context) => unpublishVolume(deps, request, context),
     ValidateVolumeCapabilities: (request, context) => validateCapabilities(deps, request, context),
     ListVolumes: (request, context) => listVolumes(deps, request, context),
+    GetCapacity: (request, { signal }) => getCapacity(deps, request, signal),
     ControllerGetVolume: (request, context) => getVolume(deps, request, context),
     ControllerExpandVolume: (request, context) => expandVolume(deps, request, context),
   };

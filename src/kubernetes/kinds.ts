@@ -2,6 +2,7 @@
 import type {
   CoreEvent,
   CSINode,
+  CSIStorageCapacity,
   KubeObject,
   Lease,
   Node,
@@ -40,6 +41,11 @@ export const PERSISTENT_VOLUME: Kind<PersistentVolume> = cluster('v1', 'Persiste
 export const NODE: Kind<Node> = cluster('v1', 'Node', 'nodes');
 export const EVENT: Kind<CoreEvent> = namespaced('v1', 'Event', 'events');
 export const STORAGE_CLASS: Kind<StorageClass> = cluster('storage.k8s.io/v1', 'StorageClass', 'storageclasses');
+export const CSI_STORAGE_CAPACITY: Kind<CSIStorageCapacity> = namespaced(
+  'storage.k8s.io/v1',
+  'CSIStorageCapacity',
+  'csistoragecapacities',
+);
 export const VOLUME_ATTACHMENT: Kind<VolumeAttachment> = cluster(
   'storage.k8s.io/v1',
   'VolumeAttachment',

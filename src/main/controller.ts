@@ -17,8 +17,10 @@ import { implement, startCsiServer } from '../csi/server.ts';
 import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
 import {
+  CSI_STORAGE_CAPACITY,
   LEASE,
   NODE,
+  PERSISTENT_VOLUME,
   PERSISTENT_VOLUME_CLAIM,
   POD,
   STORAGE_CLASS,
@@ -116,6 +118,8 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
       claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
       pods: createRepository(client, POD),
       storageClasses: createRepository(client, STORAGE_CLASS),
+      persistentVolumes: createRepository(client, PERSISTENT_VOLUME),
+      storageCapacities: createRepository(client, CSI_STORAGE_CAPACITY),
       nodes: createRepository(client, NODE),
       volumeChanges,
       attachmentChanges,

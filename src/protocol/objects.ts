@@ -7,6 +7,8 @@ import type {
   CoreV1Event,
   V1CSIDriver,
   V1CSINode,
+  V1CSIStorageCapacity,
+  V1LabelSelector,
   V1Lease,
   V1Node,
   V1ObjectMeta,
@@ -46,4 +48,6 @@ export type StorageClass = Typed<V1StorageClass>;
 export type VolumeAttachment = Typed<V1VolumeAttachment>;
 export type CSIDriver = Typed<V1CSIDriver>;
 export type CSINode = Typed<V1CSINode>;
+export type CSIStorageCapacity = Typed<V1CSIStorageCapacity>;
+export type LabelSelector = Raw<V1LabelSelector>;
 export type Lease = Typed<V1Lease>;

@@ -67,6 +67,10 @@ export function calls(handlers: ReturnType<typeof controllerHandlers>) {
       const rest = { volumeContext: {}, parameters: {}, secrets, mutableParameters: {} };
       return handlers.ValidateVolumeCapabilities!({ volumeId, volumeCapabilities, ...rest }, context());
     },
+    capacity: (parameters: Record<string, string>, node?: string) => {
+      const accessibleTopology = node === undefined ? null : { segments: { 'kubernetes.io/hostname': node } };
+      return handlers.GetCapacity!({ volumeCapabilities: [mount()], parameters, accessibleTopology }, context());
+    },
     list: (request: { maxEntries?: number; startingToken?: string } = {}) =>
       handlers.ListVolumes!({ maxEntries: 0, startingToken: '', ...request }, context()),
   };

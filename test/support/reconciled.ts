@@ -5,7 +5,9 @@ import { runControllers } from '../../src/controllers/run.ts';
 import type { ControllerDependencies } from '../../src/csi/controller-common.ts';
 import { createInformer } from '../../src/kubernetes/informer.ts';
 import {
+  CSI_STORAGE_CAPACITY,
   NODE,
+  PERSISTENT_VOLUME,
   PERSISTENT_VOLUME_CLAIM,
   POD,
   STORAGE_CLASS,
@@ -37,6 +39,8 @@ export function startReconciled({ client }: ControlPlane): Reconciled {
       claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
       pods: createRepository(client, POD),
       storageClasses: createRepository(client, STORAGE_CLASS),
+      persistentVolumes: createRepository(client, PERSISTENT_VOLUME),
+      storageCapacities: createRepository(client, CSI_STORAGE_CAPACITY),
       nodes: createRepository(client, NODE),
       volumeChanges,
       attachmentChanges,

@@ -15,6 +15,7 @@ import type {
   CoreEvent,
   CSIDriver,
   CSINode,
+  CSIStorageCapacity,
   KubeObject,
   Lease,
   Node,
@@ -87,6 +88,12 @@ export const resourceQuotas = kind<Typed<V1ResourceQuota>>('', 'v1', 'ResourceQu
 export const storageClasses = kind<StorageClass>('storage.k8s.io', 'v1', 'StorageClass', 'storageclasses');
 export const csiDrivers = kind<CSIDriver>('storage.k8s.io', 'v1', 'CSIDriver', 'csidrivers');
 export const csiNodes = kind<CSINode>('storage.k8s.io', 'v1', 'CSINode', 'csinodes');
+export const csiStorageCapacities = kind<CSIStorageCapacity>(
+  'storage.k8s.io',
+  'v1',
+  'CSIStorageCapacity',
+  'csistoragecapacities',
+);
 export const volumeAttachments = kind<VolumeAttachment>(
   'storage.k8s.io',
   'v1',
@@ -135,6 +142,7 @@ export const BUILT_IN_KINDS: readonly KindInfo[] = [
   builtIn(storageClasses, { shortNames: ['sc'] }),
   builtIn(csiDrivers, {}),
   builtIn(csiNodes, {}),
+  builtIn(csiStorageCapacities, { namespaced: true }),
   builtIn(volumeAttachments, { hasStatus: true }),
   builtIn(leases, { namespaced: true }),
   builtIn(customResourceDefinitions, {

@@ -6,7 +6,14 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { UnionError } from '../../../src/base/errors.ts';
 import { controllerHandlers } from '../../../src/csi/controller.ts';
-import { nodes, pods, storageClasses, unionAttachments, unionVolumes } from '../../../src/embedded/api-server/kinds.ts';
+import {
+  csiStorageCapacities,
+  nodes,
+  pods,
+  storageClasses,
+  unionAttachments,
+  unionVolumes,
+} from '../../../src/embedded/api-server/kinds.ts';
 import type { CreateVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import { type ControlPlane, startControlPlane } from '../../support/control-plane.ts';
@@ -52,6 +59,17 @@ describe('csi controller', () => {
     await ten(() => call.unpublish(id, 'node-a'));
     await ten(() => call.remove(id));
     expect(census(plane)).to.deep.equal(NOTHING);
+  });
+
+  it('tells how much room its lower class has told of, for a node and at all', async () => {
+    const nodeTopology = { matchLabels: { 'kubernetes.io/hostname': 'node-a' } };
+    const fields = { storageClassName: 'plain', capacity: '6Gi', maximumVolumeSize: '2Gi', nodeTopology };
+    plane.store.create(csiStorageCapacities, { metadata: { name: 'room', namespace: 'default' }, ...fields });
+    const { parameters } = creation('pvc-1');
+    expect(await call.capacity(parameters, 'node-a')).to.deep.equal({ availableCapacity: String(4n * GIB) });
+    expect(await call.capacity(parameters)).to.deep.equal({ availableCapacity: String(4n * GIB) });
+    const error = await refusal(call.capacity({ ...parameters, branhces: '2' }));
+    expect(error.code).to.equal('INVALID_ARGUMENT');
   });
 
   it('ends in the same state whatever came before (any order of calls)', async function () {
