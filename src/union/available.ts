@@ -2,6 +2,7 @@
  * How large a new union of a class can be, from one node or from any: what its lower classes have room for. Pure.
  * A class that tells nothing of its room bounds nothing: CreateVolume will be told.
  */
+import { assertNever } from '../base/assert.ts';
 import { parseQuantity } from '../base/units.ts';
 import type { BranchItem, BranchTemplate } from '../protocol/branch-list.ts';
 import type { CSIStorageCapacity, LabelSelector, PersistentVolume, StorageClass } from '../protocol/objects.ts';
@@ -61,6 +62,8 @@ function fits(bytes: bigint, templates: readonly BranchTemplate[], rooms: Readon
         return sum(sizes) <= room.totalBytes && (sizes[0] ?? 0n) <= room.largestBytes;
       case 'unknown':
         return true;
+      default:
+        return assertNever(room);
     }
   });
 }
