@@ -10,7 +10,7 @@ import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
 import type { State } from '../inode/state.ts';
-import { EMFILE, ENFILE, ENOENT, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
+import { EIO, EMFILE, ENFILE, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
 import type { Gate } from './gate.ts';
@@ -18,7 +18,6 @@ import type { Gate } from './gate.ts';
 const WAYS = 4;
 const MAX_SETS = 512;
 const MIN_SETS = 2;
-const RETRIES = 16;
 
 export class DirectoryCache {
   readonly #sets = setsWithin(openFilesLimit());
@@ -110,26 +109,25 @@ export class DirectoryCache {
   }
 
   #open(slot: number, branch: number): number {
-    const pinned = this.#inodes.get(slot, F.pinned);
-    if (pinned !== 0) return libc.dup(pinned - 1);
-    let result = -ENOENT;
-    for (let attempt = 0; attempt < RETRIES; attempt++) {
-      const stamp = this.#state.namespaceStamp();
-      const parent = this.#copyName(slot);
-      if (parent === 0) return -ESTALE;
-      const above = this.descriptor(parent, branch);
-      if (above < 0) return above;
-      // The name again: the recursion used the same buffer.
-      if (this.#copyName(slot) === parent)
-        result = libc.openat(above, this.#state.base + this.#name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-      else continue;
-      // A rename meanwhile may have put another directory in the place of this one.
-      if (stamp >= 0 && stamp === this.#state.namespaceStamp()) return result;
-      if (attempt === RETRIES - 1) return result;
+    for (let attempt = 0; ; attempt++) {
+      const stamp = this.#state.changeStamp(slot);
+      const result = stamp < 0 ? -EIO : this.#openByName(slot, branch);
+      // A rename meanwhile may have put another directory in the place of this one: whatever would be done to it is worse than EIO.
+      if (this.#state.isUnchanged(stamp)) return result;
       if (result >= 0) libc.close(result);
-      libc.schedYield();
+      if (!this.#state.awaitChange(attempt)) return -EIO;
     }
-    return result;
+  }
+
+  #openByName(slot: number, branch: number): number {
+    const parent = this.#copyName(slot);
+    // Only now: while it has its name it may be pinned too, by who tries to remove it, and on one branch only.
+    const pinned = this.#inodes.get(slot, F.pinned);
+    if (parent === 0) return pinned === 0 ? -ESTALE : libc.dup(pinned - 1);
+    const above = this.descriptor(parent, branch);
+    if (above < 0) return above;
+    this.#copyName(slot); // the recursion used the same buffer
+    return libc.openat(above, this.#state.base + this.#name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
   }
 
   /** Puts the directory's name into the buffer and answers its parent, or 0 if it has none. */

@@ -26,7 +26,7 @@ export const MAX_READERS = 24;
 export const MAX_ERRANDS = 7;
 /** The session's own thread, the last number. */
 export const MAIN_THREAD = MAX_READERS + MAX_ERRANDS;
-const THREADS = MAIN_THREAD + 1;
+export const THREADS = MAIN_THREAD + 1;
 /** Branch sets are masks of two 32-bit words. */
 export const MAX_BRANCHES = 64;
 export const REQUEST_BYTES = MIB + 64 * 1024;
@@ -111,8 +111,7 @@ export const WORD = {
   listingStamp: 18,
   backingHand: 19,
   evictHand: 20,
-  namespaceStarted: 21,
-  namespaceFinished: 22,
+  changesBegun: 21,
   initialised: 23,
   initFlags: 24,
   initFlags2: 25,

@@ -4,8 +4,19 @@ import type { State } from './state.ts';
 
 /** No two threads share a cache line. */
 const PROGRESS_WORDS = 16;
-/** Requests begun, as a 64-bit number; ended, its lower word; the branch it entered last + 1; whether it changes something. */
-export const PROGRESS = { begun: 0, begunHigh: 1, ended: 2, branch: 3, changes: 4 } as const;
+/**
+ * Requests begun, as a 64-bit number; ended, its lower word; the branch it entered last + 1; whether it changes something; the
+ * inodes whose names it is changing.
+ */
+export const PROGRESS = {
+  begun: 0,
+  begunHigh: 1,
+  ended: 2,
+  branch: 3,
+  changes: 4,
+  changing: 5,
+  changingToo: 6,
+} as const;
 
 /** Index of the first word of a thread's record. */
 export function progressOf(thread: number): number {

@@ -26,6 +26,7 @@ import {
   STATE_VERSION,
   STRIPES,
   THREAD_BYTES,
+  THREADS,
   THREADS_AT,
   TOTAL_BYTES,
   UNDO_AT,
@@ -34,11 +35,14 @@ import {
   UNDO_WORD,
   WORD,
 } from './layout.ts';
+import { PROGRESS, progressOf } from './progress.ts';
 
 const SPINS_BEFORE_YIELD = 100;
 /** Who waits this long waits for a file that moves to another branch, or for a slow one: the CPU is of more use elsewhere. */
 const SPINS_BEFORE_SLEEP = 1000;
 const SLEEP_US = 500;
+/** Who waits for a change of names that long, five seconds at least, goes without: whoever makes it may be stuck on a branch. */
+const MAX_SPINS = SPINS_BEFORE_SLEEP + 10_000;
 
 /** Stands between the code and the words, for tests that end a server between two stores. */
 export type WordView = (words: Uint32Array) => Uint32Array;
@@ -182,7 +186,7 @@ export class State {
     u32[WORD.movesEnded] = u32[WORD.movesStarted]!;
     u32[WORD.switchesEnded] = u32[WORD.switchesStarted]!;
     i32[WORD.treeLock] = i32[WORD.tableLock] = 0;
-    u32[WORD.namespaceFinished] = u32[WORD.namespaceStarted]!;
+    for (let thread = 0; thread < THREADS; thread++) this.#setChanging(thread, 0, 0);
     u32[WORD.generation]!++;
   }
 
@@ -256,8 +260,9 @@ export class State {
     Atomics.store(this.i32, WORD.stripes + (slot % STRIPES), 0);
   }
 
-  /** After an exception: gives up whatever lock this thread still holds. */
+  /** After an exception: gives up whatever this thread still holds. */
   releaseOwnLocks(): void {
+    this.changeEnd();
     const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
     if (this.u32[WORD.tableLock] === this.#owner) this.#undo();
     release(WORD.tableLock);
@@ -270,8 +275,7 @@ export class State {
   #acquire(word: number, limit = Number.POSITIVE_INFINITY): boolean {
     for (let spins = 0; Atomics.compareExchange(this.i32, word, 0, this.#owner) !== 0; spins++)
       if (spins >= limit) return false;
-      else if (spins > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
-      else if (spins > SPINS_BEFORE_YIELD) libc.schedYield();
+      else pause(spins);
     return true;
   }
 
@@ -300,13 +304,49 @@ export class State {
     Atomics.add(this.i32, WORD.descriptorEpoch, 1);
   }
 
-  /** Callers bracket a change of names on the branches, so that readers can tell that a name they used was stable. */
-  namespaceBegin(): void {
-    Atomics.add(this.i32, WORD.namespaceStarted, 1);
+  /**
+   * Callers bracket a change of the names of an inode, or of two, on the branches and in the index: until both say the same,
+   * nobody can rely on finding it, or only it, by name.
+   */
+  changeBegin(slot: number, other = 0): void {
+    this.#setChanging(this.#owner - 1, slot, other);
+    Atomics.add(this.i32, WORD.changesBegun, 1);
   }
 
-  namespaceEnd(): void {
-    Atomics.add(this.i32, WORD.namespaceFinished, 1);
+  changeEnd(): void {
+    this.#setChanging(this.#owner - 1, 0, 0);
+  }
+
+  #setChanging(thread: number, slot: number, other: number): void {
+    const word = progressOf(thread);
+    Atomics.store(this.i32, word + PROGRESS.changing, slot);
+    Atomics.store(this.i32, word + PROGRESS.changingToo, other);
+  }
+
+  /**
+   * To be taken before an inode's name is looked up, for `isUnchanged` when the name has been used on a branch; -1 while somebody
+   * changes the inode's names.
+   */
+  changeStamp(slot: number): number {
+    // In this order: who began before the stamp was taken is seen below, and who had ended by then has changed the index.
+    const stamp = Atomics.load(this.i32, WORD.changesBegun) >>> 0;
+    for (let thread = 0; thread < THREADS; thread++) {
+      const word = progressOf(thread);
+      if (Atomics.load(this.i32, word + PROGRESS.changing) === slot) return -1;
+      if (Atomics.load(this.i32, word + PROGRESS.changingToo) === slot) return -1;
+    }
+    return stamp;
+  }
+
+  /** Whether nobody has begun to change names since, nor was about to. */
+  isUnchanged(stamp: number): boolean {
+    return stamp >= 0 && stamp === Atomics.load(this.i32, WORD.changesBegun) >>> 0;
+  }
+
+  /** For who has tried something in vain so many times, as names were changing: waits a little. False when that was often enough. */
+  awaitChange(times: number): boolean {
+    pause(times);
+    return times < MAX_SPINS;
   }
 
   /** Callers bracket the moment in which a file is on two branches, so that a listing can tell that it may have met it twice. */
@@ -324,13 +364,6 @@ export class State {
     const started = Atomics.load(this.i32, WORD.switchesStarted);
     return started === ended ? started >>> 0 : -1;
   }
-
-  /** A stamp if no name is being changed just now, else -1. */
-  namespaceStamp(): number {
-    const finished = Atomics.load(this.i32, WORD.namespaceFinished);
-    const started = Atomics.load(this.i32, WORD.namespaceStarted);
-    return started === finished ? started >>> 0 : -1;
-  }
 }
 
 /** Memory for a state, still empty: a descriptor, owned by the caller, which outlives whoever uses it. */
@@ -338,6 +371,12 @@ export function createStateMemory(): number {
   const fd = libc.withCString('union-state', (name) => libc.memfdCreate(name, 1));
   if (fd < 0) throw new Error(`cannot create the state memory: errno ${-fd}`);
   return fd;
+}
+
+/** What a thread does that has tried something in vain so many times. */
+function pause(times: number): void {
+  if (times > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
+  else if (times > SPINS_BEFORE_YIELD) libc.schedYield();
 }
 
 /** The words that lock two files, in order; 0 where there is nothing to lock. */

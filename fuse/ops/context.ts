@@ -58,8 +58,6 @@ export interface OpsConfig {
 const LONG_TTL = 86_400;
 const SHARED_TTL = 1;
 
-const RETRIES = 16;
-
 export class Context {
   readonly state: State;
   readonly u8: Uint8Array;
@@ -279,11 +277,11 @@ export class Context {
 
   /** Sets atDescriptor, atName and atFlags for a file, or a directory's copy on a branch. Answers 0 or a negated errno. */
   locate(slot: number, branch: number): number {
+    if (this.inodes.kind(slot) === DT_DIR)
+      return this.#at(this.directories.descriptor(slot, branch), this.base + this.emptyName, AT_EMPTY_PATH);
     const pinned = this.inodes.get(slot, F.pinned);
     if (pinned !== 0)
       return this.#at(this.gate.enter(branch) < 0 ? -EIO : pinned - 1, this.base + this.emptyName, AT_EMPTY_PATH);
-    if (this.inodes.kind(slot) === DT_DIR)
-      return this.#at(this.directories.descriptor(slot, branch), this.base + this.emptyName, AT_EMPTY_PATH);
     const parent = this.#copyName(slot);
     if (parent === 0) return this.inodes.get(slot, F.pinned) !== 0 ? this.locate(slot, branch) : -ESTALE;
     // Not `branch`: the file may have moved since the caller asked where it is.
@@ -317,19 +315,18 @@ export class Context {
    * at again; another file in its place is never taken for it.
    */
   statCopy(slot: number, branch: number, to: number): number {
-    let result = -ENOENT;
-    for (let attempt = 0; attempt < RETRIES; attempt++) {
-      const stamp = this.state.namespaceStamp();
-      result = this.locate(slot, branch);
+    for (let attempt = 0; ; attempt++) {
+      // Most find the file at once.
+      const stamp = attempt === 0 ? -1 : this.state.changeStamp(slot);
+      let result = this.locate(slot, branch);
       if (result === 0) result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
       if (result === 0 && (this.atFlags === AT_EMPTY_PATH || this.#isSameFile(slot, to))) {
         if (this.inodes.has(slot, INODE.kept)) this.u32[(to + STATX.nlink) >>> 2]!--;
         return 0;
       }
-      if (stamp >= 0 && stamp === this.state.namespaceStamp()) break;
-      libc.schedYield();
+      const isSteady = this.state.isUnchanged(stamp);
+      if (isSteady || !this.state.awaitChange(attempt)) return result === 0 ? -ESTALE : result;
     }
-    return result === 0 ? -ESTALE : result;
   }
 
   #isSameFile(slot: number, stat: number): boolean {

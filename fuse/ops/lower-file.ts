@@ -1,21 +1,10 @@
 /** Opening the lower file of an inode, for operations that need a descriptor of their own. */
 import { F } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import {
-  AT_EMPTY_PATH,
-  AT_FDCWD,
-  ENOENT,
-  ESTALE,
-  O_CLOEXEC,
-  O_NOFOLLOW,
-  O_PATH,
-  STATX_WANTED,
-} from '../sys/constants.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, ESTALE, O_CLOEXEC, O_NOFOLLOW, O_PATH, STATX_WANTED } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { writeText } from './scratch.ts';
-
-const RETRIES = 16;
 
 /**
  * A new descriptor of an inode's copy on a branch, owned by the caller; 'path' opens with O_PATH, a link itself. Answers a
@@ -23,21 +12,16 @@ const RETRIES = 16;
  */
 export function openLower(context: Context, slot: number, branch: number, how: number | 'path'): number {
   const flags = (how === 'path' ? O_PATH | O_CLOEXEC : how) | O_NOFOLLOW;
-  let descriptor = -ENOENT;
-  for (let attempt = 0; attempt < RETRIES; attempt++) {
-    const stamp = context.state.namespaceStamp();
-    const located = context.locate(slot, branch);
-    if (located < 0) descriptor = located;
-    else if (context.atFlags !== AT_EMPTY_PATH)
-      descriptor = libc.openat(context.atDescriptor, context.atName, flags, 0);
-    else return reopen(context, context.atDescriptor, flags);
-    if (stamp >= 0 && stamp === context.state.namespaceStamp()) return descriptor;
+  for (let attempt = 0; ; attempt++) {
+    const stamp = context.state.changeStamp(slot);
+    let descriptor = context.locate(slot, branch);
+    if (descriptor === 0 && context.atFlags === AT_EMPTY_PATH) return reopen(context, context.atDescriptor, flags);
+    if (descriptor === 0) descriptor = libc.openat(context.atDescriptor, context.atName, flags, 0);
+    if (context.state.isUnchanged(stamp)) return descriptor;
     if (descriptor >= 0 && isInode(context, slot, descriptor)) return descriptor;
     if (descriptor >= 0) libc.close(descriptor);
-    descriptor = -ESTALE;
-    libc.schedYield();
+    if (!context.state.awaitChange(attempt)) return -ESTALE;
   }
-  return descriptor;
 }
 
 /** Opens the file behind an O_PATH descriptor anew. */

@@ -13,7 +13,6 @@ import {
   EEXIST,
   EINVAL,
   ENODATA,
-  ENOENT,
   EPERM,
   ERANGE,
   EROFS,
@@ -32,7 +31,6 @@ import { forgetAttributes } from './tree.ts';
 
 /** As long as the kernel lets a list or value be. */
 const VALUE_BYTES = 64 * 1024;
-const RETRIES = 16;
 const BRANCH_ATTRIBUTES = ['user.union.branch', 'trusted.union.branch'];
 /** Only who has CAP_SYS_ADMIN may set trusted attributes, the kernel sees to that. */
 const MOVING_ATTRIBUTE = ['trusted.union.branch'];
@@ -182,18 +180,18 @@ export function getxattr(context: Context): number {
   return answerLength(context, length, size);
 }
 
-/** Reads by path. Of a file that is moving to another branch the path may be another one a moment later. */
+/** Reads by path, which another file may have a moment later. */
 function readSteadily(
   context: Context,
   slot: number,
   branch: number,
   read: (path: number, isLink: boolean) => number,
 ): number {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 0; ; attempt++) {
+    const stamp = context.state.changeStamp(slot);
     const path = pathOf(context, slot, branch);
     const result = path < 0 ? path : read(path, context.atFlags !== AT_EMPTY_PATH);
-    if (result !== -ENOENT || attempt === RETRIES) return result;
-    libc.schedYield();
+    if (context.state.isUnchanged(stamp) || !context.state.awaitChange(attempt)) return result;
   }
 }
 
