@@ -3,11 +3,10 @@
  *
  * Every call is a list of steps, each of which looks first whether it is done, so that a call can be repeated at any time and
  * by another process. One call per volume at a time; a second one is ABORTED, as the specification asks.
- * This process serves no mount, and asks mounts only from a process of its own that can be killed (host/mounter.ts).
+ * This process serves no mount, and asks mounts only from a process of its own that can be killed (host/mounter.ts); one that it
+ * holds in custody (custodian.ts) it need not ask.
  */
-import { closeSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
-import { cloneDevice, mountDevice, openDevice } from '../../fuse/index.ts';
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import { probe, UNION_FS_TYPE } from '../host/mounter.ts';
@@ -17,6 +16,7 @@ import type { NodeDefinition } from '../protocol/generated/csi/v1/Node.ts';
 import type { NodePublishVolumeRequest__Output } from '../protocol/generated/csi/v1/NodePublishVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../protocol/generated/csi/v1/VolumeCapability.ts';
 import { TOPOLOGY_KEY_NODE } from '../protocol/resources.ts';
+import type { Custodian } from './custodian.ts';
 import type { RpcContext } from './interceptors.ts';
 import type { Handlers } from './server.ts';
 import type { UnionLink } from './union-link.ts';
@@ -33,19 +33,20 @@ import {
 export interface NodeServiceOptions {
   readonly nodeName: string;
   readonly link: UnionLink;
+  readonly custodian: Custodian;
   readonly clock: Clock;
 }
 
 export function createNodeService(options: NodeServiceOptions): Handlers<NodeDefinition> {
   const exclusively = oneAtATime();
-  const { nodeName, link, clock } = options;
+  const { nodeName, link, custodian } = options;
   return {
     NodeStageVolume: async (request, context) => {
       const { volumeId, stagingTargetPath, volumeCapability } = request;
       checkArguments({ volumeId, stagingTargetPath });
       checkCapability(volumeCapability);
       return await exclusively(volumeId, async () => {
-        await stage({ link, volumeId, stagingPath: stagingTargetPath }, context);
+        await stage(options, { volumeId, stagingPath: stagingTargetPath }, context);
         return {};
       });
     },
@@ -55,8 +56,10 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
       checkArguments({ volumeId, stagingTargetPath });
       return await exclusively(volumeId, async () => {
         // 1. Nobody uses the mount any more. Done when nothing is mounted.
-        await unmountAndRemove(stagingTargetPath, volumeId, clock, signal);
-        // 2. The server has closed the branches: from here on lower volumes can be unmounted. Done when it is gone or idle.
+        await unmountAndRemove(stagingTargetPath, volumeId, options, signal);
+        // 2. Nor do we, unless it is still published somewhere.
+        custodian.releaseUnmounted(volumeId);
+        // 3. The server has closed the branches: from here on lower volumes can be unmounted. Done when it is gone or idle.
         await link.stop(volumeId, signal);
         return {};
       });
@@ -67,7 +70,7 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
       checkArguments({ volumeId, targetPath, stagingTargetPath });
       checkCapability(volumeCapability);
       return await exclusively(volumeId, async () => {
-        await publish(link, request, context);
+        await publish(options, request, context);
         return {};
       });
     },
@@ -76,7 +79,7 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
       const { volumeId, targetPath } = request;
       checkArguments({ volumeId, targetPath });
       return await exclusively(volumeId, async () => {
-        await unmountAndRemove(targetPath, volumeId, clock, signal);
+        await unmountAndRemove(targetPath, volumeId, options, signal);
         return {};
       });
     },
@@ -86,7 +89,7 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
       // Nothing is mounted at a path that is none: csi-sanity wants that answer, not INVALID_ARGUMENT.
       if (volumePath !== '' && !isAbsolute(volumePath)) throw notMounted(volumeId, volumePath);
       checkArguments({ volumePath });
-      return await volumeStats(volumeId, volumePath, signal);
+      return await volumeStats(custodian, { volumeId, path: volumePath }, signal);
     },
 
     NodeGetInfo: async () => ({
@@ -108,18 +111,22 @@ const CAPABILITIES = [
 ] as const;
 
 interface StageRequest {
-  readonly link: UnionLink;
   readonly volumeId: string;
   readonly stagingPath: string;
 }
 
-async function stage({ link, volumeId, stagingPath }: StageRequest, { signal, log }: RpcContext): Promise<void> {
-  // 1. A mount of an earlier call that answers is kept, whatever is said of its server: a kubelet that was restarted stages
-  // again what its pods use, also while the server waits for them to end. What is not ours is refused.
-  if (ownMount(stagingPath, volumeId) !== undefined && (await isAlive(stagingPath, signal))) return;
+async function stage(
+  { link, custodian }: NodeServiceOptions,
+  { volumeId, stagingPath }: StageRequest,
+  { signal, log }: RpcContext,
+): Promise<void> {
+  // 1. A mount of an earlier call that answers, or will, is kept, whatever is said of its server: a kubelet that was restarted
+  // stages again what its pods use, also while the server waits for them to end. What is not ours is refused.
+  const staged = ownMount(stagingPath, volumeId);
+  if (staged !== undefined && (await isAlive(staged, custodian, signal))) return;
   // 2. The server answers. A retry waits on from where the last call gave up.
-  const { socket, readOnly } = await link.reach(volumeId, signal);
-  // 3. What is mounted now is dead: its descriptors went with a process.
+  const place = await link.reach(volumeId, signal);
+  // 3. What is mounted now is dead: its descriptors went with the processes that had them.
   if (ownMount(stagingPath, volumeId) !== undefined) {
     log.warn('node.dead_mount_removed', { volumeId, stagingPath });
     await removeDead(stagingPath, volumeId);
@@ -127,30 +134,24 @@ async function stage({ link, volumeId, stagingPath }: StageRequest, { signal, lo
   // 4. A closed, empty directory to mount on.
   prepareStagingDirectory(stagingPath);
   // 5. Mount and hand over, or leave nothing.
-  const descriptors = [openDevice()];
-  try {
-    mountDevice({ deviceFd: descriptors[0]!, mountpoint: stagingPath, fsname: volumeId, readOnly });
-    try {
-      // One for each reader, for the server's pod may not open the device itself.
-      descriptors.push(...cloneDevice(descriptors[0]!));
-      await link.serve({ socket, descriptors, readOnly }, signal);
-    } catch (error) {
-      await removeDead(stagingPath, volumeId);
-      throw error;
-    }
-  } finally {
-    for (const descriptor of descriptors) closeSync(descriptor);
-  }
+  await custodian.mount(volumeId, stagingPath, place, signal);
 }
 
-async function publish(link: UnionLink, request: NodePublishVolumeRequest__Output, context: RpcContext): Promise<void> {
+async function publish(
+  options: NodeServiceOptions,
+  request: NodePublishVolumeRequest__Output,
+  context: RpcContext,
+): Promise<void> {
   const { volumeId, stagingTargetPath: stagingPath, targetPath, volumeCapability } = request;
   // 1. The volume is staged, and alive: if its server died since, it is staged anew, for kubelet does not do so.
-  if (ownMount(stagingPath, volumeId) === undefined) {
+  const before = ownMount(stagingPath, volumeId);
+  if (before === undefined) {
     const message = `volume ${volumeId} is not mounted at the staging path ${stagingPath}; stage it first`;
     throw new UnionError('FAILED_PRECONDITION', message);
   }
-  if (!(await isAlive(stagingPath, context.signal))) await stage({ link, volumeId, stagingPath }, context);
+  if (!(await isAlive(before, options.custodian, context.signal))) {
+    await stage(options, { volumeId, stagingPath }, context);
+  }
   const staged = ownMount(stagingPath, volumeId);
   if (staged === undefined)
     throw new UnionError('UNAVAILABLE', `volume ${volumeId} was just unmounted; repeat the call`);
@@ -183,15 +184,18 @@ function checkOnlyTarget(options: { volumeId: string; device: string; stagingPat
   throw new UnionError('FAILED_PRECONDITION', message);
 }
 
-async function volumeStats(volumeId: string, path: string, signal: AbortSignal) {
+async function volumeStats(
+  custodian: Custodian,
+  { volumeId, path }: { volumeId: string; path: string },
+  signal: AbortSignal,
+) {
   const real = realMountPath(path);
   const mounted = readMountInfo().findLast(({ mountpoint }) => mountpoint === real);
   if (mounted?.fsType !== UNION_FS_TYPE || mounted.source !== volumeId) throw notMounted(volumeId, path);
+  const { kind, message = 'the server of this mount has ended' } = custodian.standing(volumeId, mounted.device);
+  if (kind === 'held') return abnormal(`${message}; it answers when the next one is up`);
   const answer = await probe(path, signal);
-  if (answer.kind !== 'alive') {
-    const message = 'the server of this mount has ended; pods that use it must be started again';
-    return { usage: [], volumeCondition: { abnormal: true, message } };
-  }
+  if (answer.kind !== 'alive') return abnormal(`${message}; pods that use it must be started again`);
   const { totalBytes, availableBytes, usedBytes, totalInodes, freeInodes } = answer.usage;
   return {
     usage: [
@@ -205,6 +209,10 @@ async function volumeStats(volumeId: string, path: string, signal: AbortSignal) 
     ],
     volumeCondition: { abnormal: false, message: 'the mount answers' },
   };
+}
+
+function abnormal(message: string) {
+  return { usage: [], volumeCondition: { abnormal: true, message } };
 }
 
 function notMounted(volumeId: string, path: string): UnionError {

@@ -2,14 +2,21 @@
  * From a volume to the server process that serves it on this node: UnionAttachment → server pod → socket in the pod's emptyDir.
  * Nothing is kept in memory: every call looks again.
  */
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { type ErrorCode, messageOf, UnionError } from '../base/errors.ts';
-import { callDescriptorServer } from '../host/descriptor-client.ts';
+import {
+  callDescriptorServer,
+  type HeldConnection,
+  holdDescriptorServer,
+  takeDescriptors,
+} from '../host/descriptor-client.ts';
 import type { Repository } from '../kubernetes/repository.ts';
 import type { UnionAttachment } from '../protocol/resources.ts';
 import {
   parseAcknowledgement,
+  parseServerCustody,
   parseServerStatus,
   RUN_VOLUME,
   SERVER_SOCKET,
@@ -26,11 +33,24 @@ export interface UnionLinkOptions {
   readonly clock: Clock;
 }
 
-export interface ReachedServer {
+/** Where a volume's server listens, or is about to. */
+export interface ServerPlace {
   readonly socket: string;
-  readonly status: ServerStatus;
   /** What the attachment says. */
   readonly readOnly: boolean;
+}
+
+/** What a server needs, and gives back. */
+export interface HeldMount {
+  /** Of the state memory, of the mounted device, and of its clones. */
+  readonly descriptors: readonly number[];
+  /** `major:minor` of the mount. */
+  readonly device: string;
+  readonly readOnly: boolean;
+}
+
+export interface Taken extends HeldMount {
+  readonly connection: HeldConnection;
 }
 
 /** How long a call waits for a server that is starting, before the caller is told to come again. */
@@ -51,7 +71,7 @@ export class UnionLink {
   }
 
   /** The volume's server, ready to serve or serving. UNAVAILABLE names what is pending; NOT_FOUND if it was never attached. */
-  async reach(volumeId: string, signal: AbortSignal): Promise<ReachedServer> {
+  async reach(volumeId: string, signal: AbortSignal): Promise<ServerPlace> {
     const { clock } = this.#options;
     const deadline = clock.now() + WAIT_LIMIT_MS;
     for (;;) {
@@ -61,10 +81,10 @@ export class UnionLink {
         throw new UnionError('NOT_FOUND', message);
       }
       const socket = this.#socketOf(attachment);
-      const status = socket === undefined ? undefined : await this.#tryStatus(socket, signal);
+      const status = socket === undefined ? undefined : await this.status(socket, signal);
       if (socket !== undefined && status?.ok) {
-        this.#check(volumeId, status);
-        return { socket, status, readOnly: attachment.spec.readOnly };
+        checkServer(volumeId, status);
+        return { socket, readOnly: attachment.spec.readOnly };
       }
       if (clock.now() >= deadline) {
         throw new UnionError('UNAVAILABLE', `volume ${volumeId} is not served yet: ${pending(attachment, status)}`);
@@ -73,30 +93,69 @@ export class UnionLink {
     }
   }
 
-  /** Hands the mount's descriptors over; returns when INIT was answered. They stay the caller's to close. */
+  /** The same without waiting, and whether anybody listens there or not. */
+  async locate(volumeId: string, signal: AbortSignal): Promise<ServerPlace | undefined> {
+    const attachment = await this.#attachment(volumeId, signal);
+    const socket = attachment && this.#socketOf(attachment);
+    return attachment && socket !== undefined ? { socket, readOnly: attachment.spec.readOnly } : undefined;
+  }
+
+  /**
+   * Hands the mount's descriptors over; returns when it answers, with the connection that ends with the server. The
+   * descriptors stay the caller's to close.
+   */
   async serve(
-    options: { socket: string; descriptors: readonly number[]; readOnly: boolean },
+    socket: string,
+    { descriptors, device, readOnly }: HeldMount,
     signal: AbortSignal,
-  ): Promise<void> {
-    const { socket, descriptors, readOnly } = options;
-    const message: ServerRequest = { op: 'serve', readOnly };
+  ): Promise<HeldConnection> {
+    const message: ServerRequest = { op: 'serve', device, readOnly };
     const limit = AbortSignal.any([signal, AbortSignal.timeout(SERVE_LIMIT_MS)]);
-    const answer = parseAcknowledgement(await callDescriptorServer({ path: socket, message, descriptors }, limit));
-    if (!answer.ok) throw errorOf(answer.error);
+    const { answer, connection } = await holdDescriptorServer({ path: socket, message, descriptors }, limit);
+    const parsed = parseAcknowledgement(answer);
+    if (parsed.ok) return connection;
+    connection.close();
+    throw errorOf(parsed.error);
+  }
+
+  /** The descriptors with which a server serves; the caller's, as is the connection that ends with the server. */
+  async takeBack(socket: string, signal: AbortSignal): Promise<Taken> {
+    const message: ServerRequest = { op: 'custody' };
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(STATUS_LIMIT_MS)]);
+    const { answer, descriptors, connection } = await takeDescriptors({ path: socket, message }, limit);
+    const parsed = parseServerCustody(answer);
+    if (parsed.ok && descriptors.length > 1) {
+      const { device, readOnly } = parsed.value;
+      return { descriptors, connection, device, readOnly };
+    }
+    connection.close();
+    for (const descriptor of descriptors) closeSync(descriptor);
+    throw parsed.ok ? new UnionError('INTERNAL', `${socket} gave nothing back`) : errorOf(parsed.error);
   }
 
   /** Makes sure that the volume's server, if there is one, has closed its branches. To be called after the unmount. */
   async stop(volumeId: string, signal: AbortSignal): Promise<void> {
-    const attachment = await this.#attachment(volumeId, signal);
-    const socket = attachment && this.#socketOf(attachment);
-    if (socket === undefined) return;
-    // A process that does not listen is not there, and its descriptors with it.
-    const status = await this.#tryStatus(socket, signal);
-    if (!status?.ok) return;
+    const place = await this.locate(volumeId, signal);
+    if (place === undefined) return;
+    const status = await this.status(place.socket, signal);
+    if (!status.ok) return;
     const message: ServerRequest = { op: 'stop' };
     const limit = AbortSignal.any([signal, AbortSignal.timeout(STOP_LIMIT_MS)]);
-    const answer = parseAcknowledgement(await callDescriptorServer({ path: socket, message }, limit));
+    const answer = parseAcknowledgement(await callDescriptorServer({ path: place.socket, message }, limit));
     if (!answer.ok) throw errorOf(answer.error);
+  }
+
+  /** How the server is. A failure is one to wait out: nobody listens yet. */
+  async status(socket: string, signal: AbortSignal): Promise<ServerStatus | ServerFailure> {
+    const message: ServerRequest = { op: 'status' };
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(STATUS_LIMIT_MS)]);
+    try {
+      const answer = parseServerStatus(await callDescriptorServer({ path: socket, message }, limit));
+      return answer.ok ? answer.value : answer.error;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return { ok: false, code: 'UNAVAILABLE', message: messageOf(error) };
+    }
   }
 
   async #attachment(volumeId: string, signal: AbortSignal): Promise<UnionAttachment | undefined> {
@@ -110,29 +169,17 @@ export class UnionLink {
     const pod = join(this.#options.kubeletDir, 'pods', status.pod.uid);
     return join(pod, 'volumes', 'kubernetes.io~empty-dir', RUN_VOLUME, SERVER_SOCKET);
   }
+}
 
-  /** A failure is one to wait out: nobody listens yet. */
-  async #tryStatus(socket: string, signal: AbortSignal): Promise<ServerStatus | ServerFailure> {
-    const message: ServerRequest = { op: 'status' };
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(STATUS_LIMIT_MS)]);
-    try {
-      const answer = parseServerStatus(await callDescriptorServer({ path: socket, message }, limit));
-      return answer.ok ? answer.value : answer.error;
-    } catch (error) {
-      if (signal.aborted) throw error;
-      return { ok: false, code: 'UNAVAILABLE', message: messageOf(error) };
-    }
+/** Throws what keeps this server from serving the volume. */
+export function checkServer(volumeId: string, status: ServerStatus): void {
+  if (status.volume !== volumeId) {
+    const message = `the server pod of volume ${volumeId} serves ${status.volume}; delete the pod to have it made again`;
+    throw new UnionError('FAILED_PRECONDITION', message);
   }
-
-  #check(volumeId: string, status: ServerStatus): void {
-    if (status.volume !== volumeId) {
-      const message = `the server pod of volume ${volumeId} serves ${status.volume}; delete the pod to have it made again`;
-      throw new UnionError('FAILED_PRECONDITION', message);
-    }
-    if (status.state === 'failed') {
-      const message = `the server of volume ${volumeId} cannot open its branches: ${status.message ?? 'no reason given'}`;
-      throw new UnionError('UNAVAILABLE', message);
-    }
+  if (status.state === 'failed') {
+    const message = `the server of volume ${volumeId} cannot open its branches: ${status.message ?? 'no reason given'}`;
+    throw new UnionError('UNAVAILABLE', message);
   }
 }
 

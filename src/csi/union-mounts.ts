@@ -23,9 +23,22 @@ export function ownMount(path: string, volumeId: string): MountInfo | undefined 
   );
 }
 
-/** True when the mount at `path` answers; false when its server is gone for good. DEADLINE_EXCEEDED when it hangs. */
-export async function isAlive(path: string, signal: AbortSignal): Promise<boolean> {
-  return (await probe(path, signal)).kind === 'alive';
+/** Whoever keeps a mount alive without serving it (custodian.ts). */
+export interface Holder {
+  /** `device`: `major:minor` of a mount. */
+  isHolding(device: string): boolean;
+}
+
+/**
+ * True when a mount of ours answers or will, false when it is dead for good. One that is held is not asked: while no server lives
+ * it would not answer. DEADLINE_EXCEEDED when it hangs.
+ */
+export async function isAlive(
+  { mountpoint, device }: MountInfo,
+  holder: Holder,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return holder.isHolding(device) || (await probe(mountpoint, signal)).kind === 'alive';
 }
 
 /** Takes a mount away that answers nothing but ENOTCONN: nobody loses anything, so it need not be free. */
@@ -89,11 +102,11 @@ export async function bindStaged(options: {
 export async function unmountAndRemove(
   path: string,
   volumeId: string,
-  clock: Clock,
+  { clock, custodian }: { readonly clock: Clock; readonly custodian: Holder },
   signal: AbortSignal,
 ): Promise<void> {
-  while (ownMount(path, volumeId) !== undefined) {
-    if (await isAlive(path, signal)) await unmountAll(realMountPath(path) ?? path, clock, signal);
+  for (let mount = ownMount(path, volumeId); mount !== undefined; mount = ownMount(path, volumeId)) {
+    if (await isAlive(mount, custodian, signal)) await unmountAll(realMountPath(path) ?? path, clock, signal);
     else await removeDead(path, volumeId);
   }
   try {

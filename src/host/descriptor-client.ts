@@ -2,10 +2,10 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { messageOf, UnionError } from '../base/errors.ts';
-import { sendMessage } from './descriptor-message.ts';
+import { receiveMessage, sendMessage } from './descriptor-message.ts';
 import { MAX_LINE_BYTES } from './descriptor-server.ts';
 import { withSocketAddress } from './socket-address.ts';
-import { AF_UNIX, connect, SOCK_NONBLOCK_CLOEXEC, SOCK_STREAM, socket } from './syscalls.ts';
+import { AF_UNIX, connect, POLLIN, poll, SOCK_NONBLOCK_CLOEXEC, SOCK_STREAM, socket } from './syscalls.ts';
 
 export interface DescriptorCall {
   readonly path: string;
@@ -14,26 +14,96 @@ export interface DescriptorCall {
   readonly descriptors?: readonly number[];
 }
 
+/** A connection that outlives its request, to learn when the process at its other end has ended. */
+export interface HeldConnection {
+  /** Resolves when that process has ended, to the last of its threads, or the connection is closed here or there. */
+  readonly ended: Promise<void>;
+  close(): void;
+}
+
+export interface HeldAnswer {
+  readonly answer: unknown;
+  readonly connection: HeldConnection;
+}
+
 /** The parsed answer. UNAVAILABLE when nobody listens or the peer ends without an answer: trying again may help. */
 export async function callDescriptorServer(call: DescriptorCall, signal: AbortSignal): Promise<unknown> {
+  const { answer, connection } = await holdDescriptorServer(call, signal);
+  connection.close();
+  return answer;
+}
+
+/** The same, and the connection, which is the caller's to close. */
+export async function holdDescriptorServer(call: DescriptorCall, signal: AbortSignal): Promise<HeldAnswer> {
   signal.throwIfAborted();
-  const fd = connectAndSend(call);
-  const connection = new Socket({ fd, readable: true, writable: true });
-  const abort = () => connection.destroy(signal.reason);
+  const socket = new Socket({ fd: connectAndSend(call), readable: true, writable: true });
+  const connection = hold(socket);
+  const abort = () => socket.destroy(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   try {
-    const line = await readLine(connection);
-    if (line === undefined) {
-      throw new UnionError('UNAVAILABLE', `the process behind ${call.path} ended without an answer`);
-    }
-    return JSON.parse(line);
+    return { answer: JSON.parse(await readLine(socket, call.path)), connection };
   } catch (error) {
-    if (signal.aborted || error instanceof UnionError) throw error;
-    throw new UnionError('UNAVAILABLE', `no answer from ${call.path}: ${messageOf(error)}`, { cause: error });
+    connection.close();
+    if (signal.aborted) throw signal.reason;
+    throw noAnswer(call, error);
   } finally {
     signal.removeEventListener('abort', abort);
-    connection.destroy();
   }
+}
+
+/** The same, with the descriptors that came with the answer; they are the caller's. */
+export async function takeDescriptors(
+  call: DescriptorCall,
+  signal: AbortSignal,
+): Promise<HeldAnswer & { readonly descriptors: readonly number[] }> {
+  signal.throwIfAborted();
+  const fd = connectAndSend(call);
+  try {
+    await readable(fd, signal);
+    // Node's own sockets drop descriptors. The answer is short, and was sent as one.
+    const buffer = Buffer.alloc(MAX_LINE_BYTES);
+    const { length, descriptors } = receiveMessage(fd, buffer);
+    if (length === 0) throw new Error('it ended without one');
+    const answer = parseOrClose(buffer.toString('utf8', 0, length), descriptors);
+    return { answer, descriptors, connection: hold(new Socket({ fd, readable: true, writable: true })) };
+  } catch (error) {
+    closeSync(fd);
+    if (signal.aborted) throw signal.reason;
+    throw noAnswer(call, error);
+  }
+}
+
+function parseOrClose(text: string, descriptors: readonly number[]): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    for (const descriptor of descriptors) closeSync(descriptor);
+    throw error;
+  }
+}
+
+function hold(socket: Socket): HeldConnection {
+  const ended = new Promise<void>((resolve) => {
+    socket.on('error', () => {}).on('close', () => resolve());
+  });
+  socket.resume();
+  return { ended, close: () => void socket.destroy() };
+}
+
+function noAnswer({ path }: DescriptorCall, error: unknown): UnionError {
+  if (error instanceof UnionError) return error;
+  return new UnionError('UNAVAILABLE', `no answer from ${path}: ${messageOf(error)}`, { cause: error });
+}
+
+const POLL_ENTRY_BYTES = 8;
+/** Between looks at the signal: the waiting thread is one of libuv's few. */
+const POLL_MS = 100;
+
+async function readable(fd: number, signal: AbortSignal): Promise<void> {
+  const entry = Buffer.alloc(POLL_ENTRY_BYTES);
+  entry.writeInt32LE(fd, 0);
+  entry.writeInt16LE(POLLIN, 4);
+  while ((await poll(entry, 1, POLL_MS)) === 0) signal.throwIfAborted();
 }
 
 /** Closing the connection is the receiver's business from here on. */
@@ -50,13 +120,20 @@ function connectAndSend({ path, message, descriptors }: DescriptorCall): number 
   }
 }
 
-async function readLine(connection: Socket): Promise<string | undefined> {
-  let received = Buffer.alloc(0);
-  for await (const chunk of connection as AsyncIterable<Buffer>) {
-    received = Buffer.concat([received, chunk]);
-    const end = received.indexOf(0x0a);
-    if (end >= 0) return received.toString('utf8', 0, end);
-    if (received.length > MAX_LINE_BYTES) throw new Error(`its answer is longer than ${MAX_LINE_BYTES} bytes`);
-  }
-  return undefined;
+async function readLine(socket: Socket, path: string): Promise<string> {
+  return await new Promise((resolve, reject) => {
+    let received = Buffer.alloc(0);
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk]);
+      const end = received.indexOf(0x0a);
+      if (end >= 0) {
+        socket.removeAllListeners('data').resume(); // what it may say later is nothing to us
+        resolve(received.toString('utf8', 0, end));
+      } else if (received.length > MAX_LINE_BYTES) reject(new Error(`it is longer than ${MAX_LINE_BYTES} bytes`));
+    });
+    socket.on('error', reject);
+    socket.on('close', () =>
+      reject(new UnionError('UNAVAILABLE', `the process behind ${path} ended without an answer`)),
+    );
+  });
 }

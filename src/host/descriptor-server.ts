@@ -33,6 +33,17 @@ export interface DescriptorRequest {
   readonly descriptors: readonly number[];
 }
 
+/** A result that takes descriptors along. They stay the handler's, which must keep them open until the next event. */
+export class WithDescriptors {
+  readonly answer: unknown;
+  readonly descriptors: readonly number[];
+
+  constructor(answer: unknown, descriptors: readonly number[]) {
+    this.answer = answer;
+    this.descriptors = descriptors;
+  }
+}
+
 export interface DescriptorServerOptions {
   readonly path: string;
   /** Its result, or `{ok: false, code, message}` for what it throws, is the answer. The signal aborts when the server closes. */
@@ -170,10 +181,11 @@ class Connection {
   }
 
   /** A peer that does not read its answers is dropped: they are small, and the socket holds many. */
-  #reply(answer: unknown): void {
+  #reply(result: unknown): void {
+    const { answer, descriptors } = result instanceof WithDescriptors ? result : new WithDescriptors(result, []);
     const bytes = Buffer.from(`${JSON.stringify(answer)}\n`);
     try {
-      if (sendMessage(this.#fd, bytes) !== bytes.length) this.close();
+      if (sendMessage(this.#fd, bytes, descriptors) !== bytes.length) this.close();
     } catch {
       this.close();
     }

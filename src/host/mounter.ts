@@ -7,7 +7,7 @@ import { execFile } from 'node:child_process';
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import { findHolders, formatHolders } from './holders.ts';
-import { type MountInfo, mountAt, readMountInfo } from './mountinfo.ts';
+import { isWithin, type MountInfo, mountAt, readMountInfo } from './mountinfo.ts';
 import {
   errnoCode,
   MNT_DETACH,
@@ -28,6 +28,13 @@ export const UNION_FS_TYPE = 'fuse.union';
 export function unionAt(path: string, mounts: readonly MountInfo[] = readMountInfo()): MountInfo | undefined {
   const found = mountAt(path, mounts);
   return found?.fsType === UNION_FS_TYPE ? found : undefined;
+}
+
+/** Mounts of unions at or below a directory. */
+export function unionsWithin(directory: string): readonly MountInfo[] {
+  return readMountInfo().filter(
+    ({ fsType, mountpoint }) => fsType === UNION_FS_TYPE && isWithin(mountpoint, directory),
+  );
 }
 
 /** Makes `target`, an existing directory, show what `source` shows; read only in this place if asked. */

@@ -4,29 +4,37 @@
  *   waiting --serve--> serving --unmounted--> ended --serve--> serving …
  *   failed: the branches cannot be opened; each status tries again, since a volume may come back.
  *
- * Invariants: branches are open in waiting and serving only, so that after `stop` lower volumes can be unmounted; the
- * mount itself is never touched; while it serves nothing but the unmount ends it, for applications would lose their files.
+ * Invariants: branches are open in waiting and serving only, so that after `stop` lower volumes can be unmounted; before
+ * `serve` nothing is changed on them, for they may be in the midst of what a dead server left in the state memory; the mount
+ * itself is never touched; while it serves nothing but the unmount ends it, for applications would lose their files.
  */
 import { closeSync } from 'node:fs';
 import { assertNever } from '../base/assert.ts';
 import { type ErrorCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { ServedBranch, ServerAnswer, ServerStatus } from '../protocol/server-control.ts';
+import type { MountFacts, ServedBranch, ServerAnswer, ServerStatus } from '../protocol/server-control.ts';
 import { parseServerRequest } from '../protocol/server-control.ts';
-import type { DescriptorRequest } from './descriptor-server.ts';
+import { type DescriptorRequest, WithDescriptors } from './descriptor-server.ts';
 
 /** The part of fuse/index.ts's Union that is used here. */
 export interface ServedUnion {
-  /** Takes the descriptors over. Resolves when the kernel's INIT is answered. */
+  /** Resolves when the mount answers. The descriptors stay the caller's, to be closed after the end. */
   serve(options: { devices: readonly number[]; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
   branches(): Promise<readonly ServedBranch[]>;
   close(): Promise<void>;
 }
 
+export interface OpenOptions {
+  /** Nothing is to be changed on the branches. */
+  readonly readOnly: boolean;
+  /** State memory that it is to be served with; the union's when it could be opened, else still the caller's. */
+  readonly state?: number;
+}
+
 export interface UnionServerOptions {
   readonly volumeId: string;
   /** Opens all branches or throws an error that names the one that cannot be. */
-  readonly open: (options: { readOnly: boolean }) => ServedUnion;
+  readonly open: (options: OpenOptions) => ServedUnion;
   readonly log: Logger;
 }
 
@@ -41,10 +49,12 @@ export class UnionServer {
   #state: State;
   /** Set while a serve request is under way: the one request that takes time and changes the state. */
   #starting: Promise<unknown> | undefined;
+  /** While serving: what it serves with, as it came. */
+  #custody: { readonly descriptors: readonly number[]; readonly facts: MountFacts } | undefined;
 
   constructor(options: UnionServerOptions) {
     this.#options = options;
-    this.#state = this.#open(false);
+    this.#state = this.#open({ readOnly: true });
   }
 
   get serving(): boolean {
@@ -52,10 +62,13 @@ export class UnionServer {
   }
 
   /** Answers one request; takes over its descriptors. */
-  async handle({ message, descriptors }: DescriptorRequest, signal: AbortSignal): Promise<ServerAnswer> {
+  async handle(
+    { message, descriptors }: DescriptorRequest,
+    signal: AbortSignal,
+  ): Promise<ServerAnswer | WithDescriptors> {
     const request = parseServerRequest(message);
-    if (request.ok && request.value.op === 'serve' && descriptors.length > 0) {
-      return await this.#serve(descriptors, request.value.readOnly);
+    if (request.ok && request.value.op === 'serve' && descriptors.length > 1) {
+      return await this.#serve(descriptors, request.value);
     }
     closeAll(descriptors);
     if (!request.ok) return refusal('INVALID_ARGUMENT', request.error);
@@ -66,7 +79,12 @@ export class UnionServer {
       case 'stop':
         return await this.#stop(signal);
       case 'serve':
-        return refusal('INVALID_ARGUMENT', 'no descriptor came with serve; send that of the mounted /dev/fuse');
+        return refusal(
+          'INVALID_ARGUMENT',
+          'no descriptors came with serve; send those of the state memory and of the mounted /dev/fuse',
+        );
+      case 'custody':
+        return this.#giveBack();
       default:
         return assertNever(op);
     }
@@ -88,9 +106,9 @@ export class UnionServer {
     if (state.kind === 'waiting') await state.union.close();
   }
 
-  #open(readOnly: boolean): State {
+  #open(options: OpenOptions): State {
     try {
-      return { kind: 'waiting', union: this.#options.open({ readOnly }) };
+      return { kind: 'waiting', union: this.#options.open(options) };
     } catch (error) {
       this.#options.log.error('server.cannot_open', { error: messageOf(error) });
       return { kind: 'failed', message: messageOf(error) };
@@ -98,7 +116,7 @@ export class UnionServer {
   }
 
   async #status(): Promise<ServerStatus> {
-    if (this.#state.kind === 'failed') this.#state = this.#open(false);
+    if (this.#state.kind === 'failed') this.#state = this.#open({ readOnly: true });
     const state = this.#state;
     return {
       ok: true,
@@ -110,47 +128,60 @@ export class UnionServer {
     };
   }
 
-  async #serve(devices: readonly number[], readOnly: boolean): Promise<ServerAnswer> {
+  #giveBack(): ServerAnswer | WithDescriptors {
+    if (this.#custody === undefined) {
+      return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is not served; send it descriptors`);
+    }
+    const { descriptors, facts } = this.#custody;
+    return new WithDescriptors({ ok: true, ...facts } satisfies ServerAnswer, descriptors);
+  }
+
+  async #serve(descriptors: readonly number[], facts: MountFacts): Promise<ServerAnswer> {
     if (this.serving) {
-      closeAll(devices);
+      closeAll(descriptors);
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is served already; unmount it first`);
     }
-    const started = this.#start(devices, readOnly).finally(() => {
+    const started = this.#start(descriptors, facts).finally(() => {
       this.#starting = undefined;
     });
     this.#starting = started;
     return await started;
   }
 
-  async #start(devices: readonly number[], readOnly: boolean): Promise<ServerAnswer> {
-    // What was opened for status may be old, or writable where it must not be.
+  async #start(descriptors: readonly number[], { device, readOnly }: MountFacts): Promise<ServerAnswer> {
+    const [memory = -1, ...devices] = descriptors;
+    // What was opened for status may be old.
     await this.close();
-    const opened = this.#open(readOnly);
+    const opened = this.#open({ readOnly, state: memory });
     this.#state = opened;
     if (opened.kind !== 'waiting') {
-      closeAll(devices);
+      closeAll(descriptors);
       return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
     }
     const { union } = opened;
     try {
       const session = await union.serve({ devices, log: this.#options.log });
-      this.#state = { kind: 'serving', union, ended: this.#closeAfter(union, session.ended) };
+      this.#custody = { descriptors, facts: { device, readOnly } };
+      this.#state = { kind: 'serving', union, ended: this.#closeAfter(union, devices, session.ended) };
       this.#options.log.info('server.serving');
       return { ok: true };
     } catch (error) {
       this.#state = { kind: 'ended' };
+      closeAll(devices);
       await union.close();
       return refusal('UNAVAILABLE', `cannot serve volume ${this.#options.volumeId}: ${messageOf(error)}`);
     }
   }
 
-  async #closeAfter(union: ServedUnion, ended: Promise<void>): Promise<void> {
+  async #closeAfter(union: ServedUnion, devices: readonly number[], ended: Promise<void>): Promise<void> {
     try {
       await ended;
       this.#options.log.info('server.ended');
     } catch (error) {
       this.#options.log.error('server.session_failed', { error: messageOf(error) });
     }
+    this.#custody = undefined;
+    closeAll(devices);
     await union.close();
     this.#state = { kind: 'ended' };
   }

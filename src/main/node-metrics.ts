@@ -1,11 +1,9 @@
 /** What the node plugin tells Prometheus: the mounts that it made. Read from mountinfo: no mount is asked anything. */
 import { Gauge, type Registry } from 'prom-client';
-import { UNION_FS_TYPE } from '../host/mounter.ts';
-import { isWithin, readMountInfo } from '../host/mountinfo.ts';
+import { unionsWithin } from '../host/mounter.ts';
 
 export function registerNodeMetrics(registry: Registry, kubeletDir: string): void {
-  const own = () =>
-    readMountInfo().filter(({ fsType, mountpoint }) => fsType === UNION_FS_TYPE && isWithin(mountpoint, kubeletDir));
+  const own = () => unionsWithin(kubeletDir);
   new Gauge({
     name: 'union_csi_node_unions',
     help: 'Unions that are mounted on this node',

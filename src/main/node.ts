@@ -1,16 +1,18 @@
 /**
  * `union-csi node`: the CSI Identity and Node services on a unix socket, and kubelet's plugin registration.
- * It serves no mount and holds no state, so it may be stopped and replaced at any time; what was mounted stays.
+ * It serves no mount, and what it holds of mounts it finds again at their servers, so it may be stopped and replaced at any time.
  */
 
 import type { Registry } from 'prom-client';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
+import { Custodian } from '../csi/custodian.ts';
 import { identityHandlers } from '../csi/identity.ts';
 import { createNodeService } from '../csi/node.ts';
 import { startRegistration } from '../csi/registration.ts';
 import { implement, startCsiServer } from '../csi/server.ts';
 import { UnionLink } from '../csi/union-link.ts';
+import { unionsWithin } from '../host/mounter.ts';
 import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
 import { UNION_ATTACHMENT } from '../kubernetes/kinds.ts';
 import { loadAccess } from '../kubernetes/kubeconfig.ts';
@@ -86,14 +88,22 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
     metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, metrics, log }, signal);
   const attachments = createRepository(client, UNION_ATTACHMENT);
   const link = new UnionLink({ nodeName, kubeletDir, attachments, clock: systemClock });
+  const custodian = new Custodian({ link, clock: systemClock, log });
+  const recovered = recoverMounts(custodian, kubeletDir, signal);
   const csi = loadCsi();
   const services = [
     implement(csi.Identity.service, identityHandlers({ version: packageJson.version, isReady })),
-    implement(csi.Node.service, createNodeService({ nodeName, link, clock: systemClock })),
+    implement(csi.Node.service, createNodeService({ nodeName, link, custodian, clock: systemClock })),
   ];
   const measure = health && { measure: health.measure };
   const server = await startCsiServer({ endpoint, services, log, ...measure }, signal);
   // Last: kubelet asks the CSI socket as soon as it sees the registration.
   const registration = await startRegistration({ kubeletDir, csiSocket: server.socketPath, log }, signal);
-  await Promise.all([server.stopped, registration.stopped, health?.stopped]);
+  await Promise.all([server.stopped, registration.stopped, health?.stopped, recovered]);
+}
+
+/** What was mounted by an earlier process of this node. */
+async function recoverMounts(custodian: Custodian, kubeletDir: string, signal: AbortSignal): Promise<void> {
+  const mounted = () => unionsWithin(kubeletDir).map(({ source }) => source);
+  await custodian.recover([...new Set(mounted())], (volumeId) => mounted().includes(volumeId), signal);
 }

@@ -4,12 +4,11 @@
  *
  * SIGTERM means that the pod is to go. Applications come first: while the union is mounted it is only noted.
  */
-import { closeSync } from 'node:fs';
-import { openUnion, type Union } from '../../fuse/index.ts';
+import { isMounted, openUnion, type Union } from '../../fuse/index.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';
-import { type ServedUnion, UnionServer } from '../host/union-server.ts';
+import { type OpenOptions, type ServedUnion, UnionServer } from '../host/union-server.ts';
 import { parseServerConfig, type ServerConfig } from '../protocol/server-config.ts';
 import { parseFlags, parsePort, required, UsageError } from './flags.ts';
 import { type Health, startHealth } from './health.ts';
@@ -53,7 +52,7 @@ export async function run(argv: string[]): Promise<number> {
   const opened = new Set<Union>();
   const union = new UnionServer({
     volumeId: config.value.volumeId,
-    open: ({ readOnly }) => openBranches(config.value, readOnly, opened),
+    open: (options) => openBranches(config.value, options, opened, log),
     log,
   });
   const ended = terminated(union, log); // before anyone can see the socket
@@ -121,21 +120,29 @@ async function terminated(union: UnionServer, log: Logger): Promise<void> {
   await union.idle();
 }
 
-/** The filesystem as UnionServer wants it: branches without a write when read only, and the descriptors closed in the end. */
-function openBranches(config: ServerConfig, readOnly: boolean, opened: Set<Union>): ServedUnion {
+/**
+ * The filesystem as UnionServer wants it, without a write to branches when read only. A session that ends while the union is
+ * mounted has failed: this process ends, and another one takes over.
+ */
+function openBranches(
+  config: ServerConfig,
+  { readOnly, state }: OpenOptions,
+  opened: Set<Union>,
+  log: Logger,
+): ServedUnion {
   const branches = readOnly ? config.branches.map((branch) => ({ ...branch, mode: 'RO' as const })) : config.branches;
-  const union = openUnion({ ...config, branches, readOnly });
+  const union = openUnion({ ...config, branches, readOnly, ...(state !== undefined && { state }) });
   opened.add(union);
   return {
-    serve: async ({ devices, log }) => {
-      const closeDevices = () => devices.forEach((device) => void closeSync(device));
-      try {
-        const { ended } = await union.serve({ devices, log });
-        return { ended: ended.finally(closeDevices) };
-      } catch (error) {
-        closeDevices();
-        throw error;
-      }
+    serve: async (options) => {
+      const { ended } = await union.serve(options);
+      return {
+        ended: ended.then(() => {
+          if (!isMounted(options.devices[0]!)) return;
+          log.error('serving ended while the union is mounted');
+          process.exit(1);
+        }),
+      };
     },
     branches: async () => {
       await union.refresh();

@@ -1,6 +1,14 @@
 /**
- * What the node plugin and a union's server process say to each other: JSON lines on the server's control socket. A `serve`
- * request carries the FUSE descriptor beside it. Both sides parse; neither trusts the other's version.
+ * What the node plugin and a union's server process say to each other: JSON lines on the server's control socket. Both sides
+ * parse; neither trusts the other's version.
+ *
+ *   status    how it is
+ *   serve     goes with descriptors: of the state memory, of the mounted /dev/fuse, and of its clones, one for each further reader.
+ *             State memory that was used before is gone on with
+ *   custody   its answer brings those descriptors back, to a node plugin that was started anew
+ *   stop      let go of the branches, which the unmount has ended the need for
+ *
+ * The connection of `serve` and of `custody` is kept: it ends with the last thread of the server, and never before.
  */
 import { err, ok, type Result } from '../base/result.ts';
 import { type BranchHealth, isBranchHealth } from './mount-control.ts';
@@ -10,9 +18,17 @@ import type { BranchMode } from './resources.ts';
 export const SERVER_SOCKET = 'server.sock';
 export const RUN_VOLUME = 'run';
 
+/** What the server is told of its mount, which it does not see. */
+export interface MountFacts {
+  /** `major:minor`. */
+  readonly device: string;
+  readonly readOnly: boolean;
+}
+
 export type ServerRequest =
   | { readonly op: 'status' }
-  | { readonly op: 'serve'; readonly readOnly: boolean }
+  | ({ readonly op: 'serve' } & MountFacts)
+  | { readonly op: 'custody' }
   | { readonly op: 'stop' };
 
 export interface ServedBranch {
@@ -44,9 +60,14 @@ export interface ServerFailure {
   readonly message: string;
 }
 
-export type ServerAnswer = ServerStatus | { readonly ok: true } | ServerFailure;
+/** Of custody. */
+export interface ServerCustody extends MountFacts {
+  readonly ok: true;
+}
 
-const OPS = ['status', 'serve', 'stop'] as const;
+export type ServerAnswer = ServerStatus | ServerCustody | { readonly ok: true } | ServerFailure;
+
+const OPS = ['status', 'serve', 'custody', 'stop'] as const;
 
 /** The error is a message for the peer. */
 export function parseServerRequest(value: unknown): Result<ServerRequest, string> {
@@ -54,14 +75,25 @@ export function parseServerRequest(value: unknown): Result<ServerRequest, string
   const op = OPS.find((known) => known === value.op);
   if (op === undefined) return err(`unknown op ${JSON.stringify(value.op)}; known are ${OPS.join(', ')}`);
   if (op !== 'serve') return ok({ op });
-  if (typeof value.readOnly !== 'boolean') return err('readOnly of serve must be true or false');
-  return ok({ op, readOnly: value.readOnly });
+  const facts = parseFacts(value);
+  return facts === undefined ? err('serve must say device and readOnly') : ok({ op, ...facts });
 }
 
 /** An answer to serve or stop. */
 export function parseAcknowledgement(value: unknown): Result<undefined, ServerFailure> {
   if (isRecord(value) && value.ok === true) return ok(undefined);
   return err(parseFailure(value));
+}
+
+export function parseServerCustody(value: unknown): Result<ServerCustody, ServerFailure> {
+  if (!isRecord(value) || value.ok !== true) return err(parseFailure(value));
+  const facts = parseFacts(value);
+  if (facts !== undefined) return ok({ ok: true, ...facts });
+  return err({ ok: false, code: 'INTERNAL', message: 'the server does not say what it gives back' });
+}
+
+function parseFacts({ device, readOnly }: Fields): MountFacts | undefined {
+  return typeof device === 'string' && typeof readOnly === 'boolean' ? { device, readOnly } : undefined;
 }
 
 const STATES = ['waiting', 'serving', 'failed', 'ended'] as const;

@@ -4,9 +4,9 @@
  * synchronously from the test's process, but from programs that it starts.
  * Source: struct fuse_in_header, fuse_init_out, fuse_attr_out, fuse_kstatfs of linux/fuse.h.
  */
-import { closeSync, read, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, read, writeSync } from 'node:fs';
 import { promisify } from 'node:util';
-import type { ServedUnion } from '../../src/host/union-server.ts';
+import type { OpenOptions, ServedUnion } from '../../src/host/union-server.ts';
 
 const readAsync = promisify(read);
 
@@ -14,18 +14,22 @@ const [LOOKUP, FORGET, GETATTR, STATFS, INIT, OPENDIR, READDIR, RELEASEDIR, INTE
   1, 2, 3, 17, 26, 27, 28, 29, 36, 38, 42,
 ];
 
-export function nullUnion(): ServedUnion {
+export function nullUnion({ state }: OpenOptions): ServedUnion {
   return {
     branches: async () => [],
-    close: async () => {},
+    close: async () => {
+      if (state !== undefined) closeSync(state);
+    },
     serve: async ({ devices }) => {
       const initialised = Promise.withResolvers<void>();
       const ended = answerAll(devices[0]!, initialised.resolve).finally(() => {
         initialised.reject(new Error('unmounted before INIT'));
-        for (const device of devices) closeSync(device);
       });
       ended.catch(() => {});
-      await initialised.promise;
+      // All that this union has to remember: the kernel speaks its INIT to the first server only.
+      const isTakenOver = fstatSync(state!).size > 0;
+      if (!isTakenOver) await initialised.promise;
+      ftruncateSync(state!, 1);
       return { ended };
     },
   };

@@ -19,9 +19,9 @@ export function startServer(path: string, volumeId: string, failure?: string): I
   mkdirSync(join(path, '..'), { recursive: true });
   const union = new UnionServer({
     volumeId,
-    open: () => {
+    open: (options) => {
       if (failure !== undefined) throw new Error(failure);
-      return nullUnion();
+      return nullUnion(options);
     },
     log: silentLogger,
   });

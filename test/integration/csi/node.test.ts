@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   statSync,
   writeFileSync,
@@ -18,6 +19,7 @@ import { expect } from 'chai';
 import { systemClock } from '../../../src/base/clock.ts';
 import type { UnionError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
+import { Custodian } from '../../../src/csi/custodian.ts';
 import { createNodeService } from '../../../src/csi/node.ts';
 import { UnionLink } from '../../../src/csi/union-link.ts';
 import { unmountOnce } from '../../../src/host/mounter.ts';
@@ -42,6 +44,7 @@ describe('Node service', () => {
   let targetPath: string;
   let attachment: UnionAttachment | undefined;
   let server: InProcessServer | undefined;
+  let custodian: Custodian;
   let node: Required<ReturnType<typeof createNodeService>>;
   const started: ChildProcess[] = [];
 
@@ -60,11 +63,13 @@ describe('Node service', () => {
       get: async ({ name }: { name: string }) => (name === attachment?.metadata.name ? attachment : undefined),
     };
     const link = new UnionLink({ nodeName, kubeletDir, attachments, clock: impatientClock() });
-    node = createNodeService({ nodeName, link, clock: impatientClock() }) as typeof node;
+    custodian = new Custodian({ link, clock: impatientClock(), log: silentLogger });
+    node = createNodeService({ nodeName, link, custodian, clock: impatientClock() }) as typeof node;
   });
 
   afterEach(async () => {
     for (const child of started.splice(0)) await killed(child);
+    custodian.close();
     await detachAll(folder);
     await server?.close();
     server = undefined;
@@ -171,29 +176,91 @@ describe('Node service', () => {
     expect(alone.message).to.include(`volume ${volumeId} allows one pod and is published at ${targetPath}`);
   });
 
-  it('mounts anew after the server was killed, and gives new pods the new mount', async () => {
+  describe('while no server lives', () => {
+    beforeEach(async () => {
+      const first = await spawnServer(socketPath(kubeletDir, 'pod-1'), volumeId);
+      started.push(first);
+      await stage();
+      await publish();
+      await killed(first);
+      const { device } = mountAt(targetPath)!;
+      await until(() => custodian.standing(volumeId, device).kind === 'held');
+    });
+
+    it('holds the mount, which the next server takes over', async () => {
+      const before = mountAt(targetPath);
+      const waiting = run('ls', ['-A', targetPath]);
+      serve();
+      expect((await waiting).stdout).to.equal('');
+      expect(mountAt(targetPath)).to.deep.equal(before);
+      expect(custodian.restarts.get(volumeId)).to.equal(1);
+      expect(await stats(targetPath)).to.have.nested.property('volumeCondition.abnormal', false);
+    });
+
+    it('says so, and asks the mount nothing', async () => {
+      const { volumeCondition } = await stats(targetPath);
+      expect(volumeCondition).to.deep.equal({
+        abnormal: true,
+        message: 'the server of this mount has ended; it answers when the next one is up',
+      });
+    });
+
+    it('stages and publishes what is staged', async () => {
+      await stage();
+      await publish({ targetPath: `${targetPath}2` });
+      expect(mountsOf(folder)).to.deep.equal([stagingTargetPath, targetPath, `${targetPath}2`]);
+    });
+
+    it('unpublishes and unstages, and lets go of the descriptors', async () => {
+      expect(devicesOpen()).to.be.above(0);
+      await unpublish();
+      await unstage();
+      expect(mountsOf(folder)).to.deep.equal([]);
+      expect(devicesOpen()).to.equal(0);
+    });
+
+    it('hands over to the server of another pod', async () => {
+      attachment = running('pod-2');
+      server = startServer(socketPath(kubeletDir, 'pod-2'), volumeId);
+      expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');
+    });
+
+    it('lets go when a server is there that cannot serve', async () => {
+      server = startServer(socketPath(kubeletDir, 'pod-1'), volumeId, 'branch b1 is gone');
+      await failureOf(run('ls', ['-A', targetPath]));
+      const { volumeCondition } = await stats(targetPath);
+      expect(volumeCondition?.message).to.include('cannot open its branches: branch b1 is gone; pods that use it must');
+      await server.close();
+      serve();
+      await publish({ targetPath: `${targetPath}2` });
+      expect((await run('ls', ['-A', `${targetPath}2`])).stdout).to.equal('');
+      await unpublish();
+      await unpublish(`${targetPath}2`);
+      await unstage();
+      expect(mountsOf(folder)).to.deep.equal([]);
+    });
+  });
+
+  it('takes custody back when it is started anew, and holds the mount again', async () => {
     const first = await spawnServer(socketPath(kubeletDir, 'pod-1'), volumeId);
     started.push(first);
     await stage();
     await publish();
+    custodian.close();
+    expect(devicesOpen()).to.equal(0);
+    await custodian.recover([volumeId], () => true, AbortSignal.timeout(5_000));
     await killed(first);
-    expect(await stats(targetPath)).to.have.nested.property('volumeCondition.abnormal', true);
     serve();
-    await stage();
-    expect((await run('ls', ['-A', stagingTargetPath])).stdout).to.equal('');
-    await publish({ targetPath: `${targetPath}2` });
-    expect((await run('ls', ['-A', `${targetPath}2`])).stdout).to.equal('');
-    await unpublish();
-    await unpublish(`${targetPath}2`);
-    await unstage();
-    expect(mountsOf(folder)).to.deep.equal([]);
+    expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');
   });
 
-  it('stages anew by itself when it publishes a volume whose server was killed', async () => {
+  it('mounts anew what died with its server while there was no custodian', async () => {
     const first = await spawnServer(socketPath(kubeletDir, 'pod-1'), volumeId);
     started.push(first);
     await stage();
+    custodian.close();
     await killed(first);
+    expect(await stats(stagingTargetPath)).to.have.nested.property('volumeCondition.abnormal', true);
     serve();
     await publish();
     expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');
@@ -357,6 +424,18 @@ function capability(
   mode: 'SINGLE_NODE_WRITER' | 'SINGLE_NODE_SINGLE_WRITER' = 'SINGLE_NODE_WRITER',
 ): VolumeCapability__Output {
   return { accessMode: { mode }, accessType: 'mount', mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } };
+}
+
+/** Descriptors of /dev/fuse in this process. */
+function devicesOpen(): number {
+  const linkOf = (fd: string) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ''; // closed while we looked
+    }
+  };
+  return readdirSync('/proc/self/fd').filter((fd) => linkOf(fd) === '/dev/fuse').length;
 }
 
 /** Waits a twentieth of the time, and takes a wait for twenty times as long. */

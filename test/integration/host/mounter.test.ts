@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { mountDevice, openDevice } from '../../../fuse/index.ts';
+import { createStateMemory, mountDevice, openDevice } from '../../../fuse/index.ts';
 import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import { callDescriptorServer } from '../../../src/host/descriptor-client.ts';
 import { findHolders, formatHolders } from '../../../src/host/holders.ts';
@@ -116,13 +116,13 @@ describe('mounter', () => {
     const server = spawn(process.execPath, [script, socket, 'uv-1'], { stdio: ['ignore', 'pipe', 'inherit'] });
     started.push(server);
     await once(server.stdout, 'data');
-    const device = openDevice();
+    const [state, device] = [createStateMemory(), openDevice()];
     mountDevice({ deviceFd: device, mountpoint: target, fsname: 'uv-1', readOnly: false });
     await callDescriptorServer(
-      { path: socket, message: { op: 'serve', readOnly: false }, descriptors: [device] },
+      { path: socket, message: { op: 'serve', device: '0:1', readOnly: false }, descriptors: [state, device] },
       signal(),
     );
-    closeSync(device);
+    for (const descriptor of [state, device]) closeSync(descriptor);
     expect(unionAt(target)).to.include({ source: 'uv-1' });
     expect(await probe(target, signal())).to.deep.include({ kind: 'alive' });
 

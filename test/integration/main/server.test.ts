@@ -4,21 +4,25 @@ import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   realpathSync,
   rmdirSync,
+  unlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { mountDevice, openDevice } from '../../../fuse/index.ts';
-import { callDescriptorServer } from '../../../src/host/descriptor-client.ts';
+import { createStateMemory, isMounted, mountDevice, openDevice } from '../../../fuse/index.ts';
+import { callDescriptorServer, takeDescriptors } from '../../../src/host/descriptor-client.ts';
 import { unmountOnce } from '../../../src/host/mounter.ts';
 import type { ServerConfig } from '../../../src/protocol/server-config.ts';
 import { parseServerStatus, type ServerStatus } from '../../../src/protocol/server-control.ts';
@@ -72,22 +76,19 @@ describe('union-csi server', () => {
     );
     return child;
   };
-  const ask = (message: unknown, descriptor?: number) =>
-    callDescriptorServer(
-      { path, message, descriptors: descriptor === undefined ? [] : [descriptor] },
-      AbortSignal.timeout(10_000),
-    );
+  const ask = (message: unknown, descriptors: readonly number[] = []) =>
+    callDescriptorServer({ path, message, descriptors }, AbortSignal.timeout(10_000));
   const status = async (): Promise<ServerStatus> => {
     const parsed = parseServerStatus(await ask({ op: 'status' }));
     return parsed.ok ? parsed.value : expect.fail(parsed.error.message);
   };
   const mount = async (readOnly = false) => {
-    const descriptor = openDevice();
+    const descriptors = [createStateMemory(), openDevice()];
     try {
-      mountDevice({ deviceFd: descriptor, mountpoint, fsname: 'uv-1', readOnly });
-      expect(await ask({ op: 'serve', readOnly }, descriptor)).to.deep.equal({ ok: true });
+      mountDevice({ deviceFd: descriptors[1]!, mountpoint, fsname: 'uv-1', readOnly });
+      expect(await ask({ op: 'serve', device: '0:1', readOnly }, descriptors)).to.deep.equal({ ok: true });
     } finally {
-      closeSync(descriptor);
+      for (const descriptor of descriptors) closeSync(descriptor);
     }
   };
 
@@ -153,6 +154,34 @@ describe('union-csi server', () => {
     expect(await exited).to.deep.equal([0, null]);
   });
 
+  it('takes over from a server that was killed what it is given anew, and gives it back', async () => {
+    const first = await start();
+    const descriptors = [createStateMemory(), openDevice()];
+    mountDevice({ deviceFd: descriptors[1]!, mountpoint, fsname: 'uv-1', readOnly: false });
+    const request = { op: 'serve', device: '0:1', readOnly: false };
+    await ask(request, descriptors);
+    const file = openSync(join(mountpoint, 'file'), 'w');
+    unlinkSync(join(mountpoint, 'file'));
+    await killed(first);
+    await start();
+    expect(await status()).to.include({ state: 'waiting' });
+    expect(await ask(request, descriptors)).to.deep.equal({ ok: true });
+    writeSync(file, 'content');
+    expect(fstatSync(file).size).to.equal(7);
+    closeSync(file);
+    for (const descriptor of descriptors) closeSync(descriptor);
+    const {
+      answer,
+      descriptors: given,
+      connection,
+    } = await takeDescriptors({ path, message: { op: 'custody' } }, AbortSignal.timeout(10_000));
+    expect(answer).to.deep.equal({ ok: true, device: '0:1', readOnly: false });
+    expect(given).to.have.length(2);
+    expect(isMounted(given[1]!)).to.equal(true);
+    connection.close();
+    for (const descriptor of given) closeSync(descriptor);
+  });
+
   it('tells why it cannot serve, and recovers when the branch is there', async () => {
     rmdirSync(join(folder, 'b1'));
     await start();
@@ -165,6 +194,7 @@ describe('union-csi server', () => {
 
   it("refuses another volume's branch put in the place of one of its own", async () => {
     const child = await start();
+    await mount();
     await killed(child);
     await start({ volumeId: 'uv-2' });
     const { state, message } = await status();

@@ -2,7 +2,8 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { expect } from 'chai';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { type ServedUnion, UnionServer } from '../../../src/host/union-server.ts';
+import type { WithDescriptors } from '../../../src/host/descriptor-server.ts';
+import { type OpenOptions, type ServedUnion, UnionServer } from '../../../src/host/union-server.ts';
 
 const signal = new AbortController().signal;
 
@@ -60,7 +61,10 @@ describe('UnionServer', () => {
     await serve(server);
     const descriptor = openSync('/dev/null', 'r');
     const answer = await server.handle(
-      { message: { op: 'serve', readOnly: false }, descriptors: [descriptor] },
+      {
+        message: { op: 'serve', device: '0:1', readOnly: false },
+        descriptors: [descriptor, openSync('/dev/null', 'r')],
+      },
       signal,
     );
     expect(answer).to.include({ ok: false, message: 'volume uv-1 is served already; unmount it first' });
@@ -70,7 +74,7 @@ describe('UnionServer', () => {
 
   it('refuses serve without a descriptor', async () => {
     const { server } = setUp();
-    const answer = await ask(server, { op: 'serve', readOnly: false });
+    const answer = await ask(server, { op: 'serve', device: '0:1', readOnly: false });
     expect(answer).to.include({ ok: false, code: 'INVALID_ARGUMENT' });
   });
 
@@ -88,6 +92,24 @@ describe('UnionServer', () => {
     await serve(server, true);
     expect(unions.at(-1)).to.include({ readOnly: true });
     ended.resolve();
+  });
+
+  it('changes nothing on the branches before it serves', () => {
+    expect(setUp().unions).to.deep.equal([{ readOnly: true, closed: false }]);
+  });
+
+  it('gives back what it serves with, and nothing before and after', async () => {
+    const { server, ended } = setUp();
+    expect(await ask(server, { op: 'custody' })).to.include({ ok: false, code: 'FAILED_PRECONDITION' });
+    await serve(server, true);
+    const given = (await ask(server, { op: 'custody' })) as WithDescriptors;
+    expect(given.answer).to.deep.equal({ ok: true, device: '0:1', readOnly: true });
+    expect(given.descriptors).to.have.length(2);
+    for (const descriptor of given.descriptors) fstatSync(descriptor);
+    ended.resolve();
+    await server.idle();
+    for (const descriptor of given.descriptors) expect(() => fstatSync(descriptor)).to.throw('EBADF');
+    expect(await ask(server, { op: 'custody' })).to.include({ ok: false });
   });
 
   it('says why the branches cannot be opened, and tries again at the next status', async () => {
@@ -136,7 +158,7 @@ function setUp(openFails?: string, serveFails?: string) {
     },
     release: () => release(),
   };
-  const open = ({ readOnly }: { readOnly: boolean }): ServedUnion => {
+  const open = ({ readOnly, state }: OpenOptions): ServedUnion => {
     if (failure !== undefined) throw new Error(failure);
     const record = { readOnly, closed: false };
     unions.push(record);
@@ -144,9 +166,9 @@ function setUp(openFails?: string, serveFails?: string) {
       branches: async () => [],
       close: async () => {
         record.closed = true;
+        if (state !== undefined) closeSync(state);
       },
-      serve: async ({ devices }) => {
-        for (const device of devices) closeSync(device);
+      serve: async () => {
         await initialised;
         if (serveFails !== undefined) throw new Error(serveFails);
         return { ended: ended.promise };
@@ -162,5 +184,6 @@ function ask(server: UnionServer, message: unknown) {
 }
 
 function serve(server: UnionServer, readOnly = false) {
-  return server.handle({ message: { op: 'serve', readOnly }, descriptors: [openSync('/dev/null', 'r')] }, signal);
+  const descriptors = [openSync('/dev/null', 'r'), openSync('/dev/null', 'r')];
+  return server.handle({ message: { op: 'serve', device: '0:1', readOnly }, descriptors }, signal);
 }

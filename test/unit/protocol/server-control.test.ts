@@ -11,7 +11,12 @@ import {
 
 describe('server control protocol', () => {
   it('reads its own requests', () => {
-    for (const request of [{ op: 'status' }, { op: 'stop' }, { op: 'serve', readOnly: true }]) {
+    for (const request of [
+      { op: 'status' },
+      { op: 'stop' },
+      { op: 'custody' },
+      { op: 'serve', device: '0:50', readOnly: true },
+    ]) {
       expect(parseServerRequest(JSON.parse(JSON.stringify(request)))).to.deep.equal({ ok: true, value: request });
     }
   });
@@ -20,11 +25,11 @@ describe('server control protocol', () => {
     expect(parseServerRequest([])).to.deep.equal({ ok: false, error: 'a request must be a JSON object' });
     expect(parseServerRequest({ op: 'x' })).to.deep.equal({
       ok: false,
-      error: 'unknown op "x"; known are status, serve, stop',
+      error: 'unknown op "x"; known are status, serve, custody, stop',
     });
     expect(parseServerRequest({ op: 'serve' })).to.deep.equal({
       ok: false,
-      error: 'readOnly of serve must be true or false',
+      error: 'serve must say device and readOnly',
     });
   });
 
