@@ -54,7 +54,7 @@ export const NUMBER_BYTES = 20;
 const MAX_BUCKETS = 1 << 23;
 const NAME_BYTES = 600 * MIB;
 
-export const HEADER_BYTES = 64 * 1024;
+export const HEADER_BYTES = 128 * 1024;
 export const BRANCH_BYTES = 128 + 2 * 4096;
 export const UNDO_AT = HEADER_BYTES;
 /** Words changed under one hold of the table lock: a few hundred at most. */
@@ -146,12 +146,12 @@ export const WORD = {
   /** Readers with this number and above end after the request at hand. */
   readersWanted: 81,
   stripes: 256,
-  backingRing: 1024,
   /** For each thread PROGRESS_WORDS (progress.ts): no two threads share a cache line. */
   progress: 4096,
   fileLocks: 8192,
+  backingRing: 16384,
 } as const;
 export const STRIPES = 256;
 export const FILE_LOCKS = 4096;
-/** How many backing ids of closed files are kept for their next open. */
-export const BACKING_RING = 2048;
+/** How many backing ids of closed files are kept for their next open: each holds 1 to 2 KiB of the kernel's memory. */
+export const BACKING_RING = 16384;

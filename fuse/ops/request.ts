@@ -9,7 +9,7 @@
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { PHASE } from '../inode/journal.ts';
-import { IN, OP } from '../protocol/abi.ts';
+import { IN, OP, OP_COUNT } from '../protocol/abi.ts';
 import {
   ECONNABORTED,
   EIO,
@@ -36,8 +36,9 @@ export type Operations = readonly (Operation | undefined)[];
 /** Servers that may die of a request before it is refused: the next one shall live. */
 const MAX_ATTEMPTS = 10;
 
-/** Operations that change something on a branch: a filesystem that is frozen holds them up, and no others. */
-const CHANGES = new Set<number>([
+/** By operation code, 1 for what changes something on a branch: a filesystem that is frozen holds them up, and no others. */
+const CHANGES = new Uint8Array(OP_COUNT);
+for (const opcode of [
   OP.SETATTR,
   OP.SYMLINK,
   OP.MKNOD,
@@ -57,7 +58,8 @@ const CHANGES = new Set<number>([
   OP.TMPFILE,
   OP.FALLOCATE,
   OP.COPY_FILE_RANGE,
-]);
+])
+  CHANGES[opcode] = 1;
 /** What only broken branches answer. */
 const SUSPICIOUS = new Set<number>([
   EIO,
@@ -133,7 +135,7 @@ function operate(context: Context, table: Operations): number {
     !context.inodes.isUsed(context.slot)
   )
     return withoutInode(context, opcode, operation);
-  context.gate.begin(CHANGES.has(opcode));
+  context.gate.begin(CHANGES[opcode] === 1);
   context.directories.begin(!context.exclusive);
   try {
     const result = operation(context);

@@ -48,42 +48,29 @@ const operationBars: readonly Comparison[] = [
   ...against('native', 0.95, 'sequential_write', 'sequential_read', 'random_write', 'random_read'),
 ];
 
-/** What one client on one CPU does, and the union on every CPU with as many clients as people have. */
-const people = (
-  name: string,
-  contender: 'union' | 'mergerfs' | 'null',
-  clients: number,
-  cpus: Entry['cpus'],
-): Entry => ({
-  name,
-  contender,
-  branches: 4,
-  cpus,
-  clients,
-});
-const crowd: readonly Entry[] = [
-  people('mergerfs, 1 client', 'mergerfs', 1, 'every CPU'),
-  people('union, 1 client', 'union', 1, 'every CPU'),
-  people('mergerfs, 4 clients', 'mergerfs', 4, 'every CPU'),
-  people('union, 4 clients', 'union', 4, 'every CPU'),
-  people('union, 1 client on 1 CPU', 'union', 1, 'one CPU'),
-  people('null, 4 clients', 'null', 4, 'every CPU'),
-  people('null, 1 client on 1 CPU', 'null', 1, 'one CPU'),
-];
+/** As people have them, on every CPU; and what one client does on one CPU, to see what further CPUs bring. */
+const [ONE, FOUR, ALONE] = ['1 client', '4 clients', '1 client on 1 CPU'];
+const people = (...names: readonly ('native' | 'mergerfs' | 'null' | 'union')[]): Entry[] =>
+  names.flatMap((contender) => [
+    { name: `${contender}, ${ONE}`, contender, branches: 4, cpus: 'every CPU', clients: 1 },
+    { name: `${contender}, ${FOUR}`, contender, branches: 4, cpus: 'every CPU', clients: 4 },
+  ]);
+const alone = (...names: readonly ('native' | 'null' | 'union')[]): Entry[] =>
+  names.map((contender) => ({ ...onOneCpu, name: `${contender}, ${ALONE}`, contender }));
+const crowd = [...people('native', 'mergerfs', 'null', 'union'), ...alone('native', 'null', 'union')];
 const asPeopleRunIt: readonly Phase[] = ['create', 'stat_cold', 'missing_cold', 'rename'];
-/** For these what the null server gains with four clients is all that there is to gain. */
-const withoutLowerCalls: readonly Phase[] = ['stat_cold', 'missing_cold'];
-const crowdBars: readonly Comparison[] = [
-  ...['1 client', '4 clients'].flatMap((clients) =>
-    asPeopleRunIt.map((phase) => ({ phase, of: `union, ${clients}`, against: `mergerfs, ${clients}`, ratio: 2 })),
-  ),
-  ...asPeopleRunIt.map((phase) => ({
+const compared = (of: string, peer: string, setting: string, ratio: number): Comparison[] =>
+  asPeopleRunIt.map((phase) => ({
     phase,
-    of: 'union, 4 clients',
-    against: 'union, 1 client on 1 CPU',
-    ratio: 1.6,
-    ...(withoutLowerCalls.includes(phase) && { limit: { of: 'null, 4 clients', against: 'null, 1 client on 1 CPU' } }),
-  })),
+    of: `union, ${of}`,
+    against: `${peer}, ${setting}`,
+    ratio,
+    limit: { of: `${BOUND}, ${of}`, against: peer === union ? `${BOUND}, ${setting}` : `${peer}, ${setting}` },
+  }));
+const crowdBars: readonly Comparison[] = [
+  ...compared(ONE, mergerfs, ONE, 2),
+  ...compared(FOUR, mergerfs, FOUR, 2),
+  ...compared(FOUR, union, ALONE, 1.6),
 ];
 
 const flatEntries: readonly Entry[] = [1, 8].map((branches) => ({

@@ -97,17 +97,30 @@ export function atMost(title: string, reached: number, bar: number, unit: string
 
 /** Operations that the lower filesystem has to do too: a union takes about as long as the requests and that together. */
 const lowerPhases: readonly Phase[] = ['create', 'open_read', 'rename', 'unlink'];
+/** Those that a union can do from memory: it takes as long as the requests. */
+const rememberedPhases: readonly Phase[] = ['stat_cold', 'missing_cold'];
+/** What is to be had: the column beside those of the null server and the plain filesystem, `, 4 clients` and such included. */
 export const BOUND = 'null + native';
 
 /** Adds, where both were measured, what the null server's requests and the native operation would reach one after the other. */
 export function withBound(measured: Medians): Medians {
-  const bound: Partial<Record<Phase, number>> = {};
-  for (const phase of lowerPhases) {
-    const requests = measured.null?.[phase];
-    const operation = measured.native?.[phase];
-    if (requests !== undefined && operation !== undefined) bound[phase] = 1 / (1 / requests + 1 / operation);
+  const bounds: Record<string, Figures> = {};
+  for (const name of Object.keys(measured).filter((one) => one.startsWith('null'))) {
+    const setting = name.slice('null'.length);
+    const native = measured[`native${setting}`];
+    if (native !== undefined) bounds[BOUND + setting] = boundOf(measured[name]!, native);
   }
-  return Object.keys(bound).length === 0 ? measured : { ...measured, [BOUND]: bound };
+  return { ...measured, ...bounds };
+}
+
+function boundOf(requests: Figures, native: Figures): Figures {
+  const bound: Partial<Record<Phase, number>> = {};
+  for (const phase of [...lowerPhases, ...rememberedPhases]) {
+    const [asked, done] = [requests[phase], native[phase]];
+    if (asked === undefined || done === undefined) continue;
+    bound[phase] = lowerPhases.includes(phase) ? 1 / (1 / asked + 1 / done) : asked;
+  }
+  return bound;
 }
 
 /** Every comparison that these medians allow. */

@@ -42,9 +42,19 @@ describe('judge', () => {
 });
 
 describe('withBound', () => {
-  it('puts the requests and the native operation one after the other', () => {
+  it('puts the requests and the native operation one after the other; what is remembered needs the requests alone', () => {
     const measured = withBound({ native: { create: 4, stat_cold: 8 }, null: { create: 4, stat_cold: 2 } });
-    expect(measured['null + native']).to.deep.equal({ create: 2 });
+    expect(measured['null + native']).to.deep.equal({ create: 2, stat_cold: 2 });
+  });
+
+  it('does so for each setting that both were measured in', () => {
+    const measured = withBound({
+      'native, 4 clients': { create: 4 },
+      'null, 4 clients': { create: 4 },
+      null: { create: 8 },
+    });
+    expect(measured['null + native, 4 clients']).to.deep.equal({ create: 2 });
+    expect(measured).not.to.have.property('null + native');
   });
 
   it('tells with each bar what was to be had', () => {
