@@ -58,9 +58,9 @@ build() {
 
 csi=github.com/kubernetes-csi
 build k8s.io/kubernetes@v$kubernetes k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl}
-build "$csi/external-provisioner/v6@v6.3.0 $csi/external-attacher/v4@v4.13.0 $csi/external-resizer/v2@v2.3.0 $csi/csi-test/v5@v5.6.0" \
+build "$csi/external-provisioner/v6@v6.3.0 $csi/external-attacher/v4@v4.13.0 $csi/external-resizer/v2@v2.3.0 $csi/csi-test/v5@v5.6.0 github.com/rancher/local-path-provisioner@v0.0.30" \
   $csi/external-provisioner/v6/cmd/csi-provisioner $csi/external-attacher/v4/cmd/csi-attacher \
-  $csi/external-resizer/v2/cmd/csi-resizer $csi/csi-test/v5/cmd/csi-sanity
+  $csi/external-resizer/v2/cmd/csi-resizer $csi/csi-test/v5/cmd/csi-sanity \
+  github.com/rancher/local-path-provisioner
 build github.com/containerd/containerd/v2@v2.4.2 github.com/containerd/containerd/v2/cmd/{containerd,containerd-shim-runc-v2,ctr}
 build go.etcd.io/etcd/server/v3@v3.6.8 go.etcd.io/etcd/server/v3
-build github.com/rancher/local-path-provisioner@v0.0.30 github.com/rancher/local-path-provisioner

@@ -10,10 +10,13 @@ images=$tools/images
 version=$(node -p "require('$project/package.json').version")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$images"
+mkdir -p "$images" "$tools/storage"
 
-# A storage of its own: nothing is left in the machine's.
-store() { command buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
+# A storage of its own: nothing is left in the machine's. It keeps the layers that the image's next version begins with, and is
+# begun anew when that is with other packages.
+begins=$(cat "$project"/{package-lock.json,node_modules/node/package.json} | sha256sum | cut -c1-16)
+storage=$tools/storage/$begins
+store() { command buildah --root "$storage" --runroot "$work/run" --storage-driver overlay "$@"; }
 
 # export_image CONTAINER NAME
 export_image() {
@@ -54,6 +57,7 @@ busybox_image() { # NAME COMMAND
 # What the Dockerfile calls node:24-slim.
 node_image() {
   local root=$tools/debian-bookworm.tar container
+  store inspect --type image docker.io/library/node:24-slim &>/dev/null && return
   [[ -e $root ]] || { mmdebstrap --quiet --variant=minbase bookworm "$work/debian.tar" && mv "$work/debian.tar" "$root"; }
   mkdir -p "$work/node/bin" "$work/node/lib/node_modules"
   cp "$project/node_modules/node/bin/node" "$work/node/bin/"
@@ -82,18 +86,19 @@ union_image() {
   # Root builds, here as in the image: its home is the same.
   local -a volumes=(--volume "$work/npmrc:$HOME/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):$HOME/.npm")
   [[ $ca == null || -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
-  store bud --quiet --isolation chroot --pull=never --network=host "${volumes[@]}" \
+  store bud --quiet --layers --isolation chroot --pull=never --network=host "${volumes[@]}" \
     --tag "docker.io/library/union-csi:$version" "$project" >/dev/null
   save "docker.io/library/union-csi:$version"
 }
 
 # What the image is made of: it is built anew when that is not what it was.
 inputs=$(cd "$project" && {
-  node_modules/node/bin/node --version
+  echo "$begins"
   tar --sort=name --mtime=@0 --owner=0 --group=0 --create \
     .dockerignore Dockerfile LICENSE bin deploy fuse package*.json scripts src tsconfig*.json
 } | sha256sum)
 if [[ ! -e $images/docker.io_library_union-csi_$version.tar || $inputs != "$(cat "$images/inputs" 2>/dev/null)" ]]; then
+  find "$tools/storage" -mindepth 1 -maxdepth 1 ! -name "$begins" -exec rm -rf {} +
   node_image
   union_image
   echo "$inputs" >"$images/inputs"
