@@ -36,6 +36,7 @@ import {
   WORD,
 } from './layout.ts';
 import { PROGRESS, progressOf } from './progress.ts';
+import { whyUnreadable } from './versions.ts';
 
 const SPINS_BEFORE_YIELD = 100;
 /** Who waits this long waits for a file that moves to another branch, or for a slow one: the CPU is of more use elsewhere. */
@@ -120,11 +121,8 @@ export class State {
   }
 
   #check(): void {
-    const version = this.u32[WORD.version]!;
-    if (version === STATE_VERSION && this.u32[WORD.layout] === LAYOUT) return;
-    throw new Error(
-      `state memory has version ${version}, this program reads ${STATE_VERSION}; unmount, and mount again with this program`,
-    );
+    const reason = whyUnreadable(this.u32[WORD.version]!, this.u32[WORD.layout]!);
+    if (reason !== undefined) throw new Error(reason);
   }
 
   /**

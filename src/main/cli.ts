@@ -32,6 +32,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'change the branches of a mounted union',
     load: () => import('./branch.ts'),
   },
+  upgrade: {
+    summary: 'have another server go on with a mounted union',
+    load: () => import('./upgrade.ts'),
+  },
   check: {
     summary: 'look for what is wrong on branches, and repair it',
     load: () => import('./check.ts'),

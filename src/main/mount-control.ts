@@ -16,6 +16,8 @@ export interface ControlledMount {
   readonly mountpoint: string;
   /** `major:minor` of the mount. */
   readonly device: string;
+  /** Has another server take over; absent where there is no keeper. */
+  readonly upgrade?: () => Promise<void>;
 }
 
 /** Listens until it is closed. A machine without a writable /run has the mount all the same: undefined. */
@@ -36,10 +38,20 @@ export function serveMountControl(mount: ControlledMount, log: Logger): Descript
   }
 }
 
-async function answer({ union, request, mountpoint }: ControlledMount, asked: MountControlRequest): Promise<object> {
+async function answer(
+  { union, request, mountpoint, upgrade }: ControlledMount,
+  asked: MountControlRequest,
+): Promise<object> {
   switch (asked.op) {
     case 'status':
       return await status(union, request, mountpoint);
+    case 'upgrade':
+      if (upgrade === undefined) {
+        const remedy = 'unmount it, and mount it again; with -o keep it can be upgraded next time';
+        throw new UnionError('FAILED_PRECONDITION', `${mountpoint} is mounted without a keeper: ${remedy}`);
+      }
+      await upgrade();
+      return {};
     case 'branch.set': {
       const { path, mode, minFreeSpaceBytes } = asked;
       const branch = union.status().branches.find((known) => known.path === path);

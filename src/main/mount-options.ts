@@ -51,14 +51,14 @@ Mounts the union of some directories. BRANCH is PATH[=MODE[,MINFREE]]; PATH may 
                            its writer is told), if it was opened when less than MINFREE was left
   -o cache=exclusive       nobody else changes the branches: names and attributes stay cached
   -o cache=shared          others may (default): names and attributes are looked up again soon
-  -o keep[=DEATHS]         the mount survives when its server is killed; given up after 5 deaths in a minute
+  -o keep[=DEATHS]         the mount outlives its server; after 5 deaths in a minute all is EIO: see upgrade
   -o fsname=NAME, ro, nosuid, nodev, noexec    the source that /proc/mounts shows; the others as for any mount
 Options of mergerfs are accepted where they say what is true here; else the message says what to use.
 
 Unmount with umount MOUNTPOINT, or by ending the command with SIGTERM or SIGINT: it waits until nobody uses
 the mount; a second signal detaches it at once. From fstab, with bin/mount.fuse.union linked into /sbin:
   /mnt/disk*  /mnt/all  fuse.union  category.create=mfs,minfreespace=20G  0 0
-See also: union-csi status, branch, where, check
+See also: union-csi status, branch, where, check, upgrade
 Example: union-csi mount -o category.create=mfs '/mnt/disk*' /mnt/all
 `;
 

@@ -7,13 +7,14 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { KEEPER, KEPT_SERVER } from './kept-process.ts';
+import { ROLE } from './kept-process.ts';
 import { mountHelp, parseMountArguments } from './mount-options.ts';
 
 export async function run(argv: string[]): Promise<number> {
-  // How keeper and server of a kept mount start each other (mount-keep.ts).
-  if (argv[0] === KEEPER) return await (await import('./mount-keep.ts')).keepAgain(argv[1]!);
-  if (argv[0] === KEPT_SERVER) return await (await import('./mount-kept.ts')).serveKept(argv[1]!);
+  // How the processes of a kept mount start each other (kept-process.ts).
+  if (argv[0] === ROLE.keeper) return await (await import('./mount-keep.ts')).keepAgain(argv[1]!);
+  if (argv[0] === ROLE.server) return await (await import('./mount-kept.ts')).serveKept(argv[1]!);
+  if (argv[0] === ROLE.refuser) return await (await import('./mount-refuse.ts')).refuse(argv[1]!);
   const request = parseMountArguments(argv);
   if (request === undefined) {
     process.stdout.write(mountHelp);

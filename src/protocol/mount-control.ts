@@ -7,6 +7,8 @@ import type { BranchMode } from './resources.ts';
 
 export type MountControlRequest =
   | { readonly op: 'status' }
+  /** Another server, of the program as it is installed now, is to take over. */
+  | { readonly op: 'upgrade' }
   /** Changes a branch; what is left out stays. */
   | {
       readonly op: 'branch.set';
@@ -76,9 +78,9 @@ const MODES: readonly BranchMode[] = ['RW', 'RO', 'NC'];
 export function parseMountControlRequest(value: unknown): Result<MountControlRequest, string> {
   if (!isRecord(value)) return err('a request must be a JSON object');
   const { op, path, minFreeSpaceBytes } = value;
-  if (op === 'status') return ok({ op });
+  if (op === 'status' || op === 'upgrade') return ok({ op });
   if (op !== 'branch.set' && op !== 'branch.add') {
-    return err(`unknown op ${JSON.stringify(op)}; known are status, branch.set, branch.add`);
+    return err(`unknown op ${JSON.stringify(op)}; known are status, upgrade, branch.set, branch.add`);
   }
   const mode = MODES.find((known) => known === value.mode);
   if (typeof path !== 'string') return err(`path of ${op} must be a string`);

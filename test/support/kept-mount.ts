@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { until } from './processes.ts';
 
-const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
+const installed = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 
 export interface KeptProcess {
   readonly pid: number;
@@ -16,7 +16,7 @@ export class KeptMount {
   readonly mountpoint: string;
 
   /** Mounts in the background. The mountpoint must name this mount alone. */
-  constructor(branches: readonly string[], mountpoint: string, options: readonly string[]) {
+  constructor(branches: readonly string[], mountpoint: string, options: readonly string[], program = installed) {
     this.mountpoint = mountpoint;
     const args = ['mount', '-o', options.join(','), branches.join(':'), mountpoint];
     const { status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
@@ -29,23 +29,44 @@ export class KeptMount {
   }
 
   keepers(): readonly KeptProcess[] {
-    return this.processes().filter(({ command }) => !command.includes('--kept-server'));
+    return this.processes().filter(({ command }) => !/ --(kept-server|refuser) /.test(command));
+  }
+
+  refusers(): readonly KeptProcess[] {
+    return this.processes().filter(({ command }) => command.includes('--refuser'));
   }
 
   processes(): readonly KeptProcess[] {
     return readdirSync('/proc')
       .filter((name) => /^\d+$/.test(name))
       .map((name) => ({ pid: Number(name), command: commandOf(name), born: birthOf(name) }))
-      .filter(({ command }) => command.includes('cli.') && command.includes(this.mountpoint))
+      .filter(({ command }) => command.includes('cli.ts mount ') && command.includes(this.mountpoint))
       .sort((one, other) => one.born - other.born || one.pid - other.pid);
+  }
+
+  /** Kills all processes, also those that one starts meanwhile because another has died. */
+  async kill(): Promise<void> {
+    await until(() => {
+      const alive = this.processes();
+      for (const { pid } of alive) killIfThere(pid);
+      return alive.length === 0;
+    });
   }
 
   /** Unmounts and waits for the end of all processes; kills them if that fails. */
   async close(): Promise<void> {
     const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });
     if (status === 0) await until(() => this.processes().length === 0);
-    for (const { pid } of this.processes()) process.kill(pid, 'SIGKILL');
+    await this.kill();
     if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);
+  }
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended.
   }
 }
 

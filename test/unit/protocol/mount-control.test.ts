@@ -6,6 +6,7 @@ describe('parseMountControlRequest', () => {
   it('reads every request, leaving out what it does not know', () => {
     for (const request of [
       { op: 'status' },
+      { op: 'upgrade' },
       { op: 'branch.set', path: '/a' },
       { op: 'branch.set', path: '/a', mode: 'NC', minFreeSpaceBytes: 0 },
       { op: 'branch.add', path: '/a', mode: 'RW', minFreeSpaceBytes: 5 },
@@ -16,7 +17,7 @@ describe('parseMountControlRequest', () => {
 
   const refused: readonly (readonly [unknown, string])[] = [
     ['status', 'a request must be a JSON object'],
-    [{ op: 'stop' }, 'unknown op "stop"; known are status, branch.set, branch.add'],
+    [{ op: 'stop' }, 'unknown op "stop"; known are status, upgrade, branch.set, branch.add'],
     [{ op: 'branch.set' }, 'path of branch.set must be a string'],
     [{ op: 'branch.set', path: '/a', mode: 'XX' }, 'mode of branch.set must be one of RW, RO, NC'],
     [{ op: 'branch.add', path: '/a' }, 'mode of branch.add must be one of RW, RO, NC'],
