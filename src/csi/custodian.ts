@@ -12,6 +12,7 @@ import { messageOf, UnionError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { HeldConnection } from '../host/descriptor-client.ts';
 import { unionAt } from '../host/mounter.ts';
+import type { MountStatus } from '../protocol/resources.ts';
 import { afterDeath, type Deaths, hopelessness } from '../union/crash-loop.ts';
 import { checkServer, type HeldMount, type ServerPlace, type Taken, type UnionLink } from './union-link.ts';
 import { removeDead } from './union-mounts.ts';
@@ -20,6 +21,8 @@ export interface CustodianOptions {
   readonly link: UnionLink;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Told of every change. */
+  readonly tell?: (volumeId: string, status: MountStatus) => void;
 }
 
 export interface Standing {
@@ -94,8 +97,9 @@ export class Custodian {
   /** To be called after an unmount: what we hold of a volume that is mounted nowhere keeps its branches in use. */
   releaseUnmounted(volumeId: string): void {
     const custody = this.#custodies.get(volumeId);
-    if (custody === undefined) this.#lost.delete(volumeId);
-    else if (!isMounted(custody.descriptors[1]!)) this.#release(volumeId);
+    if (custody !== undefined && isMounted(custody.descriptors[1]!)) return;
+    this.#release(volumeId);
+    this.#restarts.delete(volumeId);
   }
 
   /** Lets go of everything: mounts live on with their servers. */
@@ -161,6 +165,7 @@ export class Custodian {
       deaths: [],
     };
     this.#custodies.set(volumeId, custody);
+    this.#tell(volumeId, 'Served');
     this.#keep(custody).catch((error: unknown) => {
       if (!custody.released.signal.aborted) this.#giveUp(custody, messageOf(error));
     });
@@ -176,11 +181,15 @@ export class Custodian {
       custody.connection = undefined;
       const now = clock.now();
       custody.deaths = afterDeath(custody.deaths, { servedSince: custody.servedSince, now });
-      if (isMounted(custody.descriptors[1]!)) log.warn('custodian.server_died', { volumeId });
+      if (isMounted(custody.descriptors[1]!)) {
+        log.warn('custodian.server_died', { volumeId });
+        this.#tell(volumeId, 'Held');
+      }
       custody.connection = await this.#nextServer(custody);
       if (custody.connection === undefined) return;
       custody.servedSince = clock.now();
       this.#restarts.set(volumeId, (this.#restarts.get(volumeId) ?? 0) + 1);
+      this.#tell(volumeId, 'Served');
       log.info('custodian.server_took_over', { volumeId, pausedMs: custody.servedSince - now });
     }
   }
@@ -251,6 +260,11 @@ export class Custodian {
     this.#options.log.error('custodian.given_up', { volumeId, why });
     this.#release(volumeId);
     this.#lost.set(volumeId, why);
+    this.#tell(volumeId, 'Failed', why);
+  }
+
+  #tell(volumeId: string, state: MountStatus['state'], message = ''): void {
+    this.#options.tell?.(volumeId, { state, message });
   }
 }
 

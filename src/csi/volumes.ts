@@ -184,21 +184,27 @@ function isThere({ metadata }: UnionVolume): boolean {
   return metadata.annotations?.[ANNOTATION_PROVISIONED] !== undefined;
 }
 
-function entryOf(volume: UnionVolume, attachments: readonly UnionAttachment[]) {
+function entryOf(volume: UnionVolume, all: readonly UnionAttachment[]) {
+  const attachments = all.filter(({ spec }) => spec.volume === volume.metadata.name);
   return {
     volume: toCsiVolume(volume),
     status: {
       // Only where a server pod is: the attacher publishes again where one was lost.
       publishedNodeIds: attachments
-        .filter((attachment) => attachment.spec.volume === volume.metadata.name && hasServer(attachment))
+        .filter(hasServer)
         .map(({ spec }) => spec.node)
         .sort(),
-      volumeCondition: conditionOf(volume),
+      volumeCondition: conditionOf(volume, attachments),
     },
   };
 }
 
-function conditionOf({ status }: UnionVolume): VolumeCondition {
+function conditionOf({ status }: UnionVolume, attachments: readonly UnionAttachment[]): VolumeCondition {
+  const ill = attachments.find(({ status }) => status?.mount !== undefined && status.mount.state !== 'Served');
+  if (ill !== undefined) {
+    const message = findCondition(ill.status?.conditions, 'Ready')?.message ?? '';
+    return { abnormal: true, message: `node ${ill.spec.node}: ${message}` };
+  }
   const ready = findCondition(status?.conditions, 'Ready');
   return { abnormal: status?.phase === 'Failed', message: ready?.message ?? '' };
 }

@@ -8,6 +8,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import { Custodian } from '../csi/custodian.ts';
 import { identityHandlers } from '../csi/identity.ts';
+import { MountReport } from '../csi/mount-report.ts';
 import { createNodeService } from '../csi/node.ts';
 import { startRegistration } from '../csi/registration.ts';
 import { implement, startCsiServer } from '../csi/server.ts';
@@ -79,16 +80,20 @@ interface ServiceOptions {
 async function serve(client: KubeClient, options: ServiceOptions, signal: AbortSignal): Promise<void> {
   const { nodeName, endpoint, kubeletDir, metricsPort } = options;
   const log = createLogger('node').child({ node: nodeName });
+  const attachments = createRepository(client, UNION_ATTACHMENT);
+  const link = new UnionLink({ nodeName, kubeletDir, attachments, clock: systemClock });
+  const report = new MountReport({ nodeName, attachments, clock: systemClock, log }, signal);
+  const custodian = new Custodian({
+    ...{ link, clock: systemClock, log },
+    tell: (volumeId, status) => report.tell(volumeId, status),
+  });
   const isReady = () => true;
   const metrics = async (registry: Registry) => {
     const { registerNodeMetrics } = await import('./node-metrics.ts');
-    registerNodeMetrics(registry, kubeletDir);
+    registerNodeMetrics(registry, { kubeletDir, custodian });
   };
   const health =
     metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, metrics, log }, signal);
-  const attachments = createRepository(client, UNION_ATTACHMENT);
-  const link = new UnionLink({ nodeName, kubeletDir, attachments, clock: systemClock });
-  const custodian = new Custodian({ link, clock: systemClock, log });
   const recovered = recoverMounts(custodian, kubeletDir, signal);
   const csi = loadCsi();
   const services = [

@@ -113,10 +113,19 @@ export interface UnionAttachmentSpec {
   readonly readOnly: boolean;
 }
 
+/** How the mount on the node is: `Held` while no server lives and requests wait, `Failed` when they are answered with errors. */
+export interface MountStatus {
+  readonly state: 'Served' | 'Held' | 'Failed';
+  /** Why, where something is wrong. */
+  readonly message: string;
+}
+
 export interface UnionAttachmentStatus {
   readonly phase?: 'Pending' | 'Scheduled' | 'Running' | 'Detaching' | 'Failed';
   /** The server pod, in DRIVER_NAMESPACE or the claim's namespace. */
   readonly pod?: { readonly namespace: string; readonly name: string; readonly uid: string };
+  /** The one field that is written by the node plugin. */
+  readonly mount?: MountStatus;
   readonly conditions?: readonly Condition[];
   readonly observedGeneration?: number;
 }

@@ -53,6 +53,8 @@ export interface PodRef {
 export type AttachmentReason =
   | 'Ready'
   | 'Starting'
+  | 'ServerDied'
+  | 'ServerFails'
   | 'Detaching'
   | 'VolumeNotReady'
   | 'VolumeGone'
@@ -92,6 +94,15 @@ function planRunning(observed: ObservedAttachment, pod: Pod): readonly Attachmen
     return [{ kind: 'delete-pod', pod: podRef(pod) }, ...statusActions(observed, { reason: 'Starting', message })];
   }
   if (phase === 'Running') {
+    const { state, message } = observed.attachment.status?.mount ?? {};
+    if (state === 'Held') {
+      const what = `no server lives in ${title}; applications wait for the next one`;
+      return statusActions(observed, { reason: 'ServerDied', message: what, pod });
+    }
+    if (state === 'Failed') {
+      const what = `${title} does not serve, and applications get errors: ${message}`;
+      return statusActions(observed, { reason: 'ServerFails', message: what, pod });
+    }
     const slow = pod.metadata.namespace === DRIVER_NAMESPACE ? '' : `; file data goes through it, which ${WHY_SLOW}`;
     return statusActions(observed, { reason: 'Ready', message: `${title} runs${slow}`, pod });
   }
@@ -198,6 +209,7 @@ function statusActions(
   const status: UnionAttachmentStatus = {
     phase: phaseOf(reason, pod),
     ...(pod ? { pod: podRef(pod) } : {}),
+    ...(attachment.status?.mount ? { mount: attachment.status.mount } : {}),
     conditions: [ready],
     ...(generation === undefined ? {} : { observedGeneration: generation }),
   };
@@ -209,6 +221,8 @@ function statusActions(
 function phaseOf(reason: AttachmentReason, pod: Pod | undefined): NonNullable<UnionAttachmentStatus['phase']> {
   switch (reason) {
     case 'Ready':
+    case 'ServerDied':
+    case 'ServerFails':
       return 'Running';
     case 'Starting':
       return pod?.spec?.nodeName && !pod.metadata.deletionTimestamp ? 'Scheduled' : 'Pending';

@@ -10,6 +10,7 @@ import {
   ANNOTATION_BRANCHES,
   FINALIZER,
   FINALIZER_ADOPTED,
+  type MountStatus,
   type UnionAttachment,
   type UnionVolume,
 } from '../../src/protocol/resources.ts';
@@ -54,6 +55,12 @@ export class UnionWorld {
     const made = claim(name, volumeName === undefined ? {} : { volumeName });
     this.claims.set(name, this.#stamped(made));
     if (volumeName !== undefined) this.volumes.set(volumeName, this.#lowerVolume(volumeName, made));
+  }
+
+  /** As the node plugin does. */
+  tellMount(node: string, mount: MountStatus): void {
+    const attachment = this.attachments.get(node)!;
+    this.attachments.set(node, { ...attachment, status: { ...attachment.status, mount } });
   }
 
   attach(node: string): void {

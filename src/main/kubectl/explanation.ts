@@ -88,11 +88,11 @@ function aboutUnion({ union, lowerClaims, warnings }: ExplainFacts): readonly Fi
 function aboutAttachments(facts: ExplainFacts): readonly Finding[] {
   return (facts.union?.attachments ?? []).flatMap((attachment) => {
     const { spec, status, metadata } = attachment;
-    const message = findCondition(status?.conditions, 'Ready')?.message;
-    const isTrouble = status?.phase !== 'Running';
+    const ready = findCondition(status?.conditions, 'Ready');
+    const isTrouble = status?.phase !== 'Running' || ready?.status === 'False';
     const own = {
       about: `node ${spec.node}`,
-      state: words([status?.phase ?? 'Pending', isTrouble && message, metadata.deletionTimestamp && 'is to go']),
+      state: words([status?.phase ?? 'Pending', isTrouble && ready?.message, metadata.deletionTimestamp && 'is to go']),
       isTrouble,
     };
     return [own, ...facts.servers.filter((pod) => isServerOf(attachment, pod)).map((pod) => aboutPod(facts, pod))];

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { pods } from '../../../src/embedded/api-server/kinds.ts';
+import { pods, unionAttachments } from '../../../src/embedded/api-server/kinds.ts';
 import { latestRun } from '../../../src/embedded/kubelet/container.ts';
 import { containerDirectory } from '../../../src/embedded/kubelet/layout.ts';
 import { UNION_FS_TYPE } from '../../../src/host/mounter.ts';
@@ -94,6 +94,14 @@ describe('a union in use', function () {
     const before = mounted();
     await killServer();
     expect(mounted()).to.deep.equal(before);
+    await user.told(
+      'data',
+      /^Warning ServerDied: no server lives in server pod .*; applications wait for the next one$/,
+    );
+    await eventually('the attachment to be ready again', async () => {
+      const [attachment] = await cluster.api.list(unionAttachments);
+      return attachment?.status?.mount?.state === 'Served' && attachment.status.conditions?.[0]?.status === 'True';
+    });
   });
 
   it('lives on when the node plugin is killed, and then the server', async () => {

@@ -91,11 +91,30 @@ describe('metrics of the controller', () => {
   });
 });
 
+describe('metrics of a node', () => {
+  it('tell servers that took over, and mounts that wait for one', async () => {
+    const registry = new Registry();
+    registerNodeMetrics(registry, {
+      kubeletDir: '/var/lib/kubelet',
+      custodian: { heldCount: 1, restarts: new Map([['uv-1', 3]]) },
+    });
+    for (let i = 0; i < 2; i++) {
+      expect((await registry.metrics()).split('\n')).to.include.members([
+        'union_csi_node_unions_held 1',
+        'union_csi_node_server_restarts_total{volume="uv-1"} 3',
+      ]);
+    }
+  });
+});
+
 describe('the dashboard', () => {
   it('asks only for what is told', async () => {
     const registry = new Registry();
     collectDefaultMetrics({ register: registry });
-    registerNodeMetrics(registry, '/var/lib/kubelet');
+    registerNodeMetrics(registry, {
+      kubeletDir: '/var/lib/kubelet',
+      custodian: { heldCount: 1, restarts: new Map([['uv-1', 3]]) },
+    });
     const text = [await registry.metrics(), await controllerMetrics(), await unionMetrics(() => union)].join('\n');
     // Measured by the CSI server, wherever health is served.
     const told = new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name).concat('union_csi_rpc_seconds'));

@@ -1,11 +1,12 @@
 /** Plans for attachments whose server pod is in trouble; the ordinary ways are in test/transcript/plan. */
 import { expect } from 'chai';
 import type { Pod } from '../../../src/protocol/objects.ts';
+import type { MountStatus } from '../../../src/protocol/resources.ts';
 import type { AttachmentAction } from '../../../src/union/plan-attachment.ts';
 import { UnionWorld } from '../../support/union-world.ts';
 
 /** A union with its server pod on node-1, as `change` leaves the pod. */
-function planFor(change: (pod: Pod) => Pod): readonly AttachmentAction[] {
+function planFor(change: (pod: Pod) => Pod, mount?: MountStatus): readonly AttachmentAction[] {
   const world = new UnionWorld();
   world.request('- {storageClassName: fast}');
   for (const action of world.planVolume()) world.applyVolume(action);
@@ -15,6 +16,7 @@ function planFor(change: (pod: Pod) => Pod): readonly AttachmentAction[] {
   for (const action of world.planAttachment('node-1')) world.applyAttachment('node-1', action);
   const [[name, pod]] = [...world.pods] as [[string, Pod]];
   world.pods.set(name, change(pod));
+  if (mount) world.tellMount('node-1', mount);
   return world.planAttachment('node-1');
 }
 
@@ -51,6 +53,28 @@ describe('planUnionAttachment', () => {
     const containerStatuses = [{ name: 'server', state, image: '', imageID: '', ready: false, restartCount: 0 }];
     const actions = planFor((pod) => ({ ...pod, status: { phase: 'Pending', containerStatuses } }));
     expect(messageOf(actions)).to.match(/: ImagePullBackOff, no such image$/);
+  });
+
+  const runs = (pod: Pod) => ({ ...pod, status: { phase: 'Running' } });
+
+  it('tells that applications wait while no server lives, and who made it known keeps saying it', () => {
+    const mount = { state: 'Held', message: '' } as const;
+    const actions = planFor(runs, mount);
+    const [update] = actions.filter((action) => action.kind === 'update-status');
+    expect(update?.status).to.deep.include({ phase: 'Running', mount });
+    expect(update?.status.conditions?.[0]).to.include({ status: 'False', reason: 'ServerDied' });
+    const [told] = actions.filter((action) => action.kind === 'event');
+    expect(told?.event).to.include({ type: 'Warning', reason: 'ServerDied' });
+  });
+
+  it('tells why a mount answers errors', () => {
+    const actions = planFor(runs, { state: 'Failed', message: 'its server died 5 times in 4 s' });
+    expect(messageOf(actions)).to.match(/does not serve, and applications get errors: its server died 5 times in 4 s$/);
+  });
+
+  it('is ready when a server serves', () => {
+    const actions = planFor(runs, { state: 'Served', message: '' });
+    expect(messageOf(actions)).to.match(/^server pod .* runs/);
   });
 
   it('takes no pod for its server that only has its labels', () => {
