@@ -14,10 +14,14 @@
  *   numbers     records of NUMBER_BYTES (number-table.ts)
  *   buckets     two hash tables that grow by linear hashing
  *   names       NUL-terminated names in multiples of 16 bytes
+ *   idle        inodes whose backing ids are kept for their next open
  */
 export const MAGIC = 0x55434653;
-/** Of everything that a successor reads: to be raised whenever a record or a position changes its meaning. */
-export const STATE_VERSION = 5;
+/**
+ * Of everything that a successor reads: to be raised whenever a record or a position changes its meaning, with a step in versions.ts
+ * that brings memory of the version before to this one. Sections stay where they are: what grows is added at the end.
+ */
+export const STATE_VERSION = 6;
 
 const MIB = 1 << 20;
 /** Readers, with those that are started while others are stuck; their numbers come first. */
@@ -51,10 +55,12 @@ export const MAX_FILE_ATTRIBUTES = 128 * 1024;
 /** Inodes of branches that show another number than their own: two for each file that was moved. */
 export const MAX_NUMBERS = 1 << 20;
 export const NUMBER_BYTES = 20;
+/** How many backing ids of closed files are kept for their next open: each holds 1 to 2 KiB of the kernel's memory. */
+export const BACKING_RING = 16384;
 const MAX_BUCKETS = 1 << 23;
 const NAME_BYTES = 600 * MIB;
 
-export const HEADER_BYTES = 128 * 1024;
+export const HEADER_BYTES = 64 * 1024;
 export const BRANCH_BYTES = 128 + 2 * 4096;
 export const UNDO_AT = HEADER_BYTES;
 /** Words changed under one hold of the table lock: a few hundred at most. */
@@ -75,7 +81,8 @@ export const NAME_BUCKETS_AT = NUMBERS_AT + MAX_NUMBERS * NUMBER_BYTES;
 export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_END = NAMES_AT + NAME_BYTES;
-export const TOTAL_BYTES = NAMES_END;
+export const IDLE_AT = NAMES_END;
+export const TOTAL_BYTES = IDLE_AT + BACKING_RING * 4;
 /** Changes with any size above. */
 export const LAYOUT = [
   THREADS_AT,
@@ -86,6 +93,7 @@ export const LAYOUT = [
   FILES_AT,
   NAMES_AT,
   NAMES_END,
+  TOTAL_BYTES,
 ].reduce((sum, position) => (Math.imul(sum, 31) + position) >>> 0, 0);
 
 /** Header words: indices into the u32 view. */
@@ -149,9 +157,19 @@ export const WORD = {
   /** For each thread PROGRESS_WORDS (progress.ts): no two threads share a cache line. */
   progress: 4096,
   fileLocks: 8192,
-  backingRing: 16384,
 } as const;
 export const STRIPES = 256;
 export const FILE_LOCKS = 4096;
-/** How many backing ids of closed files are kept for their next open: each holds 1 to 2 KiB of the kernel's memory. */
-export const BACKING_RING = 16384;
+/** What counters of whole memory do not exceed. */
+export const MOST: Readonly<Partial<Record<keyof typeof WORD, number>>> = {
+  inodeBump: MAX_INODES,
+  dentryBump: MAX_DENTRIES,
+  handleBump: MAX_HANDLES,
+  directoryBump: MAX_DIRECTORIES,
+  nameBump: NAMES_END,
+  nameBuckets: MAX_BUCKETS,
+  linkBuckets: MAX_BUCKETS,
+  numberCount: MAX_NUMBERS,
+  branchCount: MAX_BRANCHES,
+  undoCount: MAX_UNDO,
+};

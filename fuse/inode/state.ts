@@ -19,6 +19,7 @@ import {
   LAYOUT,
   MAGIC,
   MAX_UNDO,
+  MOST,
   NAMES_AT,
   REPLY_BYTES,
   REQUEST_BYTES,
@@ -36,7 +37,7 @@ import {
   WORD,
 } from './layout.ts';
 import { PROGRESS, progressOf } from './progress.ts';
-import { whyUnreadable } from './versions.ts';
+import { migrate, whyUnreadable } from './versions.ts';
 
 const SPINS_BEFORE_YIELD = 100;
 /** Who waits this long waits for a file that moves to another branch, or for a slow one: the CPU is of more use elsewhere. */
@@ -85,7 +86,7 @@ export class State {
     const result = libc.ftruncate(fd, TOTAL_BYTES);
     if (result < 0) throw new Error(`cannot size the state memory: errno ${-result}`);
     const state = new State(fd, thread, view);
-    if (state.isPublished) state.#check();
+    if (state.isPublished) state.#takeOver();
     else state.#format();
     return state;
   }
@@ -120,9 +121,21 @@ export class State {
     return state;
   }
 
+  /** Memory of an older version is brought to this one, first as its server would have left it. */
+  #takeOver(): void {
+    this.#check();
+    if (this.u32[WORD.version] !== STATE_VERSION) this.#undo();
+    migrate(this.u32);
+  }
+
   #check(): void {
     const reason = whyUnreadable(this.u32[WORD.version]!, this.u32[WORD.layout]!);
     if (reason !== undefined) throw new Error(reason);
+    for (const [name, most] of Object.entries(MOST)) {
+      const value = this.u32[WORD[name as keyof typeof WORD]]!;
+      if (value > most)
+        throw new Error(`state memory is damaged: ${name} is ${value}, above ${most}; unmount, and mount again`);
+    }
   }
 
   /**

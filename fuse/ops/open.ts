@@ -10,7 +10,7 @@
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
-import { BACKING_RING, WORD } from '../inode/layout.ts';
+import { BACKING_RING, IDLE_AT, WORD } from '../inode/layout.ts';
 import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, OPEN_OUT } from '../protocol/abi.ts';
 import {
   DT_REG,
@@ -244,7 +244,7 @@ function keepBacking(context: Context, slot: number): void {
     return;
   }
   state.lock();
-  const hand = WORD.backingRing + (u32[WORD.backingHand]! % BACKING_RING);
+  const hand = (IDLE_AT >>> 2) + (u32[WORD.backingHand]! % BACKING_RING);
   const old = u32[hand]!;
   if (old === slot) {
     state.unlock();

@@ -21,6 +21,14 @@ export interface Reply {
   word(offset: number): number;
 }
 
+export interface FuseDriverOptions {
+  readonly folder?: string;
+  readonly onMoveStep?: (step: string) => void;
+  readonly view?: WordView;
+  /** What a dead server left, to be gone on with. */
+  readonly memory?: number;
+}
+
 export class FuseDriver {
   context: Context;
   readonly paths: readonly string[];
@@ -34,7 +42,7 @@ export class FuseDriver {
     branches: number,
     cache: 'exclusive' | 'shared' = 'exclusive',
     policies: PolicySettings = { create: 'ff', action: 'epall', search: 'ff' },
-    { folder, onMoveStep, view }: { folder?: string; onMoveStep?: (step: string) => void; view?: WordView } = {},
+    { folder, onMoveStep, view, memory }: FuseDriverOptions = {},
   ) {
     this.#folder = folder ?? mkdtempSync(join(tmpdir(), 'union-driver-'));
     this.paths = Array.from({ length: branches }, (_, index) => join(this.#folder, `b${index}`));
@@ -45,13 +53,18 @@ export class FuseDriver {
       mode: 'RW' as const,
       minFreeSpaceBytes: 0,
     }));
-    const state = State.open(createStateMemory(), 0, view);
-    state.publish();
+    const state = State.open(memory ?? createStateMemory(), 0, view);
     const table = new BranchTable(state);
-    makeRoot(state);
     const opened = openBranches(options, undefined);
-    finishIntents(opened);
-    for (const branch of opened) appendBranch(state, table, branch);
+    if (memory === undefined) {
+      state.publish();
+      makeRoot(state);
+      finishIntents(opened);
+      for (const branch of opened) appendBranch(state, table, branch);
+    } else {
+      state.recover();
+      for (const { index, root } of opened) table.setRoot(index, root);
+    }
     const config = { policies: resolvePolicies(policies), passthrough: false, cache, readOnly: false } as const;
     this.#table = operations(config.policies);
     const fail = (event: string, fields = {}) => {
@@ -61,6 +74,7 @@ export class FuseDriver {
     this.#newContext = (memory) =>
       new Context({ state: memory, thread: 0, device: -1, config, log, ...(onMoveStep && { onMoveStep }) });
     this.context = this.#newContext(state);
+    if (memory !== undefined) takeOver(this.context);
   }
 
   /** From here on a successor of the server so far, as if that had just been killed. */
