@@ -120,6 +120,7 @@ export const WORD = {
   backingHand: 19,
   evictHand: 20,
   changesBegun: 21,
+  changesEnded: 22,
   initialised: 23,
   initFlags: 24,
   initFlags2: 25,

@@ -198,6 +198,7 @@ export class State {
     u32[WORD.switchesEnded] = u32[WORD.switchesStarted]!;
     i32[WORD.treeLock] = i32[WORD.tableLock] = 0;
     for (let thread = 0; thread < THREADS; thread++) this.#setChanging(thread, 0, 0);
+    u32[WORD.changesEnded] = u32[WORD.changesBegun]!;
     u32[WORD.generation]!++;
   }
 
@@ -273,7 +274,7 @@ export class State {
 
   /** After an exception: gives up whatever this thread still holds. */
   releaseOwnLocks(): void {
-    this.changeEnd();
+    if (this.i32[progressOf(this.#owner - 1) + PROGRESS.changing] !== 0) this.changeEnd();
     const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
     if (this.u32[WORD.tableLock] === this.#owner) this.#undo();
     release(WORD.tableLock);
@@ -326,6 +327,7 @@ export class State {
 
   changeEnd(): void {
     this.#setChanging(this.#owner - 1, 0, 0);
+    Atomics.add(this.i32, WORD.changesEnded, 1);
   }
 
   #setChanging(thread: number, slot: number, other: number): void {
@@ -340,7 +342,9 @@ export class State {
    */
   changeStamp(slot: number): number {
     // In this order: who began before the stamp was taken is seen below, and who had ended by then has changed the index.
+    const ended = Atomics.load(this.i32, WORD.changesEnded) >>> 0;
     const stamp = Atomics.load(this.i32, WORD.changesBegun) >>> 0;
+    if (stamp === ended) return stamp;
     for (let thread = 0; thread < THREADS; thread++) {
       const word = progressOf(thread);
       if (Atomics.load(this.i32, word + PROGRESS.changing) === slot) return -1;
