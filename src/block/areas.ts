@@ -5,7 +5,7 @@ import type { Area } from './ports.ts';
 import type { Geometry } from './superblock.ts';
 import { BLOCK_SIZE } from './units.ts';
 
-const MAX_BLOCKS = 2 ** 30;
+export const MAX_BLOCKS = 2 ** 30;
 const MAX_RING_BLOCKS = 2 ** 17;
 const SMALL_RING_BLOCKS = 2 ** 12;
 

@@ -92,9 +92,10 @@ export class Backup {
 
   *#append(message: Append): Task {
     const { store } = this.#context;
-    const decoded = decodeBatch(message.bytes);
+    const decoded = decodeBatch(message.parts.length === 1 ? message.parts[0]! : Buffer.concat(message.parts));
     if (!decoded.ok || decoded.value.volume !== store.identity.volume) return;
     const batch = decoded.value;
+    yield* store.growFor(batch);
     yield* until(() => store.isQuiet || !this.#isObeyed(message.epoch));
     if (!this.#isObeyed(message.epoch)) return;
     if (!store.usable && this.#rebuild.progress(message.epoch) === undefined) return;

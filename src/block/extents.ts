@@ -4,7 +4,7 @@
  * All pages of the table that were ever written are kept in memory: 16 bytes a block.
  */
 import { crc32 } from 'node:zlib';
-import type { BlockVersion } from './overlay.ts';
+import { type Change, contentOf, crcOf } from './overlay.ts';
 import type { DiskOperation } from './ports.ts';
 import {
   blankPage,
@@ -70,13 +70,13 @@ export class Extents {
     return page ? getEntry(page, lba % ENTRIES_PER_PAGE) : BLANK;
   }
 
-  /** Whether no block of a range was ever written, nor of the table's pages that it touches. */
-  isBlank(lba: number, blocks: number): boolean {
-    const last = Math.floor((lba + blocks - 1) / ENTRIES_PER_PAGE);
-    for (let index = Math.floor(lba / ENTRIES_PER_PAGE); index <= last; index++) {
-      if (this.#pages.has(index)) return false;
+  /** How many blocks from `lba` on, at most `most`, lie in pages of the table none of whose blocks was ever written. */
+  unwrittenBlocks(lba: number, most: number): number {
+    let end = lba;
+    while (end < lba + most && !this.#pages.has(Math.floor(end / ENTRIES_PER_PAGE))) {
+      end = (Math.floor(end / ENTRIES_PER_PAGE) + 1) * ENTRIES_PER_PAGE;
     }
-    return true;
+    return Math.min(end - lba, most);
   }
 
   /** Whether `data` is what the block should hold. */
@@ -85,14 +85,14 @@ export class Extents {
   }
 
   /** Writes the changes and their entries; durable when it returns. */
-  *apply(changes: ReadonlyMap<number, BlockVersion>): Task {
+  *apply(changes: ReadonlyMap<number, Change>): Task {
     yield* this.put(changes);
     yield* this.flush();
   }
 
   /** Writes the changes' data; their entries stay in memory until `flush`. */
-  *put(changes: ReadonlyMap<number, BlockVersion>): Task {
-    for (const [lba, version] of changes) this.#setEntry(lba, version);
+  *put(changes: ReadonlyMap<number, Change>): Task {
+    for (const [lba, change] of changes) this.#setEntry(lba, crcOf(change, lba) ?? ZERO_CRC, change.lsn);
     yield* perform(dataOperations(changes));
   }
 
@@ -104,7 +104,7 @@ export class Extents {
       if (index < first || index > last) continue;
       const start = Math.max(lba, index * ENTRIES_PER_PAGE);
       const end = Math.min(lba + blocks, (index + 1) * ENTRIES_PER_PAGE);
-      for (let block = start; block < end; block++) this.#setEntry(block, { lsn, data: undefined });
+      for (let block = start; block < end; block++) this.#setEntry(block, ZERO_CRC, lsn);
     }
     yield* perform([{ kind: 'discard', area: 'data', offset: lba * BLOCK_SIZE, length: blocks * BLOCK_SIZE }]);
   }
@@ -142,13 +142,12 @@ export class Extents {
     ]);
   }
 
-  #setEntry(lba: number, version: BlockVersion): void {
+  #setEntry(lba: number, crc: number, lsn: Lsn): void {
     const index = Math.floor(lba / ENTRIES_PER_PAGE);
     const page = this.#pages.get(index) ?? blankPage(index);
     this.#pages.set(index, page);
     this.#dirty.add(index);
-    const crc = version.data ? crc32(version.data) : ZERO_CRC;
-    setEntry(page, lba % ENTRIES_PER_PAGE, { crc, lsn: version.lsn });
+    setEntry(page, lba % ENTRIES_PER_PAGE, { crc, lsn });
   }
 }
 
@@ -157,27 +156,33 @@ export function tablePages(blocks: number): number {
 }
 
 /** In the order of the volume, neighbours at once where their data also lie side by side in memory, as those of one batch do. */
-function dataOperations(changes: ReadonlyMap<number, BlockVersion>): readonly DiskOperation[] {
+function dataOperations(changes: ReadonlyMap<number, Change>): readonly DiskOperation[] {
   const lbas = Float64Array.from(changes.keys()).sort();
   const operations: DiskOperation[] = [];
   for (let index = 0; index < lbas.length; ) {
     const first = lbas[index]!;
-    const { data } = changes.get(first)!;
+    const change = changes.get(first)!;
     let end = index + 1;
     while (end < lbas.length && lbas[end] === first + end - index && end - index < MAX_WRITE_BLOCKS) {
-      if (!follows(changes.get(lbas[end]!)!.data, data, (end - index) * BLOCK_SIZE)) break;
+      const next = changes.get(lbas[end]!)!;
+      if (next !== change && !follows(next, lbas[end]!, { change, lba: first })) break;
       end++;
     }
-    operations.push(dataOperation(first, end - index, data));
+    operations.push(dataOperation(first, end - index, contentOf(change, first)));
     index = end;
   }
   return operations;
 }
 
-/** Whether `next` lies `distance` bytes after `first` in memory, or both are zeros. */
-function follows(next: Uint8Array | undefined, first: Uint8Array | undefined, distance: number): boolean {
-  if (next === undefined || first === undefined) return next === first;
-  return next.buffer === first.buffer && next.byteOffset === first.byteOffset + distance;
+/** Whether a block's data lie in memory as far from those of an earlier block as on the disk, or both are zeros. */
+function follows({ record }: Change, lba: number, earlier: { readonly change: Change; readonly lba: number }): boolean {
+  const { record: other } = earlier.change;
+  if (record.kind !== 'write' || other.kind !== 'write') return record.kind !== 'write' && other.kind !== 'write';
+  const at = ({ data, lba: first }: typeof record, block: number) => data.byteOffset + (block - first) * BLOCK_SIZE;
+  return (
+    record.data.buffer === other.data.buffer &&
+    at(record, lba) - at(other, earlier.lba) === (lba - earlier.lba) * BLOCK_SIZE
+  );
 }
 
 function dataOperation(lba: number, blocks: number, first: Uint8Array | undefined): DiskOperation {

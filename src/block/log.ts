@@ -128,17 +128,22 @@ export function sizeOf(batch: Batch): number {
   return 1 + batch.payloadBlocks;
 }
 
-/** The writes of `bytes` at a ring block: two when they go over the ring's end. */
-export function ringWrites(position: number, bytes: Uint8Array, ringBlocks: number): readonly DiskOperation[] {
-  const room = (ringBlocks - position) * BLOCK_SIZE;
-  const first: DiskOperation = {
-    kind: 'write',
-    area: 'log',
-    offset: position * BLOCK_SIZE,
-    data: bytes.subarray(0, room),
-  };
-  if (bytes.length <= room) return [first];
-  return [first, { kind: 'write', area: 'log', offset: 0, data: bytes.subarray(room) }];
+/** The writes of a batch at a ring block: one for each part, and one more where it goes over the ring's end. */
+export function ringWrites(
+  position: number,
+  parts: readonly Uint8Array[],
+  ringBlocks: number,
+): readonly DiskOperation[] {
+  const writes: DiskOperation[] = [];
+  const end = ringBlocks * BLOCK_SIZE;
+  let offset = position * BLOCK_SIZE;
+  for (const part of parts) {
+    const room = end - offset;
+    writes.push({ kind: 'write', area: 'log', offset, data: part.subarray(0, room) });
+    if (part.length > room) writes.push({ kind: 'write', area: 'log', offset: 0, data: part.subarray(room) });
+    offset = (offset + part.length) % end;
+  }
+  return writes;
 }
 
 /** `blocks` ring blocks from `position` on, out of the bytes of the whole ring. */

@@ -16,14 +16,14 @@ export type Message =
       readonly beat: number;
       readonly committed: Point;
     }
-  /** A batch, byte for byte as in the log. */
-  | { readonly kind: 'append'; readonly epoch: Epoch; readonly committed: Point; readonly bytes: Uint8Array }
+  /** A batch, byte for byte as in the log; in parts, so that data are not copied. */
+  | { readonly kind: 'append'; readonly epoch: Epoch; readonly committed: Point; readonly parts: readonly Uint8Array[] }
   /** What the sender has on its disk. Only one that answers a hello has `beat` and is a lease. */
   | { readonly kind: 'status'; readonly epoch: Epoch; readonly beat: number | undefined; readonly status: PeerStatus }
   /** The sender has promised `epoch`, which is newer than what it was told. */
   | { readonly kind: 'nack'; readonly epoch: Epoch }
   /**
-   * Begin a rebuild: forget the log, go on after `start`. Counts only for a replica that still is as the primary has `seen`
+   * Begin a rebuild: forget the log, go on after `start`, where the volume has `blocks` blocks. Counts only for a replica that still is as the primary has `seen`
    * it: a reset that comes late must not empty one that has been rebuilt since.
    */
   | {
@@ -31,6 +31,7 @@ export type Message =
       readonly epoch: Epoch;
       readonly session: number;
       readonly start: Point;
+      readonly blocks: number;
       readonly seen: { readonly usable: boolean; readonly durable: Point };
     }
   /** Content of `blocks` blocks from `lba` on; without data, zeros. `index` counts the session's messages from 0. */

@@ -1,19 +1,36 @@
 /**
- * What the log says about each block beyond what is in the extents: all versions since the checkpoint, oldest first.
- * Reads look here first. Older versions are kept because an uncommitted tail may be truncated.
+ * What the log says about each block beyond what is in the extents: all versions since the checkpoint, oldest first, but for those
+ * that a committed one has replaced. Reads look here first. Older versions are kept because an uncommitted tail may be truncated.
  */
+import { crc32 } from 'node:zlib';
 import type { LogRecord } from './batch.ts';
 import { blocksOf } from './batch.ts';
 import { BLOCK_SIZE, type Lsn } from './units.ts';
 
-export interface BlockVersion {
+/** A record in its place in the log: one for all the blocks it speaks for. */
+export interface Change {
   readonly lsn: Lsn;
-  /** Undefined: zeros. */
-  readonly data: Uint8Array | undefined;
+  /** Replaced by the same record with its data in another place, so that its first buffer can go. */
+  record: LogRecord;
+}
+
+/** The content that a change gives one of its blocks; undefined: zeros. */
+export function contentOf({ record }: Change, lba: number): Uint8Array | undefined {
+  if (record.kind !== 'write') return undefined;
+  const start = (lba - record.lba) * BLOCK_SIZE;
+  return record.data.subarray(start, start + BLOCK_SIZE);
+}
+
+/** The checksum of that content; undefined: of zeros. */
+export function crcOf(change: Change, lba: number): number | undefined {
+  const { record } = change;
+  if (record.kind !== 'write') return undefined;
+  return record.crcs ? record.crcs[lba - record.lba]! : crc32(contentOf(change, lba)!);
 }
 
 export class Overlay {
-  readonly #versions = new Map<number, BlockVersion[]>();
+  /** The lists are shared by the blocks of a record, and never changed. */
+  readonly #versions = new Map<number, readonly Change[]>();
 
   /** How many blocks have a version here. */
   get size(): number {
@@ -27,67 +44,72 @@ export class Overlay {
 
   /** Whether any of these blocks has a version here. */
   touches(lba: number, blocks: number): boolean {
-    if (this.#versions.size === 0) return false;
-    for (let block = lba; block < lba + blocks; block++) if (this.#versions.has(block)) return true;
-    return false;
+    return this.untouched(lba, blocks) < blocks;
   }
 
-  add(record: LogRecord, lsn: Lsn): void {
-    if (record.kind === 'epoch') return;
-    for (let index = 0; index < blocksOf(record); index++) {
-      const start = index * BLOCK_SIZE;
-      const data = record.kind === 'write' ? record.data.subarray(start, start + BLOCK_SIZE) : undefined;
-      const versions = this.#versions.get(record.lba + index);
-      if (versions) versions.push({ lsn, data });
-      else this.#versions.set(record.lba + index, [{ lsn, data }]);
+  /** How many blocks from `lba` on, at most `most`, have no version here. */
+  untouched(lba: number, most: number): number {
+    if (this.#versions.size === 0) return most;
+    let block = lba;
+    while (block < lba + most && !this.#versions.has(block)) block++;
+    return block - lba;
+  }
+
+  /** What is older than the newest version at or before `committed` is forgotten: nobody can go back there. */
+  add(change: Change, committed: Lsn): void {
+    const { record } = change;
+    if (record.kind === 'epoch' || record.kind === 'resize') return;
+    const alone = [change];
+    const end = record.lba + blocksOf(record);
+    for (let block = record.lba; block < end; block++) {
+      const before = this.#versions.get(block);
+      if (before === undefined) this.#versions.set(block, alone);
+      else {
+        const from = Math.max(
+          0,
+          before.findLastIndex(({ lsn }) => lsn <= committed),
+        );
+        this.#versions.set(block, [...before.slice(from), change]);
+      }
     }
   }
 
-  /** The same record again, with its data in another place: in the batch, so that its first buffer can go. */
-  move(record: LogRecord, lsn: Lsn): void {
-    if (record.kind !== 'write') return;
-    for (let index = 0; index < blocksOf(record); index++) {
-      const versions = this.#versions.get(record.lba + index);
-      const at = versions?.findLastIndex((version) => version.lsn === lsn) ?? -1;
-      if (at >= 0) versions![at] = { lsn, data: record.data.subarray(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE) };
-    }
-  }
-
-  /** The newest version of a block, of those at or before `limit` if that is given. */
-  newest(lba: number, limit?: Lsn): BlockVersion | undefined {
+  /** The newest version of a block, of those at or before `limit` if that is given; that must not be before what is committed. */
+  newest(lba: number, limit?: Lsn): Change | undefined {
     const versions = this.#versions.get(lba);
-    return limit === undefined ? versions?.at(-1) : versions?.findLast((version) => version.lsn <= limit);
+    return limit === undefined ? versions?.at(-1) : versions?.findLast(({ lsn }) => lsn <= limit);
   }
 
   /** The newest version of each block at or before `lsn`. */
-  upTo(lsn: Lsn): ReadonlyMap<number, BlockVersion> {
-    const changes = new Map<number, BlockVersion>();
+  upTo(lsn: Lsn): ReadonlyMap<number, Change> {
+    const changes = new Map<number, Change>();
     for (const [lba, versions] of this.#versions) {
-      const version = versions.findLast((candidate) => candidate.lsn <= lsn);
-      if (version) changes.set(lba, version);
+      const change = versions.findLast((candidate) => candidate.lsn <= lsn);
+      if (change) changes.set(lba, change);
     }
     return changes;
   }
 
   /** Forgets what is at or before `lsn`: it has been applied. */
-  dropUpTo(lsn: Lsn): void {
-    this.#keep((version) => version.lsn > lsn);
+  dropUpTo(limit: Lsn): void {
+    this.#keep(({ lsn }) => lsn > limit);
   }
 
   /** Forgets what is after `lsn`: it was never committed. */
-  dropAfter(lsn: Lsn): void {
-    this.#keep((version) => version.lsn <= lsn);
+  dropAfter(limit: Lsn): void {
+    this.#keep(({ lsn }) => lsn <= limit);
   }
 
   clear(): void {
     this.#versions.clear();
   }
 
-  #keep(wanted: (version: BlockVersion) => boolean): void {
+  #keep(wanted: (change: Change) => boolean): void {
     for (const [lba, versions] of this.#versions) {
+      if (versions.every(wanted)) continue;
       const kept = versions.filter(wanted);
       if (kept.length === 0) this.#versions.delete(lba);
-      else if (kept.length !== versions.length) this.#versions.set(lba, kept);
+      else this.#versions.set(lba, kept);
     }
   }
 }

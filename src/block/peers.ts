@@ -5,7 +5,7 @@
  */
 import type { Context } from './context.ts';
 import type { Message, PeerStatus } from './messages.ts';
-import { rebuildPeer } from './rebuild-source.ts';
+import { type ClientTraffic, rebuildPeer } from './rebuild-source.ts';
 import { BEAT_MS, EVICT_MS, LEASE_MS } from './timing.ts';
 import { type Epoch, isAhead, type Point, type ReplicaId, samePoint } from './units.ts';
 import { withMember, withoutMember } from './volume-config.ts';
@@ -32,7 +32,7 @@ export interface Peer {
 export class Peers {
   readonly #context: Context;
   readonly #epoch: Epoch;
-  readonly #onDamage: () => void;
+  readonly #clients: ClientTraffic;
   readonly #peers = new Map<ReplicaId, Peer>();
   #inSyncPeers: { readonly of: readonly ReplicaId[]; readonly peers: readonly Peer[] } = { of: [], peers: [] };
   #beatAt = Number.NEGATIVE_INFINITY;
@@ -41,8 +41,8 @@ export class Peers {
   #established = false;
   #ended = false;
 
-  constructor(context: Context, epoch: Epoch, onDamage: () => void) {
-    this.#onDamage = onDamage;
+  constructor(context: Context, epoch: Epoch, clients: ClientTraffic) {
+    this.#clients = clients;
     this.#context = context;
     this.#epoch = epoch;
     const now = context.now();
@@ -154,8 +154,8 @@ export class Peers {
       while (peer.sent !== undefined && peer.inFlight < MAX_WINDOW) {
         const batch = store.log.after(peer.sent);
         if (batch === undefined) break;
-        const { bytes } = batch;
-        this.#send(peer, { kind: 'append', epoch: this.#epoch, committed: store.committed, bytes });
+        const { parts } = batch;
+        this.#send(peer, { kind: 'append', epoch: this.#epoch, committed: store.committed, parts });
         peer.sent = batch.end;
         peer.sentAt = this.#context.now();
         peer.inFlight++;
@@ -245,10 +245,11 @@ export class Peers {
         epoch: this.#epoch,
         session,
         start: store.committed,
+        blocks: store.committedBlocks,
         peer,
         send: (message) => this.#send(peer, message),
         hasEnded: () => this.#ended,
-        onDamage: this.#onDamage,
+        clients: this.#clients,
       }),
     );
   }

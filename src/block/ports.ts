@@ -16,10 +16,15 @@ export type DiskOperation =
   | { readonly kind: 'read'; readonly area: Area; readonly offset: number; readonly length: number }
   | { readonly kind: 'write'; readonly area: Area; readonly offset: number; readonly data: Uint8Array }
   | { readonly kind: 'discard'; readonly area: Area; readonly offset: number; readonly length: number }
+  /** The area is at least so long from now on; what is new of it reads as zeros. */
+  | { readonly kind: 'grow'; readonly area: Area; readonly length: number }
+  /** How many bytes from `offset` on hold nothing: no data were ever written there, or they were discarded. */
+  | { readonly kind: 'hole'; readonly area: Area; readonly offset: number; readonly length: number }
   | { readonly kind: 'sync'; readonly area: Area };
 
+/** `data` of a read, `holeBytes` of a look for a hole: too few is always right. */
 export type DiskOutcome =
-  | { readonly ok: true; readonly data: Uint8Array | undefined }
+  | { readonly ok: true; readonly data: Uint8Array | undefined; readonly holeBytes?: number }
   | { readonly ok: false; readonly error: 'EIO' | 'ENOSPC' };
 
 /** `fua` asks for what a flush right after it would give. Data belong to the engine from here on. */
@@ -27,6 +32,8 @@ export type ClientRequest =
   | { readonly kind: 'read'; readonly lba: number; readonly blocks: number }
   | { readonly kind: 'write'; readonly lba: number; readonly data: Uint8Array; readonly fua: boolean }
   | { readonly kind: 'zero' | 'trim'; readonly lba: number; readonly blocks: number; readonly fua: boolean }
+  /** The volume has so many blocks from now on, at least as many as before. Flushed when it is answered. */
+  | { readonly kind: 'resize'; readonly blocks: number }
   | { readonly kind: 'flush' };
 
 /** `moved`: not, or no longer, the primary; a write may or may not have happened. `damaged`: EIO, the data are lost here. */

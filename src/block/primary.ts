@@ -3,9 +3,11 @@
  * Invariants: I3, nothing is answered without a lease of every member that may be in sync; I1, a flush is answered when all of
  * them have on their disks what it covers. Plain writes are answered from memory: a disk with a volatile cache.
  */
+import { MAX_BLOCKS } from './areas.ts';
 import { encodeBatch, type LogRecord, MAX_BATCH_RECORDS, MAX_PAYLOAD_BLOCKS, payloadOf } from './batch.ts';
 import type { Context } from './context.ts';
 import type { Message } from './messages.ts';
+import type { Change } from './overlay.ts';
 import { Peers } from './peers.ts';
 import type { ClientRequest } from './ports.ts';
 import { type Task, until } from './tasks.ts';
@@ -15,34 +17,35 @@ import { withPrimary } from './volume-config.ts';
 
 /** Records that wait to be logged; more clients have to wait. */
 const MAX_PENDING_RECORDS = 1024;
+type ContentChange = Extract<ClientRequest, { kind: 'write' | 'zero' | 'trim' }>;
+
 /** Blocks of one ZERO or TRIM record. */
 const MAX_RECORD_BLOCKS = 4096;
-
-interface Pending {
-  readonly record: LogRecord;
-  readonly lsn: Lsn;
-}
 
 export class Primary {
   readonly epoch: Epoch;
   readonly #context: Context;
   readonly #peers: Peers;
   readonly #maxPayloadBlocks: number;
-  #pending: Pending[] = [];
+  #pending: Change[] = [];
   #lastLsn: Lsn;
   #logging = false;
   #serving = false;
   #ended = false;
   #leasedAt: number;
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: Context, epoch: Epoch) {
     this.epoch = epoch;
     this.#context = context;
-    this.#peers = new Peers(context, epoch, () => this.stepAside());
+    this.#peers = new Peers(context, epoch, {
+      askedAt: () => this.#askedAt,
+      onDamage: () => this.stepAside(),
+    });
     this.#lastLsn = context.store.log.last.lsn;
     this.#leasedAt = context.now();
     // Four batches fit the ring, so that a checkpoint of half of it always makes room for the next.
-    const quarter = Math.floor(context.store.identity.geometry.ringBlocks / 4) - 1;
+    const quarter = Math.floor(context.store.log.ringBlocks / 4) - 1;
     this.#maxPayloadBlocks = Math.min(MAX_PAYLOAD_BLOCKS, quarter);
     context.start(this.#establish());
   }
@@ -61,7 +64,7 @@ export class Primary {
     this.#ended = true;
     this.#peers.end();
     this.#pending = [];
-    this.#context.store.overlay.dropAfter(this.#context.store.log.last.lsn);
+    this.#context.store.forgetAfter(this.#context.store.log.last.lsn);
   }
 
   receive(from: ReplicaId, message: Message): void {
@@ -112,14 +115,29 @@ export class Primary {
   }
 
   request(request: number, body: ClientRequest): void {
-    const { blocks } = this.#context.store.identity.geometry;
-    const length = body.kind === 'flush' ? 0 : body.kind === 'write' ? body.data.length / BLOCK_SIZE : body.blocks;
-    const start = body.kind === 'flush' ? 0 : body.lba;
-    if (start + length > blocks || !Number.isInteger(length)) {
-      this.#context.answer(request, { ok: false, error: 'out-of-range' });
-    } else if (body.kind === 'read') this.#context.start(this.#read(request, body.lba, body.blocks));
-    else if (body.kind === 'flush') this.#context.start(this.#acknowledge(request, this.#lastLsn));
-    else this.#context.start(this.#change(request, body));
+    this.#askedAt = this.#context.now();
+    const { blocks } = this.#context.store;
+    if (body.kind === 'flush') this.#context.start(this.#acknowledge(request, this.#lastLsn));
+    else if (body.kind === 'resize') this.#context.start(this.#resize(request, body.blocks));
+    else {
+      const length = body.kind === 'write' ? body.data.length / BLOCK_SIZE : body.blocks;
+      if (body.lba + length > blocks || !Number.isInteger(length)) {
+        this.#context.answer(request, { ok: false, error: 'out-of-range' });
+      } else if (body.kind === 'read') this.#context.start(this.#read(request, body.lba, body.blocks));
+      else this.#context.start(this.#change(request, body));
+    }
+  }
+
+  *#resize(request: number, blocks: number): Task {
+    const { store, answer, start } = this.#context;
+    if (!(blocks >= store.blocks && blocks <= MAX_BLOCKS)) {
+      answer(request, { ok: false, error: 'out-of-range' });
+      return;
+    }
+    yield* store.grow(blocks);
+    // Meanwhile the volume may have grown beyond it.
+    if (!this.#ended && blocks > store.blocks) this.#enqueue({ kind: 'resize', blocks });
+    start(this.#acknowledge(request, this.#lastLsn));
   }
 
   *#read(request: number, lba: number, blocks: number): Task {
@@ -147,12 +165,12 @@ export class Primary {
     return true;
   }
 
-  *#change(request: number, body: Exclude<ClientRequest, { kind: 'read' | 'flush' }>): Task {
+  *#change(request: number, body: ContentChange): Task {
     const { store } = this.#context;
     let last = toLsn(0);
     for (const record of split(body, this.#maxPayloadBlocks)) {
       // What was never written is zeros as it is. So a whole volume is trimmed at once, as mkfs does.
-      if ((record.kind === 'trim' || record.kind === 'zero') && store.isBlank(record.lba, record.blocks)) continue;
+      if ((record.kind === 'trim' || record.kind === 'zero') && store.isUnwritten(record.lba, record.blocks)) continue;
       yield* until(() => this.#ended || (store.hasRoom && this.#pending.length < MAX_PENDING_RECORDS));
       if (this.#ended) break;
       last = this.#enqueue(record);
@@ -178,8 +196,9 @@ export class Primary {
 
   #enqueue(record: LogRecord): Lsn {
     this.#lastLsn = toLsn(this.#lastLsn + 1n);
-    this.#pending.push({ record, lsn: this.#lastLsn });
-    this.#context.store.overlay.add(record, this.#lastLsn);
+    const change: Change = { record, lsn: this.#lastLsn };
+    this.#pending.push(change);
+    this.#context.store.addChange(change);
     return this.#lastLsn;
   }
 
@@ -196,11 +215,12 @@ export class Primary {
     }
     yield* until(() => this.#ended || store.canAppend(1 + payload));
     if (this.#ended) return;
-    const records = this.#pending.splice(0, count).map(({ record }) => record);
+    const changes = this.#pending.splice(0, count);
+    const records = changes.map(({ record }) => record);
     const { volume } = store.identity;
     const batch = encodeBatch({ volume, epoch: this.epoch, previous: store.log.last }, records);
     batch.records.forEach((record, index) => {
-      store.overlay.move(record, toLsn(batch.firstLsn + BigInt(index)));
+      changes[index]!.record = record;
     });
     this.#context.start(store.append(batch));
     this.#peers.stream();
@@ -209,7 +229,7 @@ export class Primary {
   }
 }
 
-function split(body: Exclude<ClientRequest, { kind: 'read' | 'flush' }>, maxPayload: number): readonly LogRecord[] {
+function split(body: ContentChange, maxPayload: number): readonly LogRecord[] {
   const records: LogRecord[] = [];
   if (body.kind === 'write') {
     for (let offset = 0; offset < body.data.length; offset += maxPayload * BLOCK_SIZE) {

@@ -3,7 +3,7 @@
  * A checkpoint may move a block from the one to the other while its read is under way; such a block is looked at again.
  */
 import type { Extents } from './extents.ts';
-import type { BlockVersion, Overlay } from './overlay.ts';
+import { type Change, contentOf, type Overlay } from './overlay.ts';
 import type { DiskOperation } from './ports.ts';
 import { readAll, type Task } from './tasks.ts';
 import { BLOCK_SIZE, type Lsn } from './units.ts';
@@ -73,14 +73,15 @@ function copyFromOverlay(reading: Reading, { start, blocks }: Run): readonly Run
     if (block > from) unknown.push({ start: from, blocks: block - from });
     from = block + 1;
     const at = (block - reading.lba) * BLOCK_SIZE;
-    if (version.data) reading.result.set(version.data, at);
+    const data = contentOf(version, block);
+    if (data) reading.result.set(data, at);
     else reading.result.fill(0, at, at + BLOCK_SIZE);
   }
   if (from < start + blocks) unknown.push({ start: from, blocks: start + blocks - from });
   return unknown;
 }
 
-function versionOf({ content, limit }: Reading, block: number): BlockVersion | undefined {
+function versionOf({ content, limit }: Reading, block: number): Change | undefined {
   return content.overlay.newest(block, limit());
 }
 

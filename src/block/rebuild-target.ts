@@ -7,10 +7,10 @@
 import { assertNever } from '../base/assert.ts';
 import { type Batch, blocksOf } from './batch.ts';
 import type { Message, PeerStatus } from './messages.ts';
-import type { BlockVersion } from './overlay.ts';
+import type { Change } from './overlay.ts';
 import type { Store } from './store.ts';
 import type { Task } from './tasks.ts';
-import { BLOCK_SIZE, type Epoch, type Lsn, samePoint } from './units.ts';
+import { type Epoch, type Lsn, samePoint } from './units.ts';
 
 type Base = Extract<Message, { kind: 'base' }>;
 
@@ -39,7 +39,7 @@ export class RebuildTarget {
   noteLogged(batch: Batch): void {
     if (!this.#session) return;
     for (const record of batch.records) {
-      if (record.kind === 'epoch') continue;
+      if (record.kind === 'epoch' || record.kind === 'resize') continue;
       for (let index = 0; index < blocksOf(record); index++) this.#session.logged.add(record.lba + index);
     }
   }
@@ -50,7 +50,7 @@ export class RebuildTarget {
         if (this.progress(message.epoch)?.session === message.session) return;
         if (!this.#isAsSeen(message)) return;
         this.#session = undefined;
-        if (!(yield* this.#store.reset(message.start))) return;
+        if (!(yield* this.#store.reset(message.start, message.blocks))) return;
         this.#session = {
           epoch: message.epoch,
           number: message.session,
@@ -93,7 +93,7 @@ export class RebuildTarget {
       let end = start;
       while (end < blocks && !isApplied(lba + end)) end++;
       if (end > start && data === undefined) yield* extents.clear(lba + start, end - start, lsn);
-      else if (end > start) yield* extents.put(versions(message, { start, end, lsn }));
+      else if (end > start) yield* extents.put(changesOf(message, { start, end, lsn }));
       start = end + 1;
     }
     this.#store.unlockExtents();
@@ -101,11 +101,10 @@ export class RebuildTarget {
   }
 }
 
-function versions(message: Base, range: { start: number; end: number; lsn: Lsn }): ReadonlyMap<number, BlockVersion> {
-  const changes = new Map<number, BlockVersion>();
-  for (let index = range.start; index < range.end; index++) {
-    const data = message.data?.subarray(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE);
-    changes.set(message.lba + index, { lsn: range.lsn, data });
-  }
+function changesOf(message: Base, range: { start: number; end: number; lsn: Lsn }): ReadonlyMap<number, Change> {
+  const { lba, data } = message;
+  const change: Change = { lsn: range.lsn, record: { kind: 'write', lba, data: data! } };
+  const changes = new Map<number, Change>();
+  for (let index = range.start; index < range.end; index++) changes.set(lba + index, change);
   return changes;
 }

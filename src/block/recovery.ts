@@ -13,6 +13,7 @@ export interface Identity {
   /** UUIDs, 32 hex digits each. */
   readonly volume: string;
   readonly replica: string;
+  /** Of a replica that is made; one that exists knows its own. */
   readonly geometry: Geometry;
 }
 
@@ -32,12 +33,6 @@ export function chooseSuperblock(
   if (newest.volume !== identity.volume || newest.replica !== identity.replica) {
     const owner = `replica ${newest.replica} of volume ${newest.volume}`;
     return err(`the disk belongs to ${owner}; put back the one of replica ${identity.replica}`);
-  }
-  if (
-    newest.geometry.blocks !== identity.geometry.blocks ||
-    newest.geometry.ringBlocks !== identity.geometry.ringBlocks
-  ) {
-    return err('the disk is formatted for another size than the volume has; check the volume it was made for');
   }
   return ok(newest);
 }

@@ -76,6 +76,11 @@ export class Replica {
     return this.#store.usable;
   }
 
+  /** The volume's size. */
+  get blocks(): number {
+    return this.#store.blocks;
+  }
+
   step(event: ReplicaEvent): readonly Effect[] {
     if (this.#stopped) return [];
     this.#effects = [];

@@ -4,20 +4,21 @@
  * durable; every task may be cut off at any operation and is made good by `open`.
  */
 import { assert } from '../base/assert.ts';
+import { areaSizes } from './areas.ts';
 import type { Batch } from './batch.ts';
 import type { Decisions } from './decisions.ts';
 import { Extents } from './extents.ts';
 import { Log, ringWrites } from './log.ts';
-import { Overlay } from './overlay.ts';
+import { type Change, Overlay } from './overlay.ts';
 import type { DiskOperation } from './ports.ts';
 import { findDamage, readBlocks } from './reader.ts';
 import { chooseSuperblock, type Identity, scanLog } from './recovery.ts';
 import { encodeSuperblock, type Superblock } from './superblock.ts';
 import { perform, readAll, type Task, until } from './tasks.ts';
-import { BLOCK_SIZE, ORIGIN, type Point, samePoint, toEpoch } from './units.ts';
+import { BLOCK_SIZE, type Lsn, ORIGIN, type Point, samePoint, toEpoch, toLsn } from './units.ts';
 
 /** A checkpoint begins when so much waits for it: half the ring, or this many blocks in memory. */
-const MAX_OVERLAY_BLOCKS = 65_536;
+const MAX_OVERLAY_BLOCKS = 32_768;
 
 export type Opening = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
@@ -36,6 +37,8 @@ export class Store {
   #usable = false;
   /** False: some block was found damaged; the others still count. */
   #intact = true;
+  /** Sizes of the volume that the log tells of, oldest first. */
+  #sizes: { readonly lsn: Lsn; readonly blocks: number }[] = [];
   #savingSuperblock = false;
   #changingLog = false;
   #applying = false;
@@ -69,6 +72,17 @@ export class Store {
   get intact(): boolean {
     return this.#intact;
   }
+  /** The volume's size: as the log has it last, and as far as that is committed. */
+  get blocks(): number {
+    return this.#sizes.at(-1)?.blocks ?? this.#superblock.geometry.blocks;
+  }
+  get committedBlocks(): number {
+    return this.#blocksAt(this.#committed.lsn);
+  }
+  #blocksAt(limit: Lsn): number {
+    return this.#sizes.findLast(({ lsn }) => lsn <= limit)?.blocks ?? this.#superblock.geometry.blocks;
+  }
+
   /** False when clients have to wait until a checkpoint has made room in memory. */
   get hasRoom(): boolean {
     return this.overlay.size < 2 * MAX_OVERLAY_BLOCKS;
@@ -85,8 +99,9 @@ export class Store {
     const choice = chooseSuperblock(bytes, identity);
     if (!choice.ok) return { ok: false, reason: choice.error };
     if (choice.value !== undefined) this.#superblock = choice.value;
-    const { checkpoint, tail, complete } = this.#superblock;
-    this.#log = new Log(identity.geometry.ringBlocks, checkpoint, tail);
+    const { checkpoint, tail, complete, geometry } = this.#superblock;
+    this.#log = new Log(geometry.ringBlocks, checkpoint, tail);
+    this.#extents = new Extents(identity.volume, geometry.blocks);
     this.#durable = checkpoint;
     this.#committed = checkpoint;
     if (complete && !((yield* this.#extents.load()) && (yield* this.#replay()))) {
@@ -106,12 +121,15 @@ export class Store {
     const scan = scanLog(ring, { volume: this.identity.volume, base, tail });
     if (scan.damaged) return true;
     for (const { batch } of scan.batches) this.#log.place(batch);
-    for (const { batch } of this.#decisions.replayOrder(scan.batches)) this.addToOverlay(batch);
+    for (const { batch } of this.#decisions.replayOrder(scan.batches)) {
+      yield* this.growFor(batch);
+      this.addToOverlay(batch);
+    }
     // Written again before it counts: after a failed sync the page cache may show what never reached the disk.
-    yield* perform(scan.batches.flatMap(({ batch, position }) => [...ringWrites(position, batch.bytes, ringBlocks)]));
+    yield* perform(scan.batches.flatMap(({ batch, position }) => [...ringWrites(position, batch.parts, ringBlocks)]));
     // A torn batch may have left an intact header, which would look like proof of damage once the log has been truncated.
     if (this.#log.usedBlocks < ringBlocks)
-      yield* perform(ringWrites(this.#log.head, Buffer.alloc(BLOCK_SIZE), ringBlocks));
+      yield* perform(ringWrites(this.#log.head, [Buffer.alloc(BLOCK_SIZE)], ringBlocks));
     yield* perform([{ kind: 'sync', area: 'log' }]);
     yield* this.#extents.settle(this.overlay.blocks());
     this.#durable = this.#log.last;
@@ -121,11 +139,35 @@ export class Store {
 
   addToOverlay(batch: Batch): void {
     batch.records.forEach((record, index) => {
-      this.overlay.add(record, (batch.firstLsn + BigInt(index)) as Point['lsn']);
+      this.addChange({ record, lsn: toLsn(batch.firstLsn + BigInt(index)) });
     });
   }
 
-  *saveSuperblock(change: Partial<Pick<Superblock, 'promised' | 'checkpoint' | 'tail' | 'complete'>>): Task {
+  addChange(change: Change): void {
+    const { record, lsn } = change;
+    if (record.kind === 'resize') this.#sizes.push({ lsn, blocks: record.blocks });
+    this.overlay.add(change, this.#committed.lsn);
+  }
+
+  /** Forgets what the log does not have. */
+  forgetAfter(limit: Lsn): void {
+    this.overlay.dropAfter(limit);
+    this.#sizes = this.#sizes.filter(({ lsn }) => lsn <= limit);
+  }
+
+  *growFor(batch: Batch): Task {
+    for (const record of batch.records) if (record.kind === 'resize') yield* this.grow(record.blocks);
+  }
+
+  /** Makes room for so many blocks; before a record that says so counts. */
+  *grow(blocks: number): Task {
+    const sizes = areaSizes({ blocks, ringBlocks: this.#log.ringBlocks });
+    yield* perform((['table', 'data'] as const).map((area) => ({ kind: 'grow', area, length: sizes[area] })));
+  }
+
+  *saveSuperblock(
+    change: Partial<Pick<Superblock, 'promised' | 'checkpoint' | 'tail' | 'complete' | 'geometry'>>,
+  ): Task {
     yield* until(() => !this.#savingSuperblock);
     this.#savingSuperblock = true;
     const current = this.#superblock;
@@ -150,7 +192,7 @@ export class Store {
     assert(!this.#changingLog, 'two changes of the log at once');
     this.#changingLog = true;
     const { position } = this.#log.place(batch);
-    yield* perform(ringWrites(position, batch.bytes, this.#log.ringBlocks));
+    yield* perform(ringWrites(position, batch.parts, this.#log.ringBlocks));
     yield* perform([{ kind: 'sync', area: 'log' }]);
     this.#durable = batch.end;
     this.#changingLog = false;
@@ -164,10 +206,10 @@ export class Store {
     while (!samePoint(this.#log.last, point)) {
       const { position } = this.#log.pop();
       this.#durable = this.#log.last;
-      yield* perform(ringWrites(position, Buffer.alloc(BLOCK_SIZE), this.#log.ringBlocks));
+      yield* perform(ringWrites(position, [Buffer.alloc(BLOCK_SIZE)], this.#log.ringBlocks));
       yield* perform([{ kind: 'sync', area: 'log' }]);
     }
-    this.overlay.dropAfter(point.lsn);
+    this.forgetAfter(point.lsn);
     this.#changingLog = false;
   }
 
@@ -197,38 +239,43 @@ export class Store {
     if (this.#applying || target.lsn <= this.#log.base.lsn) return;
     this.#applying = true;
     yield* this.#extents.apply(this.overlay.upTo(target.lsn));
-    yield* this.saveSuperblock({ checkpoint: target, tail: this.#log.positionAfter(target) });
+    const geometry = { ringBlocks: this.#log.ringBlocks, blocks: this.#blocksAt(target.lsn) };
+    yield* this.saveSuperblock({ checkpoint: target, tail: this.#log.positionAfter(target), geometry });
     this.#log.trim(target);
     this.overlay.dropUpTo(target.lsn);
+    this.#sizes = this.#sizes.filter(({ lsn }) => lsn > target.lsn);
     this.unlockExtents();
   }
 
-  /** Begins a rebuild: empties the log, which will go on after `point`. Extents keep what they hold: the base covers
-   * all. False when the disk cannot be read. */
-  *reset(point: Point): Task<boolean> {
+  /** Begins a rebuild: empties the log, which will go on after `point`, where the volume has `blocks` blocks. Extents keep what
+   * they hold: the base covers all. False when the disk cannot be read. */
+  *reset(point: Point, blocks: number): Task<boolean> {
     this.#usable = false;
     yield* this.lockExtents();
     yield* until(() => !this.#changingLog);
     this.#changingLog = true;
-    const done = yield* this.#emptyLog(point);
+    const done = yield* this.#emptyLog(point, blocks);
     this.unlockExtents();
     this.#changingLog = false;
     return done;
   }
 
-  *#emptyLog(point: Point): Task<boolean> {
+  *#emptyLog(point: Point, blocks: number): Task<boolean> {
+    const { ringBlocks } = this.#log;
+    // What this replica knew of beyond that may have been made room for by a primary that was overruled.
+    const extents = new Extents(this.identity.volume, Math.max(blocks, this.blocks));
+    yield* this.grow(Math.max(blocks, this.blocks));
     // Read anew, so that new versions of pages get higher sequences than whatever lies there.
-    const extents = new Extents(this.identity.volume, this.identity.geometry.blocks);
     if (!(yield* extents.load())) return false;
     yield* this.saveSuperblock({ complete: false });
-    const { ringBlocks } = this.#log;
     yield* perform([{ kind: 'discard', area: 'log', offset: 0, length: ringBlocks * BLOCK_SIZE }]);
     yield* perform([{ kind: 'sync', area: 'log' }]);
-    yield* this.saveSuperblock({ checkpoint: point, tail: 0 });
+    yield* this.saveSuperblock({ checkpoint: point, tail: 0, geometry: { ringBlocks, blocks } });
     this.#log = new Log(ringBlocks, point, 0);
     this.#extents = extents;
     this.#intact = true;
     this.overlay.clear();
+    this.#sizes = [];
     this.#durable = point;
     this.#committed = point;
     return true;
@@ -254,9 +301,22 @@ export class Store {
     return yield* readBlocks(this, { start: lba, blocks }, limit);
   }
 
-  /** Whether nothing was ever written there. */
-  isBlank(lba: number, blocks: number): boolean {
-    return this.#extents.isBlank(lba, blocks) && !this.overlay.touches(lba, blocks);
+  /** Whether log and table know of no change there. */
+  isUnwritten(lba: number, blocks: number): boolean {
+    return this.#unwrittenBlocks(lba, blocks) === blocks;
+  }
+
+  #unwrittenBlocks(lba: number, most: number): number {
+    return this.overlay.untouched(lba, this.#extents.unwrittenBlocks(lba, most));
+  }
+
+  /** How many blocks from `lba` on, at most `most`, were never written: the disk itself agrees, so that a table that has lost
+   * a page does not make data look like zeros. */
+  *blankBlocks(lba: number, most: number): Task<number> {
+    const length = this.#unwrittenBlocks(lba, most) * BLOCK_SIZE;
+    if (length === 0) return 0;
+    const [outcome] = yield [{ kind: 'hole', area: 'data', offset: lba * BLOCK_SIZE, length }];
+    return outcome?.ok ? Math.floor((outcome.holeBytes ?? 0) / BLOCK_SIZE) : 0;
   }
 
   /** Reads blocks for their own sake and returns those that are damaged. */

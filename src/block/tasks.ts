@@ -40,7 +40,7 @@ export class Tasks {
     this.#inFlight.delete(id);
     const { waiting, index } = entry;
     const operation = waiting.operations[index]!;
-    if (!outcome.ok && operation.kind !== 'read') {
+    if (!outcome.ok && operation.kind !== 'read' && operation.kind !== 'hole') {
       this.#dead = true;
       this.#onFatal(`${operation.kind} of ${operation.area} failed with ${outcome.error}`);
       return;

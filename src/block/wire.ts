@@ -21,35 +21,42 @@ export function encodeFrame(volume: string, message: Message): readonly Uint8Arr
   const data = writeBody(writer, message);
   const body = writer.bytes;
   const header = Buffer.alloc(FRAME_HEADER_BYTES);
-  header.writeUInt32LE(body.length + (data?.length ?? 0), 0);
-  header.writeUInt32LE(data ? crc32(data, crc32(body)) : crc32(body), 4);
-  return data ? [header, body, data] : [header, body];
+  header.writeUInt32LE(
+    data.reduce((sum, part) => sum + part.length, body.length),
+    0,
+  );
+  header.writeUInt32LE(
+    data.reduce((crc, part) => crc32(part, crc), crc32(body)),
+    4,
+  );
+  return [header, body, ...data];
 }
 
-function writeBody(writer: Writer, message: Message): Uint8Array | undefined {
+function writeBody(writer: Writer, message: Message): readonly Uint8Array[] {
   switch (message.kind) {
     case 'hello':
       writer.f64(message.beat).point(message.committed);
-      return undefined;
+      return [];
     case 'append':
       writer.point(message.committed);
-      return message.bytes;
+      return message.parts;
     case 'status':
       writer.flag(message.beat !== undefined).f64(message.beat ?? 0);
       writeStatus(writer, message.status);
-      return undefined;
+      return [];
     case 'nack':
-      return undefined;
+      return [];
     case 'reset':
-      writer.u32(message.session).point(message.start).flag(message.seen.usable).point(message.seen.durable);
-      return undefined;
+      writer.u32(message.session).point(message.start).u32(message.blocks);
+      writer.flag(message.seen.usable).point(message.seen.durable);
+      return [];
     case 'base':
       writer.u32(message.session).u32(message.index).u32(message.lba).u32(message.blocks);
       writer.flag(message.data !== undefined);
-      return message.data;
+      return message.data ? [message.data] : [];
     case 'seal':
       writer.u32(message.session).u32(message.count);
-      return undefined;
+      return [];
     default:
       return assertNever(message);
   }
@@ -84,7 +91,7 @@ function readBody(reader: Reader, kind: Message['kind'], epoch: Epoch): Message 
     case 'hello':
       return { kind, epoch, beat: reader.f64(), committed: reader.point() };
     case 'append':
-      return { kind, epoch, committed: reader.point(), bytes: reader.rest() };
+      return { kind, epoch, committed: reader.point(), parts: [reader.rest()] };
     case 'status': {
       const [answers, beat] = [reader.flag(), reader.f64()];
       return { kind, epoch, beat: answers ? beat : undefined, status: readStatus(reader) };
@@ -92,8 +99,8 @@ function readBody(reader: Reader, kind: Message['kind'], epoch: Epoch): Message 
     case 'nack':
       return { kind, epoch };
     case 'reset': {
-      const [session, start] = [reader.u32(), reader.point()];
-      return { kind, epoch, session, start, seen: { usable: reader.flag(), durable: reader.point() } };
+      const [session, start, blocks] = [reader.u32(), reader.point(), reader.u32()];
+      return { kind, epoch, session, start, blocks, seen: { usable: reader.flag(), durable: reader.point() } };
     }
     case 'base': {
       const [session, index, lba, blocks] = [reader.u32(), reader.u32(), reader.u32(), reader.u32()];

@@ -27,6 +27,7 @@ export interface ClientOptions {
   readonly thinkMs: number;
   readonly nodes: number;
   readonly blocks: number;
+  readonly growBy: number;
   submit(node: number, request: number, body: ClientRequest): boolean;
   /** Whether EIO from this replica can be explained by its disk. */
   mayBeDamaged(node: number): boolean;
@@ -51,12 +52,23 @@ export class Client {
   #thinking = false;
   #final: number[] | undefined;
   #flushedAtEnd = false;
+  #size: number;
 
   constructor(options: ClientOptions, world: { oracle: Oracle; queue: Queue; random: Random }) {
     this.#options = options;
+    this.#size = options.blocks;
     this.#oracle = world.oracle;
     this.#queue = world.queue;
     this.#random = world.random;
+  }
+
+  /** The volume's size, as far as it has been answered for. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get #hot(): readonly number[] {
+    return this.#options.hot.filter((lba) => lba < this.#size);
   }
 
   get hasIssuedAll(): boolean {
@@ -70,7 +82,7 @@ export class Client {
   /** From now on: read every block once, then flush. */
   finish(): void {
     this.#issued = this.#options.operations;
-    this.#final ??= [...this.#options.hot];
+    this.#final ??= [...this.#hot];
     this.pump();
   }
 
@@ -79,7 +91,7 @@ export class Client {
     const depth = this.#sessionEpoch === undefined ? 1 : this.#options.depth;
     while (!this.#retrying && this.#underWay.size < depth) {
       if (this.#sessionEpoch === undefined && this.#final === undefined) {
-        if (!this.hasIssuedAll) this.#read(this.#random.pick(this.#options.hot), 1);
+        if (!this.hasIssuedAll) this.#read(this.#random.pick(this.#hot), 1);
         return;
       }
       if (!this.hasIssuedAll) {
@@ -103,9 +115,13 @@ export class Client {
   }
 
   #issueRandom(): void {
-    const { hot, blocks: size } = this.#options;
-    const lba = this.#random.pick(hot);
-    const blocks = Math.min(this.#random.pick([1, 1, 1, 2, 5]), size - lba);
+    const { growBy, blocks: first } = this.#options;
+    if (growBy > 0 && this.#size === first && this.#random.chance(0.05)) {
+      this.#resize(first + growBy);
+      return;
+    }
+    const lba = this.#random.pick(this.#hot);
+    const blocks = Math.min(this.#random.pick([1, 1, 1, 2, 5]), this.#size - lba);
     const dice = this.#random.next();
     if (dice < 0.3) this.#read(lba, blocks);
     else if (dice < 0.45) this.#flush(() => {});
@@ -145,6 +161,14 @@ export class Client {
         if (fua) this.#oracle.forced(lba + index, operation);
         this.#oracle.endWrite(lba + index, operation);
       });
+    });
+  }
+
+  #resize(blocks: number): void {
+    const since = this.#oracle.now;
+    this.#submit({ kind: 'resize', blocks }, () => {
+      this.#oracle.flushed(since);
+      this.#size = blocks;
     });
   }
 
@@ -192,7 +216,8 @@ export class Client {
       this.pump();
       return;
     }
-    if (answer.error === 'out-of-range') throw new Violation('a request within the volume was refused as out of range');
+    if (answer.error === 'out-of-range' && !this.#oracle.relaxed)
+      throw new Violation('a request within the volume was refused as out of range');
     if (answer.error === 'damaged' && !this.#options.mayBeDamaged(node)) {
       throw new Violation(`node-${node} reports damage although its disk never lied`);
     }

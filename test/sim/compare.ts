@@ -49,7 +49,7 @@ function recovered(node: SimNode, world: World): Found | undefined {
     const opening = yield* store.open();
     if (!opening.ok || !store.usable) return;
     for (const lba of world.plan.hot) {
-      for (let block = lba; block < Math.min(lba + 5, world.plan.blocks); block++) {
+      for (let block = lba; block < Math.min(lba + 5, world.client.size); block++) {
         const data = yield* store.read(block, 1);
         // A lie may still sleep on a disk that has told one; a read would find it and the replica would be rebuilt.
         if (data !== undefined) contents.set(block, readValue(data, block));

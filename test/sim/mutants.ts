@@ -54,6 +54,8 @@ export const mutants: Readonly<Record<string, () => Mutant>> = {
   K: () => ({ decisions: { ...decisions, acceptsEpoch: () => true } }),
   // Leases are not looked at: a primary that was paused goes on as if nothing had been.
   L: () => ({ decisions: { ...decisions, holds: () => true } }),
+  // A new size is in memory only.
+  M: () => ({ disk: keepFirstSize() }),
 };
 
 function furthest(points: readonly Point[]): Point | undefined {
@@ -81,6 +83,15 @@ function claimHighestLsn(): Mutant {
     return operation;
   };
   return { disk };
+}
+
+function keepFirstSize(): NonNullable<Mutant['disk']> {
+  let blocks: number | undefined;
+  return (_node, operation) =>
+    changeSuperblock(operation, (superblock) => {
+      blocks ??= superblock.geometry.blocks;
+      return { ...superblock, geometry: { ...superblock.geometry, blocks } };
+    });
 }
 
 function changeSuperblock(

@@ -47,7 +47,9 @@ export interface Plan {
   readonly minInSync: number;
   readonly blocks: number;
   readonly ringBlocks: number;
-  /** Blocks that the client works on. */
+  /** The client makes the volume so much larger, at some operation. */
+  readonly growBy: number;
+  /** Blocks that the client works on; those beyond the first size once the volume has grown. */
   readonly hot: readonly number[];
   readonly operations: number;
   readonly depth: number;
@@ -71,13 +73,17 @@ export function makePlan(seed: number): Plan {
     // Around the border of two table pages when there is one.
     return blocks > 256 && dice.chance(0.5) ? dice.integer(250, 258) : dice.integer(0, blocks - 1);
   });
+  const growth = random(seed, 'growth');
+  const growBy = growth.chance(0.3) ? growth.pick([1, 30, 254, 300]) : 0;
+  const beyond = growBy === 0 ? [] : [blocks, blocks + growth.integer(0, growBy - 1), blocks + growBy - 1];
   return {
     seed,
     replicas,
     minInSync: replicas > 1 && dice.chance(0.2) ? 2 : 1,
     blocks,
     ringBlocks,
-    hot: [...new Set(hot)],
+    growBy,
+    hot: [...new Set([...hot, ...beyond])],
     operations: dice.integer(20, 160),
     depth: dice.integer(1, 6),
     thinkMs: dice.pick([0, 30, 300, 300]),

@@ -18,16 +18,17 @@ const MUTANT_SEEDS = 2000;
  */
 const CAUGHT_AT: Readonly<Record<string, number>> = {
   A: 1,
-  B: 7,
+  B: 76,
   C: 1,
   D: 4,
   F: 27,
-  G: 165,
+  G: 45,
   H: 260,
   I: 1,
-  J: 12,
+  J: 7,
   K: 260,
   L: 24,
+  M: 5,
 };
 
 function expectSound(plans: readonly Plan[]): void {
@@ -61,7 +62,8 @@ describe('the block engine in the simulator', function () {
         minInSync: 1,
         blocks: 300,
         ringBlocks: 16,
-        hot: [1, 253, 254],
+        growBy: 60,
+        hot: [1, 253, 254, 300, 350],
         operations: 12,
         depth: 3,
         thinkMs: 0,

@@ -73,6 +73,11 @@ export class VirtualDisk {
       case 'read':
         if (this.#takes('eio-read')) return { ok: false, error: 'EIO' };
         return { ok: true, data: readFrom(area.view, operation.offset, operation.length) };
+      case 'grow':
+        return { ok: true, data: undefined };
+      case 'hole':
+        if (this.#takes('eio-read')) return { ok: false, error: 'EIO' };
+        return { ok: true, data: undefined, holeBytes: holeBytes(area.view, operation.offset, operation.length) };
       case 'sync':
         if (this.#takes('eio-sync')) {
           this.#keepSome(area);
@@ -190,6 +195,12 @@ function changesOf(operation: DiskOperation): readonly Change[] {
     const data = operation.kind === 'write' ? operation.data.subarray(start, start + BLOCK_SIZE) : undefined;
     return { block: first + index, data };
   });
+}
+
+function holeBytes(blocks: Blocks, offset: number, length: number): number {
+  let end = offset;
+  while (end < offset + length && !blocks.has(end / BLOCK_SIZE)) end += BLOCK_SIZE;
+  return end - offset;
 }
 
 function readFrom(blocks: Blocks, offset: number, length: number): Uint8Array {

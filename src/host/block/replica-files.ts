@@ -22,6 +22,8 @@ import {
   fallocate,
   flock,
   LOCK_EX_NB,
+  lseek,
+  SEEK_DATA,
 } from '../syscalls.ts';
 import { CachedReader } from './cached-reader.ts';
 
@@ -75,6 +77,11 @@ export class ReplicaFiles implements BlockDisk {
         case 'discard':
           await discard(file, operation);
           return { ok: true, data: undefined };
+        case 'grow':
+          if ((await file.stat()).size < operation.length) await file.truncate(operation.length);
+          return { ok: true, data: undefined };
+        case 'hole':
+          return { ok: true, data: undefined, holeBytes: await holeBytes(file, operation.offset, operation.length) };
         case 'sync':
           await file.datasync();
           return { ok: true, data: undefined };
@@ -167,6 +174,16 @@ async function readWhole({ fd }: FileHandle, offset: number, length: number): Pr
 async function writeWhole({ fd }: FileHandle, data: Uint8Array, offset: number): Promise<void> {
   for (let at = 0; at < data.length; ) {
     at += await transferred((done) => write(fd, data, at, data.length - at, offset + at, done));
+  }
+}
+
+/** Data that are not on the disk yet count as data. */
+async function holeBytes({ fd }: FileHandle, offset: number, length: number): Promise<number> {
+  try {
+    return Math.min(length, (await lseek(fd, offset, SEEK_DATA)) - offset);
+  } catch (error) {
+    if (errnoCode(error) === 'ENXIO') return length;
+    throw error;
   }
 }
 

@@ -41,7 +41,6 @@ type Input = WithoutNow<ReplicaEvent>;
 export class ReplicaHost {
   readonly #replica: Replica;
   readonly #around: ReplicaSurroundings;
-  readonly #blocks: number;
   readonly #waiting = new Map<number, (answer: ClientAnswer) => void>();
   readonly #events: Input[] = [];
   #nextRequest = 1;
@@ -59,11 +58,15 @@ export class ReplicaHost {
   constructor(options: ReplicaOptions, around: ReplicaSurroundings) {
     this.#replica = new Replica(options);
     this.#around = around;
-    this.#blocks = options.identity.geometry.blocks;
   }
 
   get state(): ReplicaState {
     return this.#replica.state;
+  }
+
+  /** The volume's size, which a request may have changed. */
+  get blocks(): number {
+    return this.#replica.blocks;
   }
 
   /** Whether clients are answered. */
@@ -116,9 +119,9 @@ export class ReplicaHost {
   #scrub(): void {
     if (this.#scrubbing) return;
     this.#scrubbing = true;
-    const lba = this.#scrubAt;
-    const blocks = Math.min(SCRUB_BLOCKS, this.#blocks - lba);
-    this.#scrubAt = (lba + blocks) % this.#blocks;
+    const lba = this.#scrubAt < this.blocks ? this.#scrubAt : 0;
+    const blocks = Math.min(SCRUB_BLOCKS, this.blocks - lba);
+    this.#scrubAt = lba + blocks;
     this.#input({ kind: 'scrub', lba, blocks });
   }
 

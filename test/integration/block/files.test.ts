@@ -28,7 +28,7 @@ class DyingDisk implements BlockDisk {
   }
 
   async perform(operation: DiskOperation): Promise<DiskOutcome> {
-    if (operation.kind !== 'read' && !this.died && this.#left-- === 0) {
+    if (operation.kind !== 'read' && operation.kind !== 'hole' && !this.died && this.#left-- === 0) {
       this.died = true;
       if (operation.kind === 'write' && this.#half) {
         const length = Math.ceil(operation.data.length / 2 / 512) * 512;
@@ -125,6 +125,25 @@ describe('a replica on files', function () {
     expect(await open.byteOf(100)).to.equal(0);
     await open.close();
     expect(used()).to.be.lessThan(201 * BLOCK_SIZE);
+  });
+
+  it('keeps a new size, over a restart and a checkpoint', async () => {
+    volume = await TestVolume.create({ blocks: 300, ringBlocks: 32 });
+    const small = await opened();
+    expect(await small.fill(1000, 7)).to.deep.equal({ ok: false, error: 'out-of-range' });
+    expect((await small.request({ kind: 'resize', blocks: 200 })).ok).to.equal(false);
+    expect((await small.request({ kind: 'resize', blocks: 2000 })).ok).to.equal(true);
+    await small.fill(1000, 7);
+    await small.flush();
+    await small.close();
+    const large = await opened();
+    expect([await large.byteOf(1000), await large.byteOf(1999)]).to.deep.equal([7, 0]);
+    for (let index = 0; index < 20; index++) await large.fill(1001 + index, 8);
+    await large.flush();
+    await large.close();
+    const again = await opened();
+    expect([again.host.blocks, await again.byteOf(1000), await again.byteOf(1020)]).to.deep.equal([2000, 7, 8]);
+    await again.close();
   });
 
   for (const half of [false, true]) {

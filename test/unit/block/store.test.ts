@@ -85,7 +85,12 @@ describe('Store', () => {
     append(disk, store, batchOf(ORIGIN, 5, 7));
     const whole = store.log.head;
     const torn = batchOf(store.log.last, 5, 8);
-    disk.force({ kind: 'write', area: 'log', offset: whole * BLOCK_SIZE, data: torn.bytes.subarray(0, BLOCK_SIZE) });
+    disk.force({
+      kind: 'write',
+      area: 'log',
+      offset: whole * BLOCK_SIZE,
+      data: torn.parts[0]!.subarray(0, BLOCK_SIZE),
+    });
     store = opened(disk);
     expect([store.usable, store.durable.lsn]).to.deep.equal([true, 1n]);
     runTask(disk, store.truncate(ORIGIN));
@@ -182,6 +187,7 @@ describe('RebuildTarget', () => {
     epoch,
     session: 1,
     start: ORIGIN,
+    blocks: identity.geometry.blocks,
     seen: { usable, durable: store.durable },
   });
 

@@ -25,7 +25,7 @@ const kind = <K extends Message['kind']>(name: K) => fc.constant(name);
 
 const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ kind: kind('hello'), epoch, beat: time, committed: point }),
-  fc.record({ kind: kind('append'), epoch, committed: point, bytes: data }),
+  fc.record({ kind: kind('append'), epoch, committed: point, parts: data.map((bytes) => [bytes]) }),
   fc.record({ kind: kind('status'), epoch, beat: fc.option(time, { nil: undefined }), status }),
   fc.record({ kind: kind('nack'), epoch }),
   fc.record({
@@ -33,6 +33,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     epoch,
     session: u32,
     start: point,
+    blocks: u32,
     seen: fc.record({ usable: fc.boolean(), durable: point }),
   }),
   fc.record({
@@ -78,9 +79,7 @@ describe('a frame', () => {
   it('is nothing when it is too short for its kind, whatever its checksum says', () => {
     fc.assert(
       fc.property(message, fc.nat(), (sent, cut) => {
-        const frame = Buffer.concat(
-          encodeFrame(VOLUME, { ...sent, ...(sent.kind === 'append' && { bytes: Buffer.alloc(0) }) }),
-        );
+        const frame = Buffer.concat(encodeFrame(VOLUME, { ...sent, ...(sent.kind === 'append' && { parts: [] }) }));
         if (sent.kind === 'base' && sent.data) return;
         const short = frame.subarray(0, FRAME_HEADER_BYTES + (cut % (frame.length - FRAME_HEADER_BYTES)));
         short.writeUInt32LE(crc32(short.subarray(FRAME_HEADER_BYTES)), 4);

@@ -23,7 +23,7 @@ function memoryDevice(scheduler: fc.Scheduler) {
   const epoch = toEpoch(1);
   const request = async (body: ClientRequest): Promise<ClientAnswer> => {
     await scheduler.schedule(Promise.resolve(), body.kind);
-    if (body.kind === 'flush') return { ok: true, epoch, data: undefined };
+    if (body.kind === 'flush' || body.kind === 'resize') return { ok: true, epoch, data: undefined };
     const start = body.lba * BLOCK_SIZE;
     if (body.kind === 'write') content.set(body.data, start);
     else if (body.kind === 'read') {
