@@ -16,8 +16,15 @@ const CHECKED_LOAD = `
     mv $name.new $name
     [ "$(tail -n 1 $name)" = "content $n" ]
     rm -f f$(((n + 20) % 40))
+    echo $n > round
   done
   echo "$n rounds"`;
+
+/** There is only one union in these tests. */
+const KILL_SERVER = "kill -9 $(pgrep -f '[c]li.* server --socket' | head -n 1)";
+const PLUGINS = ['--namespace', 'union-csi', '--selector', 'app.kubernetes.io/name=union-csi-node'];
+const servers = () =>
+  list<Pod>('pods', '--namespace', 'union-csi', '--selector', 'app.kubernetes.io/name=union-csi-server');
 
 describe('a union under load', () => {
   before(async () => {
@@ -28,7 +35,14 @@ describe('a union under load', () => {
     await running('load');
   });
 
-  const stillRuns = async () => expect((await get<Pod>('pod', 'load'))?.status?.phase).to.equal('Running');
+  /** It has gone on, a while after whatever was done. */
+  const stillRuns = async () => {
+    const round = async () => Number((await run('kubectl', ['exec', 'load', '--', 'cat', '/data/round'])).stdout);
+    const reached = await round();
+    await eventually('a load that goes on', async () => (await round()) > reached + 5, 60_000);
+    expect((await get<Pod>('pod', 'load'))?.status?.phase).to.equal('Running');
+  };
+  const server = async () => (await servers())[0];
 
   it('goes on while the node plugin is updated', async () => {
     await kubectl('--namespace', 'union-csi', 'rollout', 'restart', 'daemonset/union-csi-node');
@@ -52,17 +66,48 @@ describe('a union under load', () => {
     await stillRuns();
   });
 
+  it('goes on when its server is killed: kubelet starts the next one', async () => {
+    const restarts = async () => (await server())?.status?.containerStatuses?.[0]?.restartCount ?? 0;
+    const before = await restarts();
+    await onNode('node-1', KILL_SERVER);
+    await eventually('a server that was started again', async () => (await restarts()) > before, 60_000);
+    await stillRuns();
+  });
+
+  it('goes on when the node plugin is killed, and a server after it', async () => {
+    const plugin = async () => {
+      const pods = await list<Pod>('pods', ...PLUGINS, '--field-selector', 'spec.nodeName=node-1');
+      return pods[0]?.status?.containerStatuses?.[0];
+    };
+    const before = (await plugin())?.restartCount ?? 0;
+    await onNode('node-1', `kill -9 $(pgrep -f '[c]li.* node --node-name' | head -n 1)`);
+    const isBack = async () => ((await plugin())?.restartCount ?? 0) > before && (await plugin())?.ready === true;
+    await eventually('a node plugin that is ready again', isBack, 60_000);
+    await stillRuns();
+    await onNode('node-1', KILL_SERVER);
+    await stillRuns();
+  });
+
   it('goes on when somebody deletes its server pod, which then waits for it', async () => {
-    const [server] = await list<Pod>('pods', '--namespace', 'union-csi', '--selector', 'union.csi.dev/volume');
-    await kubectl('--namespace', 'union-csi', 'delete', 'pod', server!.metadata.name, '--wait=false');
-    await eventually('a server that is asked to end', async () => {
-      const asked = await get<Pod>('pod', '--namespace', 'union-csi', server!.metadata.name);
-      return asked?.metadata.deletionTimestamp !== undefined;
-    });
-    const log = () => kubectl('--namespace', 'union-csi', 'logs', server!.metadata.name);
+    const { metadata } = (await server())!;
+    await kubectl('--namespace', 'union-csi', 'delete', 'pod', metadata.name, '--wait=false');
+    const isAsked = async () => (await server())?.metadata.deletionTimestamp !== undefined;
+    await eventually('a server that is asked to end', isAsked);
+    const log = () => kubectl('--namespace', 'union-csi', 'logs', metadata.name);
     await eventually('a server that stays', async () =>
       (await log()).includes('still mounted; ending after the unmount'),
     );
+    await stillRuns();
+  });
+
+  it('goes on when that one is killed too: there is another pod then', async () => {
+    const { uid } = (await server())!.metadata;
+    await onNode('node-1', KILL_SERVER);
+    const isAnother = async () => {
+      const now = await server();
+      return now !== undefined && now.metadata.uid !== uid && now.status?.phase === 'Running';
+    };
+    await eventually('another server pod', isAnother, 90_000);
     await stillRuns();
   });
 
@@ -128,15 +173,7 @@ describe('a node that is drained', () => {
     await kubectl('uncordon', second);
   });
 
-  it('and a server that is killed breaks only its mount, until the pod is started again', async () => {
-    const [attachment] = await list<UnionAttachment>('unionattachments');
-    const node = attachment!.spec.node as NodeName;
-    await onNode(node, "kill -9 $(pgrep -f 'union-csi server|cli.* server --socket' | head -n 1)");
-    const broken = async () => (await run('kubectl', ['exec', 'deployment/app', '--', 'ls', '/data'])).code !== 0;
-    await eventually('a mount that is dead', broken, 30_000);
-    await kubectl('delete', 'pod', '--selector', 'app=app', '--wait', '--timeout=120s');
-    await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
-    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', 'hosts')).trim()).to.equal('4 hosts');
+  it('and leaves nothing', async () => {
     await deleted('deployment', 'app', '--cascade=foreground');
     await deleted('pvc', 'load');
     await gone(60_000, 'unionvolumes');
