@@ -22,7 +22,8 @@ flags="-s -w -X $version.gitVersion=v$kubernetes -X $version.gitMajor=${kubernet
 build() {
   local required=$1
   shift
-  local work=$out/modules/${required//[\/ ]/_} package name
+  local work package name
+  work=$out/modules/$(basename "${required%% *}")-$(sha256sum <<<"$required" | cut -c1-8)
   local -a missing=()
   for package in "$@"; do [[ -e $work/bin/${package##*/} ]] || missing+=("$package"); done
   if ((${#missing[@]} > 0)); then
