@@ -147,6 +147,8 @@ export class Union {
   readonly #meters = createMeterMemory();
   /** The memory is a dead server's. */
   readonly #isTakenOver: boolean;
+  /** Branches that the mount has not yet: they are added to it when it is served. */
+  #added: readonly BranchOptions[] = [];
 
   constructor(options: UnionOptions, policies: Policies) {
     this.#options = options;
@@ -180,12 +182,7 @@ export class Union {
   #openAgain(): void {
     this.#state.recover();
     const known = this.#branches.list();
-    const missing = this.#options.branches.find(({ id }) => !known.some((branch) => branch.id === id));
-    if (missing !== undefined)
-      throw new UnionFsError(
-        'EINVAL',
-        `the mount has no branch ${missing.id}; unmount it, and mount it with this branch`,
-      );
+    this.#added = this.#options.branches.filter(({ id }) => !known.some((branch) => branch.id === id));
     const opened = openBranches(known, this.#options.volumeId);
     for (const { index, root } of opened) {
       this.#branches.setRoot(index, root);
@@ -197,13 +194,13 @@ export class Union {
    * Answers the kernel's requests, with a reader thread for each of `devices`: a mounted descriptor and its clones. Resolves
    * after INIT. The descriptors stay the caller's, to be closed after the end.
    */
-  serve({ devices, log, readers }: ServeOptions): Promise<Session> {
+  async serve({ devices, log, readers }: ServeOptions): Promise<Session> {
     this.#log.current = log;
     if (this.#isTakenOver)
       takeOver(
         new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config: this.#config, log }),
       );
-    return startSession({
+    const session = await startSession({
       state: this.#state,
       scratch: this.#scratch + 512,
       config: this.#config,
@@ -213,6 +210,15 @@ export class Union {
       log,
       readers,
     });
+    void this.#addLate(log);
+    return session;
+  }
+
+  /** What is on them may take a while to learn. */
+  async #addLate(log: OpsLogger): Promise<void> {
+    for (const branch of this.#added) {
+      await this.addBranch(branch).catch((error: Error) => log.error('branch_not_added', { error: error.message }));
+    }
   }
 
   /** Looks at the branches, for `status`: how full they are, and what they have not completed. A branch that hangs is not waited for. */

@@ -71,7 +71,7 @@ export class Custodian {
         // One for each reader, for the server's pod may not open the device itself.
         descriptors.push(...cloneDevice(device));
         const mount = { descriptors, readOnly, device: unionAt(mountpoint)?.device ?? '' };
-        const connection = await this.#options.link.serve(socket, mount, signal);
+        const connection = await this.#options.link.serve(volumeId, socket, mount, signal);
         this.#take(volumeId, socket, { ...mount, connection });
       } catch (error) {
         await removeDead(mountpoint, volumeId);
@@ -231,7 +231,7 @@ export class Custodian {
     try {
       checkServer(volumeId, status);
       if (status.state !== 'serving') {
-        return { kind: 'serves', connection: await link.serve(socket, custody, signal) };
+        return { kind: 'serves', connection: await link.serve(volumeId, socket, custody, signal) };
       }
       // Only the connection had ended.
       const taken = await link.takeBack(socket, signal);

@@ -3,7 +3,6 @@
  * Nothing is kept in memory: every call looks again.
  */
 import { closeSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { type ErrorCode, messageOf, UnionError } from '../base/errors.ts';
 import {
@@ -18,18 +17,19 @@ import {
   parseAcknowledgement,
   parseServerCustody,
   parseServerStatus,
-  RUN_VOLUME,
-  SERVER_SOCKET,
   type ServerFailure,
   type ServerRequest,
   type ServerStatus,
 } from '../protocol/server-control.ts';
 import { attachmentNameOf } from '../union/ids.ts';
+import type { Feeding } from './feeding.ts';
+import { podSocket } from './pod-socket.ts';
 
 export interface UnionLinkOptions {
   readonly nodeName: string;
   readonly kubeletDir: string;
   readonly attachments: Pick<Repository<UnionAttachment>, 'get'>;
+  readonly feeding: Pick<Feeding, 'feed' | 'stop'>;
   readonly clock: Clock;
 }
 
@@ -104,11 +104,10 @@ export class UnionLink {
    * Hands the mount's descriptors over; returns when it answers, with the connection that ends with the server. The
    * descriptors stay the caller's to close.
    */
-  async serve(
-    socket: string,
-    { descriptors, device, readOnly }: HeldMount,
-    signal: AbortSignal,
-  ): Promise<HeldConnection> {
+  async serve(volumeId: string, socket: string, mount: HeldMount, signal: AbortSignal): Promise<HeldConnection> {
+    const { descriptors, device, readOnly } = mount;
+    // Should it need what cannot be had, it says so itself.
+    await this.#options.feeding.feed(volumeId, socket, [], signal).catch(() => signal.throwIfAborted());
     const message: ServerRequest = { op: 'serve', device, readOnly };
     const limit = AbortSignal.any([signal, AbortSignal.timeout(SERVE_LIMIT_MS)]);
     const { answer, connection } = await holdDescriptorServer({ path: socket, message, descriptors }, limit);
@@ -136,9 +135,12 @@ export class UnionLink {
   /** Makes sure that the volume's server, if there is one, has closed its branches. To be called after the unmount. */
   async stop(volumeId: string, signal: AbortSignal): Promise<void> {
     const place = await this.locate(volumeId, signal);
-    if (place === undefined) return;
-    const status = await this.status(place.socket, signal);
-    if (!status.ok) return;
+    const status = place && (await this.status(place.socket, signal));
+    if (place && status?.ok) await this.#stopServer(place, signal);
+    await this.#options.feeding.stop(volumeId, signal);
+  }
+
+  async #stopServer(place: ServerPlace, signal: AbortSignal): Promise<void> {
     const message: ServerRequest = { op: 'stop' };
     const limit = AbortSignal.any([signal, AbortSignal.timeout(STOP_LIMIT_MS)]);
     const answer = parseAcknowledgement(await callDescriptorServer({ path: place.socket, message }, limit));
@@ -164,10 +166,7 @@ export class UnionLink {
   }
 
   #socketOf({ status }: UnionAttachment): string | undefined {
-    // The uid comes from the API and becomes a part of a path: it must be one.
-    if (status?.pod === undefined || !/^[0-9a-zA-Z-]+$/.test(status.pod.uid)) return undefined;
-    const pod = join(this.#options.kubeletDir, 'pods', status.pod.uid);
-    return join(pod, 'volumes', 'kubernetes.io~empty-dir', RUN_VOLUME, SERVER_SOCKET);
+    return podSocket(this.#options.kubeletDir, status?.pod);
   }
 }
 

@@ -12,15 +12,19 @@ import { closeSync } from 'node:fs';
 import { assertNever } from '../base/assert.ts';
 import { type ErrorCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { FedBranch } from '../protocol/feeding.ts';
+import type { ServerBranch } from '../protocol/server-config.ts';
 import type { MountFacts, ServedBranch, ServerAnswer, ServerStatus } from '../protocol/server-control.ts';
 import { parseServerRequest } from '../protocol/server-control.ts';
 import { type DescriptorRequest, WithDescriptors } from './descriptor-server.ts';
+import type { FedBranches } from './fed-branches.ts';
 
 /** The part of fuse/index.ts's Union that is used here. */
 export interface ServedUnion {
   /** Resolves when the mount answers. The descriptors stay the caller's, to be closed after the end. */
   serve(options: { devices: readonly number[]; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
   branches(): Promise<readonly ServedBranch[]>;
+  addBranch(branch: ServerBranch): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -35,6 +39,8 @@ export interface UnionServerOptions {
   readonly volumeId: string;
   /** Opens all branches or throws an error that names the one that cannot be. */
   readonly open: (options: OpenOptions) => ServedUnion;
+  /** What it is given while it runs; `open` opens these branches too. */
+  readonly fed: FedBranches;
   readonly log: Logger;
 }
 
@@ -70,6 +76,9 @@ export class UnionServer {
     if (request.ok && request.value.op === 'serve' && descriptors.length > 1) {
       return await this.#serve(descriptors, request.value);
     }
+    if (request.ok && request.value.op === 'feed' && descriptors.length === 1) {
+      return await this.#feed(request.value.branch, descriptors[0]!);
+    }
     closeAll(descriptors);
     if (!request.ok) return refusal('INVALID_ARGUMENT', request.error);
     const { op } = request.value;
@@ -85,6 +94,8 @@ export class UnionServer {
         );
       case 'custody':
         return this.#giveBack();
+      case 'feed':
+        return refusal('INVALID_ARGUMENT', 'no descriptor came with feed; send that of the directory of the branch');
       default:
         return assertNever(op);
     }
@@ -134,6 +145,22 @@ export class UnionServer {
     }
     const { descriptors, facts } = this.#custody;
     return new WithDescriptors({ ok: true, ...facts } satisfies ServerAnswer, descriptors);
+  }
+
+  /** A union that is not served yet is opened with it when it is. */
+  async #feed(fed: FedBranch, descriptor: number): Promise<ServerAnswer> {
+    const branch = this.#options.fed.add(fed, descriptor);
+    await this.#starting;
+    if (this.#state.kind !== 'serving') return { ok: true };
+    const { union } = this.#state;
+    if ((await union.branches()).some(({ id }) => id === branch.id)) return { ok: true };
+    try {
+      await union.addBranch(this.#custody?.facts.readOnly ? { ...branch, mode: 'RO' } : branch);
+      this.#options.log.info('server.branch_added', { branch: branch.id });
+      return { ok: true };
+    } catch (error) {
+      return refusal('UNAVAILABLE', `cannot add the branch: ${messageOf(error)}`);
+    }
   }
 
   async #serve(descriptors: readonly number[], facts: MountFacts): Promise<ServerAnswer> {
@@ -196,6 +223,7 @@ export class UnionServer {
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is still mounted; unmount it first`);
     }
     await this.close();
+    this.#options.fed.close();
     return { ok: true };
   }
 }

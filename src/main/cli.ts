@@ -68,6 +68,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'serve one union (a pod for each volume and node)',
     load: () => import('./server.ts'),
   },
+  feeder: {
+    summary: 'lend a branch to a server that was started before it was added (a pod)',
+    load: () => import('./feeder.ts'),
+  },
   release: {
     summary: 'take a union off a branch that is given back (a pod)',
     load: () => import('./release.ts'),

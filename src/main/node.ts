@@ -7,6 +7,7 @@ import type { Registry } from 'prom-client';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import { Custodian } from '../csi/custodian.ts';
+import { Feeding } from '../csi/feeding.ts';
 import { identityHandlers } from '../csi/identity.ts';
 import { MountReport } from '../csi/mount-report.ts';
 import { createNodeService } from '../csi/node.ts';
@@ -15,9 +16,10 @@ import { implement, startCsiServer } from '../csi/server.ts';
 import { UnionLink } from '../csi/union-link.ts';
 import { unionsWithin } from '../host/mounter.ts';
 import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import { createInformer } from '../kubernetes/informer.ts';
 import { UNION_ATTACHMENT } from '../kubernetes/kinds.ts';
 import { loadAccess } from '../kubernetes/kubeconfig.ts';
-import { createRepository } from '../kubernetes/repository.ts';
+import { createRepository, fieldValue } from '../kubernetes/repository.ts';
 import { loadCsi } from '../protocol/proto.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
@@ -81,7 +83,14 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const { nodeName, endpoint, kubeletDir, metricsPort } = options;
   const log = createLogger('node').child({ node: nodeName });
   const attachments = createRepository(client, UNION_ATTACHMENT);
-  const link = new UnionLink({ nodeName, kubeletDir, attachments, clock: systemClock });
+  const informer = createInformer({
+    client,
+    kind: UNION_ATTACHMENT,
+    selection: { fieldSelector: `spec.node=${fieldValue(nodeName)}` },
+    log,
+  });
+  const feeding = new Feeding({ nodeName, kubeletDir, attachments: informer, log });
+  const link = new UnionLink({ nodeName, kubeletDir, attachments, feeding, clock: systemClock });
   const report = new MountReport({ nodeName, attachments, clock: systemClock, log }, signal);
   const custodian = new Custodian({
     ...{ link, clock: systemClock, log },
@@ -94,6 +103,8 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   };
   const health =
     metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, metrics, log }, signal);
+  const watched = informer.start(signal);
+  const fed = feeding.run(link, signal);
   const recovered = recoverMounts(custodian, kubeletDir, signal);
   const csi = loadCsi();
   const services = [
@@ -104,7 +115,7 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const server = await startCsiServer({ endpoint, services, log, ...measure }, signal);
   // Last: kubelet asks the CSI socket as soon as it sees the registration.
   const registration = await startRegistration({ kubeletDir, csiSocket: server.socketPath, log }, signal);
-  await Promise.all([server.stopped, registration.stopped, health?.stopped, recovered]);
+  await Promise.all([server.stopped, registration.stopped, health?.stopped, recovered, watched, fed]);
 }
 
 /** What was mounted by an earlier process of this node. */

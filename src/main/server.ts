@@ -4,10 +4,12 @@
  *
  * SIGTERM means that the pod is to go. Applications come first: while the union is mounted it is only noted.
  */
+import { dirname, join } from 'node:path';
 import { isMounted, openUnion, type Union } from '../../fuse/index.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';
+import { FedBranches } from '../host/fed-branches.ts';
 import { type OpenOptions, type ServedUnion, UnionServer } from '../host/union-server.ts';
 import { parseServerConfig, type ServerConfig } from '../protocol/server-config.ts';
 import { parseFlags, parsePort, required, UsageError } from './flags.ts';
@@ -50,9 +52,11 @@ export async function run(argv: string[]): Promise<number> {
 
   const log = createStderrLogger('union-csi server', () => false, { volume: config.value.volumeId });
   const opened = new Set<Union>();
+  const fed = new FedBranches(join(dirname(path), 'branches'));
   const union = new UnionServer({
     volumeId: config.value.volumeId,
-    open: (options) => openBranches(config.value, options, opened, log),
+    open: (options) => openBranches(withFed(config.value, fed), options, opened, log),
+    fed,
     log,
   });
   const ended = terminated(union, log); // before anyone can see the socket
@@ -120,6 +124,11 @@ async function terminated(union: UnionServer, log: Logger): Promise<void> {
   await union.idle();
 }
 
+function withFed(config: ServerConfig, fed: FedBranches): ServerConfig {
+  const own = config.branches.map(({ id }) => id);
+  return { ...config, branches: [...config.branches, ...fed.list().filter(({ id }) => !own.includes(id))] };
+}
+
 /**
  * The filesystem as UnionServer wants it, without a write to branches when read only. A session that ends while the union is
  * mounted has failed: this process ends, and another one takes over.
@@ -148,6 +157,7 @@ function openBranches(
       await union.refresh();
       return union.status().branches;
     },
+    addBranch: (branch) => union.addBranch(branch),
     close: async () => {
       opened.delete(union);
       await union.close();

@@ -120,12 +120,28 @@ export interface MountStatus {
   readonly message: string;
 }
 
+export interface PodRef {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** A pod that has a branch mounted which the server pod was made without. */
+export interface FeederStatus {
+  readonly branch: string;
+  readonly mode: BranchMode;
+  readonly minFreeSpaceBytes: string;
+  readonly pod: PodRef;
+}
+
 export interface UnionAttachmentStatus {
   readonly phase?: 'Pending' | 'Scheduled' | 'Running' | 'Detaching' | 'Failed';
   /** The server pod, in DRIVER_NAMESPACE or the claim's namespace. */
-  readonly pod?: { readonly namespace: string; readonly name: string; readonly uid: string };
+  readonly pod?: PodRef;
   /** The one field that is written by the node plugin. */
   readonly mount?: MountStatus;
+  /** Those that run. */
+  readonly feeders?: readonly FeederStatus[];
   readonly conditions?: readonly Condition[];
   readonly observedGeneration?: number;
 }

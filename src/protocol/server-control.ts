@@ -6,11 +6,13 @@
  *   serve     goes with descriptors: of the state memory, of the mounted /dev/fuse, and of its clones, one for each further reader.
  *             State memory that was used before is gone on with
  *   custody   its answer brings those descriptors back, to a node plugin that was started anew
+ *   feed      goes with a descriptor: of the directory of a branch that was added since (feeding.ts)
  *   stop      let go of the branches, which the unmount has ended the need for
  *
  * The connection of `serve` and of `custody` is kept: it ends with the last thread of the server, and never before.
  */
 import { err, ok, type Result } from '../base/result.ts';
+import { type FeedRequest, parseFedBranch } from './feeding.ts';
 import { type BranchHealth, isBranchHealth } from './mount-control.ts';
 import type { BranchMode } from './resources.ts';
 
@@ -29,6 +31,7 @@ export type ServerRequest =
   | { readonly op: 'status' }
   | ({ readonly op: 'serve' } & MountFacts)
   | { readonly op: 'custody' }
+  | FeedRequest
   | { readonly op: 'stop' };
 
 export interface ServedBranch {
@@ -67,19 +70,25 @@ export interface ServerCustody extends MountFacts {
 
 export type ServerAnswer = ServerStatus | ServerCustody | { readonly ok: true } | ServerFailure;
 
-const OPS = ['status', 'serve', 'custody', 'stop'] as const;
+const OPS = ['status', 'serve', 'custody', 'feed', 'stop'] as const;
 
 /** The error is a message for the peer. */
 export function parseServerRequest(value: unknown): Result<ServerRequest, string> {
   if (!isRecord(value)) return err('a request must be a JSON object');
   const op = OPS.find((known) => known === value.op);
   if (op === undefined) return err(`unknown op ${JSON.stringify(value.op)}; known are ${OPS.join(', ')}`);
+  if (op === 'feed') return parseFeed(value.branch);
   if (op !== 'serve') return ok({ op });
   const facts = parseFacts(value);
   return facts === undefined ? err('serve must say device and readOnly') : ok({ op, ...facts });
 }
 
-/** An answer to serve or stop. */
+function parseFeed(value: unknown): Result<ServerRequest, string> {
+  const branch = parseFedBranch(value);
+  return branch.ok ? ok({ op: 'feed', branch: branch.value }) : branch;
+}
+
+/** An answer to serve, feed or stop. */
 export function parseAcknowledgement(value: unknown): Result<undefined, ServerFailure> {
   if (isRecord(value) && value.ok === true) return ok(undefined);
   return err(parseFailure(value));

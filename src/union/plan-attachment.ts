@@ -1,7 +1,8 @@
 /**
  * What to do next about a UnionAttachment: pure, from what was observed to a list of actions.
  * Invariants: a union that one node may use has one server pod; the attachment goes only when its pod is gone from the API
- * (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced.
+ * (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced. Feeders (plan-feeders.ts) stay as
+ * long as the server, which works in what they have mounted.
  * Source: kubernetes.md, sections 3 and 4.
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -10,13 +11,17 @@ import type { PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objec
 import {
   DRIVER_NAMESPACE,
   FINALIZER,
+  LABEL_BRANCH,
+  type PodRef,
   type UnionAttachment,
   type UnionAttachmentStatus,
   type UnionVolume,
 } from '../protocol/resources.ts';
 import { isMultiNode } from './access-mode.ts';
-import { adoptionObstacle } from './adoption.ts';
+import { refusalOf } from './branch-refusal.ts';
 import { type ConditionFacts, condition, eventOf, findCondition, type PlannedEvent } from './conditions.ts';
+import { isOwnedBy } from './owner.ts';
+import { feedersOf, isFeederOf, planFeeders, podRef } from './plan-feeders.ts';
 import { type ServerPodOptions, serverPod } from './server-pod.ts';
 
 export interface ObservedAttachment {
@@ -43,12 +48,6 @@ export type AttachmentAction =
   | { readonly kind: 'event'; readonly event: PlannedEvent }
   | { readonly kind: 'update-status'; readonly status: UnionAttachmentStatus };
 
-export interface PodRef {
-  readonly namespace: string;
-  readonly name: string;
-  readonly uid: string;
-}
-
 /** Reasons of the condition Ready. */
 export type AttachmentReason =
   | 'Ready'
@@ -71,13 +70,30 @@ export function planUnionAttachment(observed: ObservedAttachment): readonly Atta
 }
 
 function planDetach(observed: ObservedAttachment, pod: Pod | undefined): readonly AttachmentAction[] {
-  if (!pod) return [{ kind: 'remove-finalizer' }];
+  if (!pod) return planEnd(observed);
   const message = `waits for server pod "${pod.metadata.namespace}/${pod.metadata.name}" to end`;
   const status = statusActions(observed, { reason: 'Detaching', message, pod });
   return pod.metadata.deletionTimestamp ? status : [{ kind: 'delete-pod', pod: podRef(pod) }, ...status];
 }
 
+/** The server is gone, and with it what it did on branches that feeders have mounted. */
+function planEnd(observed: ObservedAttachment): readonly AttachmentAction[] {
+  const left = observed.servers.filter((pod) => isFeederOf(observed.attachment, pod));
+  if (left.length === 0) return [{ kind: 'remove-finalizer' }];
+  const message = `waits for feeder pods to end: ${left.map(({ metadata }) => metadata.name).join(', ')}`;
+  const ends = left.filter(({ metadata }) => !metadata.deletionTimestamp);
+  return [
+    ...ends.map((pod) => ({ kind: 'delete-pod' as const, pod: podRef(pod) })),
+    ...statusActions(observed, { reason: 'Detaching', message }),
+  ];
+}
+
 function planRunning(observed: ObservedAttachment, pod: Pod): readonly AttachmentAction[] {
+  const { actions, refusals } = planFeeders(observed, pod);
+  return [...actions, ...planServer(observed, pod, refusals)];
+}
+
+function planServer(observed: ObservedAttachment, pod: Pod, refusals: readonly string[]): readonly AttachmentAction[] {
   const title = `server pod "${pod.metadata.namespace}/${pod.metadata.name}"`;
   const { phase } = pod.status ?? {};
   if (pod.metadata.deletionTimestamp) {
@@ -94,17 +110,18 @@ function planRunning(observed: ObservedAttachment, pod: Pod): readonly Attachmen
     return [{ kind: 'delete-pod', pod: podRef(pod) }, ...statusActions(observed, { reason: 'Starting', message })];
   }
   if (phase === 'Running') {
-    const { state, message } = observed.attachment.status?.mount ?? {};
-    if (state === 'Held') {
+    const { mount } = observed.attachment.status ?? {};
+    if (mount?.state === 'Held') {
       const what = `no server lives in ${title}; applications wait for the next one`;
       return statusActions(observed, { reason: 'ServerDied', message: what, pod });
     }
-    if (state === 'Failed') {
-      const what = `${title} does not serve, and applications get errors: ${message}`;
+    if (mount?.state === 'Failed') {
+      const what = `${title} does not serve, and applications get errors: ${mount.message}`;
       return statusActions(observed, { reason: 'ServerFails', message: what, pod });
     }
     const slow = pod.metadata.namespace === DRIVER_NAMESPACE ? '' : `; file data goes through it, which ${WHY_SLOW}`;
-    return statusActions(observed, { reason: 'Ready', message: `${title} runs${slow}`, pod });
+    const message = [`${title} runs${slow}`, ...refusals].join('; ');
+    return statusActions(observed, { reason: 'Ready', message, pod });
   }
   return statusActions(observed, { reason: 'Starting', message: startingMessage(title, pod), pod });
 }
@@ -148,8 +165,11 @@ function obstacleOf(observed: ObservedAttachment): Standing | undefined {
     const message = `union "${volume.metadata.name}" is attached to node "${rival.spec.node}", and its access modes allow one node`;
     return { reason: 'AttachedElsewhere', message };
   }
-  const refusal = refusalOf(observed, volume);
-  return refusal === undefined ? undefined : { reason: 'BranchRefused', message: refusal };
+  for (const branch of volume.spec.branches) {
+    const refusal = refusalOf(observed, volume, branch);
+    if (refusal !== undefined) return { reason: 'BranchRefused', message: refusal };
+  }
+  return undefined;
 }
 
 /** The other attachment that has a server, or was first. */
@@ -165,31 +185,8 @@ function ageOf({ metadata }: UnionAttachment): string {
   return `${metadata.creationTimestamp ?? ''} ${metadata.name}`;
 }
 
-/** Adopted claims are other people's, and may have found other users since the union was made. */
-function refusalOf(observed: ObservedAttachment, { metadata, spec }: UnionVolume): string | undefined {
-  const { claims, pods, storageClasses } = observed;
-  for (const branch of spec.branches) {
-    if (branch.origin !== 'adopted') continue;
-    const { namespace, name } = branch.claim;
-    const claim = claims.find(
-      (candidate) => candidate.metadata.name === name && candidate.metadata.namespace === namespace,
-    );
-    const shared = branch.shared === true;
-    const obstacle = adoptionObstacle({
-      ...{ volumeId: metadata.name, namespace, name, shared, claim, pods, storageClasses },
-    });
-    if (obstacle) return `branch ${branch.id}: ${obstacle.message}`;
-  }
-  return undefined;
-}
-
-/** Labels can be put on by anyone; the owner's UID is the proof. */
-function isServerOf({ metadata }: UnionAttachment, pod: Pod): boolean {
-  return pod.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid) === true;
-}
-
-function podRef({ metadata }: Pod): PodRef {
-  return { namespace: metadata.namespace ?? '', name: metadata.name, uid: metadata.uid ?? '' };
+function isServerOf(attachment: UnionAttachment, pod: Pod): boolean {
+  return isOwnedBy(attachment, pod) && pod.metadata.labels?.[LABEL_BRANCH] === undefined;
 }
 
 interface Standing {
@@ -198,10 +195,9 @@ interface Standing {
   readonly pod?: Pod;
 }
 
-function statusActions(
-  { attachment, now }: ObservedAttachment,
-  { reason, message, pod }: Standing,
-): readonly AttachmentAction[] {
+function statusActions(observed: ObservedAttachment, { reason, message, pod }: Standing): readonly AttachmentAction[] {
+  const { attachment, now } = observed;
+  const feeders = feedersOf(observed);
   const { generation } = attachment.metadata;
   const before = attachment.status?.conditions ?? [];
   const facts: ConditionFacts = { type: 'Ready', status: reason === 'Ready' ? 'True' : 'False', reason, message };
@@ -210,6 +206,7 @@ function statusActions(
     phase: phaseOf(reason, pod),
     ...(pod ? { pod: podRef(pod) } : {}),
     ...(attachment.status?.mount ? { mount: attachment.status.mount } : {}),
+    ...(feeders.length > 0 ? { feeders } : {}),
     conditions: [ready],
     ...(generation === undefined ? {} : { observedGeneration: generation }),
   };

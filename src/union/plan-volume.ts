@@ -7,11 +7,10 @@
 import { assertNever } from '../base/assert.ts';
 import { formatQuantity } from '../base/units.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
-import { FINALIZER, type UnionVolume, type UnionVolumeStatus } from '../protocol/resources.ts';
+import { FINALIZER, type PodRef, type UnionVolume, type UnionVolumeStatus } from '../protocol/resources.ts';
 import { type BranchOutcome, type ClaimRef, observeBranch } from './branch-outcome.ts';
 import { sum } from './capacity.ts';
 import type { ConditionFacts, PlannedEvent } from './conditions.ts';
-import type { PodRef } from './plan-attachment.ts';
 import { planDeletion } from './plan-deletion.ts';
 import type { ServerPodOptions } from './server-pod.ts';
 import { chooseVolumes } from './static-volumes.ts';

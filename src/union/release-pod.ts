@@ -5,7 +5,7 @@
 import type { Pod } from '../protocol/objects.ts';
 import { type BranchSpec, DRIVER_NAME, LABEL_BRANCH, LABEL_VOLUME, type UnionVolume } from '../protocol/resources.ts';
 import { lowerClaimName } from './ids.ts';
-import { ownedBy } from './owner.ts';
+import { isOwnedBy, ownedBy } from './owner.ts';
 import { SERVER_PRIORITY_CLASS, type ServerPodOptions } from './server-pod.ts';
 
 const BRANCH_PATH = '/branch';
@@ -62,9 +62,6 @@ function releasePodName(volumeId: string, branchId: string): string {
   return `${lowerClaimName(volumeId, branchId)}-release`;
 }
 
-export function isReleasePod({ metadata }: UnionVolume, branch: BranchSpec, pod: Pod): boolean {
-  return (
-    pod.metadata.name === releasePodName(metadata.name, branch.id) &&
-    pod.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid) === true
-  );
+export function isReleasePod(volume: UnionVolume, branch: BranchSpec, pod: Pod): boolean {
+  return pod.metadata.name === releasePodName(volume.metadata.name, branch.id) && isOwnedBy(volume, pod);
 }

@@ -32,7 +32,7 @@ export const SERVER_RUN_VOLUME = 'run';
 export const SERVER_PRIORITY_CLASS = 'union-csi-server';
 
 /** While there are consumers the server ignores SIGTERM: they may need this long to go. */
-const TERMINATION_GRACE_SECONDS = 600;
+export const TERMINATION_GRACE_SECONDS = 600;
 
 /** Allowed by the baseline pod security level. */
 const BASELINE_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP', 'SETGID', 'SETUID'];
@@ -42,7 +42,7 @@ const DRIVER_CAPABILITIES = [...BASELINE_CAPABILITIES, 'DAC_READ_SEARCH', 'SYS_A
 export function serverPod(volume: UnionVolume, attachment: UnionAttachment, options: ServerPodOptions): Pod {
   const namespace = branchNamespace(volume.spec);
   const own = namespace === DRIVER_NAMESPACE;
-  const branches = mountedBranches(volume);
+  const branches = boundBranches(volume);
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -114,7 +114,7 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
 
 export function serverConfig(volume: UnionVolume): ServerConfig {
   const { spec, metadata } = volume;
-  const branches = mountedBranches(volume);
+  const branches = boundBranches(volume);
   const shared = spec.accessModes.some(isMultiNode) || branches.some((branch) => branch.shared === true);
   return {
     volumeId: metadata.name,
@@ -130,13 +130,13 @@ export function serverConfig(volume: UnionVolume): ServerConfig {
   };
 }
 
-/** A branch that is being added has no volume yet, and is mounted at the next attach. */
-function mountedBranches({ spec, status }: UnionVolume): readonly BranchSpec[] {
+/** Those that pods can mount. A branch that is added to a running server comes through a pod of its own (feeder-pod.ts). */
+export function boundBranches({ spec, status }: UnionVolume): readonly BranchSpec[] {
   const bound = new Set(status?.branches?.filter(({ phase }) => phase === 'Bound').map(({ id }) => id));
   return spec.branches.filter(({ id }) => bound.has(id));
 }
 
-function pathOf(branchId: string): string {
+export function pathOf(branchId: string): string {
   return `/branches/${branchId}`;
 }
 
@@ -144,7 +144,7 @@ function field(name: string, fieldPath: string) {
   return { name, valueFrom: { fieldRef: { fieldPath } } };
 }
 
-function onNode(name: string) {
+export function onNode(name: string) {
   const matchFields = [{ key: 'metadata.name', operator: 'In', values: [name] }];
   return { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchFields }] } };
 }

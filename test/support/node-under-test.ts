@@ -26,6 +26,9 @@ export const nodeName = 'node-1';
 
 const rest = { publishContext: {}, secrets: {}, volumeContext: {} };
 
+/** Branches are not added in these tests. */
+const NO_FEEDERS = { feed: async () => {}, stop: async () => {} };
+
 export class NodeUnderTest {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'node-service-')));
   readonly kubeletDir = join(this.folder, 'kubelet');
@@ -46,7 +49,7 @@ export class NodeUnderTest {
         name === this.attachment?.metadata.name ? this.attachment : undefined,
     };
     const clock = impatientClock();
-    const link = new UnionLink({ nodeName, kubeletDir: this.kubeletDir, attachments, clock });
+    const link = new UnionLink({ nodeName, kubeletDir: this.kubeletDir, attachments, feeding: NO_FEEDERS, clock });
     this.custodian = new Custodian({
       ...{ link, clock, log: silentLogger },
       tell: (_, { state, message }) => this.said.push(`${state} ${message}`.trim()),

@@ -17,6 +17,7 @@ const [LOOKUP, FORGET, GETATTR, STATFS, INIT, OPENDIR, READDIR, RELEASEDIR, INTE
 export function nullUnion({ state }: OpenOptions): ServedUnion {
   return {
     branches: async () => [],
+    addBranch: async () => {},
     close: async () => {
       if (state !== undefined) closeSync(state);
     },

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { silentLogger } from '../../src/base/logger.ts';
 import { DescriptorServer } from '../../src/host/descriptor-server.ts';
+import { FedBranches } from '../../src/host/fed-branches.ts';
 import { UnionServer } from '../../src/host/union-server.ts';
 import { nullUnion } from './null-union.ts';
 
@@ -23,6 +24,7 @@ export function startServer(path: string, volumeId: string, failure?: string): I
       if (failure !== undefined) throw new Error(failure);
       return nullUnion(options);
     },
+    fed: new FedBranches(join(path, '../branches')),
     log: silentLogger,
   });
   const socket = new DescriptorServer({

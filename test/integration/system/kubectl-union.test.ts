@@ -103,7 +103,7 @@ describe('kubectl union', function () {
     expect(run('where', 'data', 'films/none')).to.include({ status: 1, stderr: 'films/none is on no branch\n' });
   });
 
-  it('adds a branch, which is used when the pods start anew', async () => {
+  it('adds a branch, which the next server of the union has too', async () => {
     expect(run('add-branch', 'data', '--class', 'dist', '--size', '32Mi')).to.include({
       status: 1,
       stderr: 'union-csi kubectl: "dist" is no storage class that a branch can be of; did you mean "disk"?\n',

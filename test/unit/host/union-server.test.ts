@@ -1,13 +1,27 @@
 /** The server's states, with a union that does nothing. */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { silentLogger } from '../../../src/base/logger.ts';
 import type { WithDescriptors } from '../../../src/host/descriptor-server.ts';
+import { FedBranches } from '../../../src/host/fed-branches.ts';
 import { type OpenOptions, type ServedUnion, UnionServer } from '../../../src/host/union-server.ts';
+import type { ServerBranch } from '../../../src/protocol/server-config.ts';
+import type { ServedBranch } from '../../../src/protocol/server-control.ts';
 
 const signal = new AbortController().signal;
+let directory: string;
 
 describe('UnionServer', () => {
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'union-server-'));
+  });
+
+  afterEach(() => {
+    rmSync(directory, { recursive: true });
+  });
+
   it('waits with open branches until it is asked to serve', async () => {
     const { server } = setUp();
     expect(await ask(server, { op: 'status' })).to.include({
@@ -27,6 +41,43 @@ describe('UnionServer', () => {
     await server.idle();
     expect(await ask(server, { op: 'status' })).to.include({ state: 'ended' });
     expect(unions.map(({ closed }) => closed)).to.deep.equal([true, true]);
+  });
+
+  it('adds a branch that it is fed, once, under a path that leads to it', async () => {
+    const { server, unions } = setUp();
+    await serve(server);
+    writeFileSync(join(directory, 'file'), 'on the branch');
+    expect(await feed(server, 'b1')).to.deep.equal({ ok: true });
+    expect(await feed(server, 'b1')).to.deep.equal({ ok: true });
+    const [branch, ...more] = unions.at(-1)!.branches;
+    expect(more).to.deep.equal([]);
+    expect(branch).to.include({ id: 'b1', mode: 'NC', minFreeSpaceBytes: 7 });
+    expect(readFileSync(join(branch!.path, 'file'), 'utf8')).to.equal('on the branch');
+  });
+
+  it('keeps what it is fed before it serves, for the opening, and lets go of it at stop', async () => {
+    const before = openFiles();
+    const { server, fed, unions } = setUp();
+    await feed(server, 'b1');
+    expect(unions.flatMap(({ branches }) => branches)).to.deep.equal([]);
+    expect(fed.list().map(({ id }) => id)).to.deep.equal(['b1']);
+    await ask(server, { op: 'stop' });
+    expect(fed.list()).to.deep.equal([]);
+    expect(openFiles()).to.equal(before);
+    expect(readdirSync(join(directory, 'branches'))).to.deep.equal([]);
+  });
+
+  it('adds it for reading only to a union that is read only', async () => {
+    const { server, unions } = setUp();
+    await serve(server, true);
+    await feed(server, 'b1');
+    expect(unions.at(-1)!.branches[0]).to.include({ mode: 'RO' });
+  });
+
+  it('refuses to be fed what is no branch', async () => {
+    const { server } = setUp();
+    expect(await feed(server, '../b1')).to.include({ ok: false, code: 'INVALID_ARGUMENT' });
+    expect(await ask(server, { op: 'feed', branch: fedBranch('b1') })).to.include({ code: 'INVALID_ARGUMENT' });
   });
 
   it('acknowledges stop only when the session is over', async () => {
@@ -95,7 +146,7 @@ describe('UnionServer', () => {
   });
 
   it('changes nothing on the branches before it serves', () => {
-    expect(setUp().unions).to.deep.equal([{ readOnly: true, closed: false }]);
+    expect(setUp().unions).to.deep.equal([{ readOnly: true, closed: false, branches: [] }]);
   });
 
   it('gives back what it serves with, and nothing before and after', async () => {
@@ -144,9 +195,21 @@ describe('UnionServer', () => {
   });
 });
 
+interface Record {
+  readonly readOnly: boolean;
+  closed: boolean;
+  readonly branches: ServerBranch[];
+}
+
+function servedBranch({ id, path, mode }: ServerBranch): ServedBranch {
+  const figures = { totalBytes: 0, usedBytes: 0, availableBytes: 0, files: 0 };
+  return { id, path, mode, health: 'ok', message: '', ...figures };
+}
+
 function setUp(openFails?: string, serveFails?: string) {
   const ended = Promise.withResolvers<void>();
-  const unions: { readOnly: boolean; closed: boolean }[] = [];
+  const unions: Record[] = [];
+  const fed = new FedBranches(join(directory, 'branches'));
   let failure = openFails;
   let initialised = Promise.resolve();
   let release = () => {};
@@ -160,10 +223,11 @@ function setUp(openFails?: string, serveFails?: string) {
   };
   const open = ({ readOnly, state }: OpenOptions): ServedUnion => {
     if (failure !== undefined) throw new Error(failure);
-    const record = { readOnly, closed: false };
+    const record: Record = { readOnly, closed: false, branches: [] };
     unions.push(record);
     return {
-      branches: async () => [],
+      branches: async () => record.branches.map(servedBranch),
+      addBranch: async (branch) => void record.branches.push(branch),
       close: async () => {
         record.closed = true;
         if (state !== undefined) closeSync(state);
@@ -175,12 +239,23 @@ function setUp(openFails?: string, serveFails?: string) {
       },
     };
   };
-  const server = new UnionServer({ volumeId: 'uv-1', open, log: silentLogger });
-  return { server, unions, ended, init, fail: (message: string | undefined) => (failure = message) };
+  const server = new UnionServer({ volumeId: 'uv-1', open, fed, log: silentLogger });
+  return { server, fed, unions, ended, init, fail: (message: string | undefined) => (failure = message) };
 }
 
 function ask(server: UnionServer, message: unknown) {
   return server.handle({ message, descriptors: [] }, signal);
+}
+
+const fedBranch = (id: string) => ({ id, mode: 'NC', minFreeSpaceBytes: 7 });
+
+function feed(server: UnionServer, id: string) {
+  const descriptors = [openSync(directory, 'r')];
+  return server.handle({ message: { op: 'feed', branch: fedBranch(id) }, descriptors }, signal);
+}
+
+function openFiles(): number {
+  return readdirSync('/proc/self/fd').length;
 }
 
 function serve(server: UnionServer, readOnly = false) {

@@ -5,15 +5,27 @@ import type { MountStatus } from '../../../src/protocol/resources.ts';
 import type { AttachmentAction } from '../../../src/union/plan-attachment.ts';
 import { UnionWorld } from '../../support/union-world.ts';
 
-/** A union with its server pod on node-1, as `change` leaves the pod. */
-function planFor(change: (pod: Pod) => Pod, mount?: MountStatus): readonly AttachmentAction[] {
+/** A union with its server pod on node-1. */
+function attachedUnion(): UnionWorld {
   const world = new UnionWorld();
   world.request('- {storageClassName: fast}');
   for (const action of world.planVolume()) world.applyVolume(action);
   for (const move of world.moves().values()) move();
   for (const action of world.planVolume()) world.applyVolume(action);
   world.attach('node-1');
-  for (const action of world.planAttachment('node-1')) world.applyAttachment('node-1', action);
+  step(world);
+  return world;
+}
+
+function step(world: UnionWorld): readonly AttachmentAction[] {
+  const actions = world.planAttachment('node-1');
+  for (const action of actions) world.applyAttachment('node-1', action);
+  return actions;
+}
+
+/** What is next for a union whose server pod is as `change` leaves it. */
+function planFor(change: (pod: Pod) => Pod, mount?: MountStatus): readonly AttachmentAction[] {
+  const world = attachedUnion();
   const [[name, pod]] = [...world.pods] as [[string, Pod]];
   world.pods.set(name, change(pod));
   if (mount) world.tellMount('node-1', mount);
@@ -80,5 +92,82 @@ describe('planUnionAttachment', () => {
   it('takes no pod for its server that only has its labels', () => {
     const actions = planFor((pod) => ({ ...pod, metadata: { ...pod.metadata, ownerReferences: [] } }));
     expect(actions[0]?.kind).to.equal('create-pod');
+  });
+});
+
+describe('a branch that is added while a server runs', () => {
+  const run = (world: UnionWorld) => {
+    for (const [name, pod] of world.pods) world.pods.set(name, { ...pod, status: { phase: 'Running' } });
+  };
+  const add = (world: UnionWorld) => {
+    const volume = world.volume!;
+    const [first] = volume.spec.branches;
+    const branch = { ...first!, id: 'b1', claim: { ...first!.claim, name: 'added' }, minFreeSpaceBytes: '4096' };
+    world.volume = { ...volume, spec: { ...volume.spec, branches: [first!, branch] } };
+    return () => {
+      const status = {
+        ...volume.status,
+        branches: [...volume.status!.branches!, { id: 'b1', phase: 'Bound' as const }],
+      };
+      world.volume = { ...world.volume!, status };
+    };
+  };
+  const detach = (world: UnionWorld) => {
+    const attachment = world.attachments.get('node-1')!;
+    const metadata = { ...attachment.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' };
+    world.attachments.set('node-1', { ...attachment, metadata });
+  };
+  const fed = () => {
+    const world = attachedUnion();
+    run(world);
+    add(world)();
+    step(world);
+    run(world);
+    step(world);
+    return world;
+  };
+
+  it('gets a pod of its own once it has a volume, and only one', () => {
+    const world = attachedUnion();
+    run(world);
+    const bind = add(world);
+    expect(step(world).filter(({ kind }) => kind === 'create-pod')).to.deep.equal([]);
+    bind();
+    const [made] = step(world).filter((action) => action.kind === 'create-pod');
+    expect(made?.pod.spec?.volumes?.map(({ name }) => name)).to.deep.equal(['run', 'b1']);
+    expect(step(world).filter(({ kind }) => kind === 'create-pod')).to.deep.equal([]);
+  });
+
+  it('is told to the node plugin when its pod runs', () => {
+    const world = fed();
+    const [feeder] = world.attachments.get('node-1')!.status?.feeders ?? [];
+    expect(feeder).to.include({ branch: 'b1', mode: 'RW', minFreeSpaceBytes: '4096' });
+    expect(feeder?.pod.uid).to.equal(world.pods.get(feeder!.pod.name)?.metadata.uid);
+    expect(world.attachments.get('node-1')!.status?.pod?.name).not.to.equal(feeder?.pod.name);
+  });
+
+  it('stays mounted until the server is gone, and holds the attachment as long', () => {
+    const world = fed();
+    detach(world);
+    const feeder = world.attachments.get('node-1')!.status!.feeders![0]!.pod.name;
+    const server = world.attachments.get('node-1')!.status!.pod!.name;
+    const deleted = () => step(world).flatMap((action) => (action.kind === 'delete-pod' ? [action.pod.name] : []));
+    expect(deleted()).to.deep.equal([server]);
+    expect(deleted()).to.deep.equal([]);
+    world.pods.delete(server);
+    expect(deleted()).to.deep.equal([feeder]);
+    expect(world.attachments.has('node-1')).to.equal(true);
+    world.pods.delete(feeder);
+    step(world);
+    expect(world.attachments.has('node-1')).to.equal(false);
+  });
+
+  it('is mounted by the next server itself', () => {
+    const world = fed();
+    const server = world.attachments.get('node-1')!.status!.pod!.name;
+    world.pods.delete(server);
+    const [made] = step(world).filter((action) => action.kind === 'create-pod');
+    expect(made?.pod.metadata.name).to.equal(server);
+    expect(made?.pod.spec?.volumes?.map(({ name }) => name)).to.deep.equal(['run', 'b0', 'b1']);
   });
 });
