@@ -39,12 +39,20 @@ import { Watch } from './transport/watch.ts';
 export { OWN_DIRECTORY } from './branch/branches.ts';
 export { readIdentity } from './branch/identity.ts';
 export { releaseBranch } from './branch/release.ts';
+export { type FileContent, FileError, serveFile } from './file/file-server.ts';
 export { MAX_BRANCHES } from './inode/layout.ts';
 export { createStateMemory } from './inode/state.ts';
 export { unreadableState } from './inode/versions.ts';
 export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
-export { cloneDevice, FILESYSTEM_TYPE, isMounted, mountDevice, openDevice, unmount } from './transport/device.ts';
+export {
+  cloneDevice,
+  FILESYSTEM_TYPE,
+  isMounted,
+  mountDevice,
+  openDevice,
+  unmount,
+} from './transport/device.ts';
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
 export { prepareReaders } from './transport/readers.ts';
 export { refuseRequests } from './transport/refusal.ts';

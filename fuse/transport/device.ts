@@ -17,6 +17,8 @@ import * as libc from '../sys/libc.ts';
 
 const DEVICE = '/dev/fuse';
 export const FILESYSTEM_TYPE = 'fuse.union';
+/** The type of filesystems that are one file (file/file-server.ts). */
+const FILE_TYPE = 'fuse.union-block';
 const MS_RDONLY = 1;
 /** Flags of mount(2). */
 const RESTRICTIONS = { nosuid: 2, nodev: 4, noexec: 8 } as const;
@@ -69,15 +71,18 @@ export interface MountOptions {
   readonly readOnly: boolean;
   /** What is not to work through the union: without them branches must be trusted. */
   readonly restrictions?: readonly Restriction[];
+  /** The root is a file, and so is the mountpoint. */
+  readonly isFile?: boolean;
 }
 
 /** Mounts the connection. The server must read requests soon: whoever looks at the mountpoint waits for it. */
-export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, restrictions = [] }: MountOptions): void {
-  const data = `fd=${deviceFd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions`;
+export function mountDevice(options: MountOptions): void {
+  const { deviceFd, mountpoint, fsname, readOnly, restrictions = [], isFile = false } = options;
+  const data = `fd=${deviceFd},rootmode=${isFile ? '100000' : '40000'},user_id=0,group_id=0,allow_other,default_permissions`;
   const flags = restrictions.reduce((all, name) => all | RESTRICTIONS[name], readOnly ? MS_RDONLY : 0);
   const result = libc.withCString(fsname, (source) =>
     libc.withCString(mountpoint, (target) =>
-      libc.withCString(FILESYSTEM_TYPE, (type) =>
+      libc.withCString(isFile ? FILE_TYPE : FILESYSTEM_TYPE, (type) =>
         libc.withCString(data, (text) => libc.mount(source, target, type, flags, text)),
       ),
     ),
@@ -86,7 +91,7 @@ export function mountDevice({ deviceFd, mountpoint, fsname, readOnly, restrictio
     const code = errnoName(-result);
     throw new UnionFsError(
       code,
-      `cannot mount at ${mountpoint}: ${code}; it must be an existing directory, and the caller root`,
+      `cannot mount at ${mountpoint}: ${code}; it must be an existing ${isFile ? 'file' : 'directory'}, and the caller root`,
     );
   }
 }

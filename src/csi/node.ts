@@ -6,7 +6,7 @@
  * This process serves no mount, and asks mounts only from a process of its own that can be killed (host/mounter.ts); one that it
  * holds in custody (custodian.ts) it need not ask.
  */
-import { isAbsolute, normalize } from 'node:path';
+import { isAbsolute } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import { probe, UNION_FS_TYPE } from '../host/mounter.ts';
@@ -18,6 +18,7 @@ import type { VolumeCapability__Output } from '../protocol/generated/csi/v1/Volu
 import { TOPOLOGY_KEY_NODE } from '../protocol/resources.ts';
 import type { Custodian } from './custodian.ts';
 import type { RpcContext } from './interceptors.ts';
+import { checkArguments, notMounted, oneAtATime, usageOf } from './node-common.ts';
 import type { Handlers } from './server.ts';
 import type { UnionLink } from './union-link.ts';
 import {
@@ -196,44 +197,14 @@ async function volumeStats(
   if (kind === 'held') return abnormal(`${message}; it answers when the next one is up`);
   const answer = await probe(path, signal);
   if (answer.kind !== 'alive') return abnormal(`${message}; pods that use it must be started again`);
-  const { totalBytes, availableBytes, usedBytes, totalInodes, freeInodes } = answer.usage;
   return {
-    usage: [
-      { unit: 'BYTES', total: `${totalBytes}`, available: `${availableBytes}`, used: `${usedBytes}` } as const,
-      {
-        unit: 'INODES',
-        total: `${totalInodes}`,
-        available: `${freeInodes}`,
-        used: `${totalInodes - freeInodes}`,
-      } as const,
-    ],
+    usage: usageOf(answer.usage),
     volumeCondition: { abnormal: false, message: 'the mount answers' },
   };
 }
 
 function abnormal(message: string) {
   return { usage: [], volumeCondition: { abnormal: true, message } };
-}
-
-function notMounted(volumeId: string, path: string): UnionError {
-  return new UnionError('NOT_FOUND', `volume ${volumeId} is not mounted at ${path}`);
-}
-
-function checkArguments(values: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(values)) {
-    if (value === '') throw new UnionError('INVALID_ARGUMENT', `${toSnakeCase(name)} is missing`);
-    if (name !== 'volumeId' && (!isAbsolute(value) || normalize(value) !== value)) {
-      throw new UnionError(
-        'INVALID_ARGUMENT',
-        `${toSnakeCase(name)} ${value} is not an absolute path in its simplest form`,
-      );
-    }
-  }
-}
-
-/** As the specification writes field names. */
-function toSnakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 function checkCapability(capability: VolumeCapability__Output | null): void {
@@ -248,22 +219,4 @@ function checkCapability(capability: VolumeCapability__Output | null): void {
 function isReadOnly(capability: VolumeCapability__Output | null): boolean {
   const mode = capability?.accessMode?.mode;
   return mode === 'SINGLE_NODE_READER_ONLY' || mode === 'MULTI_NODE_READER_ONLY';
-}
-
-function oneAtATime() {
-  const busy = new Set<string>();
-  return async <T>(volumeId: string, work: () => Promise<T>): Promise<T> => {
-    if (busy.has(volumeId)) {
-      throw new UnionError(
-        'ABORTED',
-        `another call about volume ${volumeId} is under way; repeat this one when it is over`,
-      );
-    }
-    busy.add(volumeId);
-    try {
-      return await work();
-    } finally {
-      busy.delete(volumeId);
-    }
-  };
 }

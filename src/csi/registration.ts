@@ -5,10 +5,10 @@
 import { join } from 'node:path';
 import type { Logger } from '../base/logger.ts';
 import { loadRegistration } from '../protocol/proto.ts';
-import { DRIVER_NAME } from '../protocol/resources.ts';
 import { type CsiServer, implement, startCsiServer } from './server.ts';
 
 export interface RegistrationOptions {
+  readonly driver: string;
   readonly kubeletDir: string;
   /** Path of the CSI socket, as kubelet sees it. */
   readonly csiSocket: string;
@@ -17,11 +17,11 @@ export interface RegistrationOptions {
 
 /** Listens until the signal aborts; kubelet forgets the driver when the socket goes. */
 export async function startRegistration(options: RegistrationOptions, signal: AbortSignal): Promise<CsiServer> {
-  const { kubeletDir, csiSocket, log } = options;
+  const { driver, kubeletDir, csiSocket, log } = options;
   const service = implement(loadRegistration().Registration.service, {
     GetInfo: async () => ({
       type: 'CSIPlugin',
-      name: DRIVER_NAME,
+      name: driver,
       endpoint: csiSocket,
       supportedVersions: ['1.0.0'],
     }),
@@ -31,6 +31,6 @@ export async function startRegistration(options: RegistrationOptions, signal: Ab
       return {};
     },
   });
-  const endpoint = join(kubeletDir, 'plugins_registry', `${DRIVER_NAME}-reg.sock`);
+  const endpoint = join(kubeletDir, 'plugins_registry', `${driver}-reg.sock`);
   return await startCsiServer({ endpoint, services: [service], log }, signal);
 }

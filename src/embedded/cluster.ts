@@ -246,9 +246,13 @@ function createObjects(store: Store, lowers: readonly LowerDriver[], external: r
   for (const name of ['default', 'kube-system', LEASE_NAMESPACE, DRIVER_NAMESPACE]) {
     if (!store.get(namespaces, { name })) store.create(namespaces, { metadata: { name } });
   }
-  const directory = join(checkout, 'deploy', 'base', 'crds');
-  for (const file of readdirSync(directory).filter((name) => name.endsWith('.yaml'))) {
-    const definition = parse(readFileSync(join(directory, file), 'utf8'));
+  const directories = [
+    join(checkout, 'deploy', 'base', 'crds'),
+    ...external.flatMap(({ definitions = [] }) => definitions),
+  ];
+  const files = directories.flatMap((directory) => readdirSync(directory).map((name) => join(directory, name)));
+  for (const file of files.filter((name) => name.endsWith('.yaml'))) {
+    const definition = parse(readFileSync(file, 'utf8'));
     const ref = { name: definition.metadata.name };
     // As kubectl apply would, so that a newer program brings its newer schemas to an older directory.
     if (store.get(customResourceDefinitions, ref)) {

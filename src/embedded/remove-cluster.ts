@@ -6,12 +6,12 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { messageOf, UnionError } from '../base/errors.ts';
-import { unmountOnce } from '../host/mounter.ts';
+import { command } from '../host/command.ts';
+import { abortConnection, BLOCK_FS_TYPE, unmountOnce } from '../host/mounter.ts';
 import { isWithin, readMountInfo } from '../host/mountinfo.ts';
 import { isAlive, type ProcessIdentity } from '../host/process-identity.ts';
 import { endProcesses, recordedChildren } from './children.ts';
 import { listDirectories, readRun, runDirectories } from './kubelet/container.ts';
-import { command } from './provisioners/command.ts';
 
 const PROCESS_LIMIT_MS = 5_000;
 const LOOP_LIMIT_MS = 5_000;
@@ -51,6 +51,8 @@ export async function releaseMachine(clusterDir: string): Promise<readonly strin
     problems.push(`process ${pid} does not end`);
   }
   const mounted = () => readMountInfo().filter(({ mountpoint }) => isWithin(mountpoint, clusterDir));
+  // Block volumes that are still attached wait for replicas that have been ended above; what lies on them must not wait too.
+  for (const { mountpoint, fsType } of mounted()) if (fsType === BLOCK_FS_TYPE) await abortConnection(mountpoint);
   // Later mounts lie on or in earlier ones. A union whose server is gone has nothing left to write: it may be cut off.
   for (const { mountpoint, fsType } of [...mounted()].reverse()) {
     try {

@@ -11,6 +11,7 @@ import { isWithin, type MountInfo, mountAt, readMountInfo } from './mountinfo.ts
 import {
   errnoCode,
   MNT_DETACH,
+  MNT_FORCE,
   MS_BIND,
   MS_NODEV,
   MS_NOSUID,
@@ -23,6 +24,8 @@ import {
 
 /** The type that all mounts of ours have: fs type and subtype of mount(2). */
 export const UNION_FS_TYPE = 'fuse.union';
+/** Of the file that is an attached block volume. */
+export const BLOCK_FS_TYPE = 'fuse.union-block';
 
 /** The union mounted at `path` (on top of all else there), or undefined. */
 export function unionAt(path: string, mounts: readonly MountInfo[] = readMountInfo()): MountInfo | undefined {
@@ -60,6 +63,11 @@ export async function unmountOnce(path: string, { lazy }: { lazy: boolean }): Pr
     const code = errnoCode(error);
     if (code !== 'EINVAL' && code !== 'ENOENT') throw error; // EINVAL: not a mountpoint
   }
+}
+
+/** Ends the connection of a FUSE mount: whatever waits for its server fails. It stays mounted while it is used. */
+export async function abortConnection(path: string): Promise<void> {
+  await umount2(path, UMOUNT_NOFOLLOW | MNT_FORCE).catch(() => {});
 }
 
 const BUSY_RETRY_MS = 100;

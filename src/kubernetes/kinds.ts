@@ -1,4 +1,5 @@
 /** Where each kind lives in the API, with its type: what a repository or an informer is made for. */
+import type { BlockPool, BlockVolume } from '../protocol/block-resources.ts';
 import type {
   CoreEvent,
   CSINode,
@@ -59,6 +60,9 @@ export const UNION_ATTACHMENT: Kind<UnionAttachment> = cluster(
   'UnionAttachment',
   'unionattachments',
 );
+
+export const BLOCK_VOLUME: Kind<BlockVolume> = cluster(`${API_GROUP}/${API_VERSION}`, 'BlockVolume', 'blockvolumes');
+export const BLOCK_POOL: Kind<BlockPool> = cluster(`${API_GROUP}/${API_VERSION}`, 'BlockPool', 'blockpools');
 
 function namespaced(apiVersion: string, name: string, plural: string) {
   return { apiVersion, name, plural, namespaced: true };

@@ -48,6 +48,18 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'serve a block volume of this machine over NBD; needs no cluster',
     load: () => import('./block-serve.ts'),
   },
+  'block-controller': {
+    summary: 'CSI controller service of block volumes (a Deployment)',
+    load: () => import('./block-controller.ts'),
+  },
+  'block-node': {
+    summary: 'replicas and CSI node service of block volumes (a DaemonSet)',
+    load: () => import('./block-node.ts'),
+  },
+  'block-attach': {
+    summary: 'serve an attached block volume; started by block-node',
+    load: () => import('./block-attach.ts'),
+  },
   start: {
     summary: 'a guided tour: cluster, union, pod, all on this machine',
     load: () => import('./start.ts'),
@@ -79,7 +91,7 @@ const commands: Readonly<Record<string, Command>> = {
 };
 
 function help(): string {
-  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`);
+  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}`);
   return [
     'usage: union-csi COMMAND [FLAGS]',
     '',

@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { startCluster } from '../embedded/cluster.ts';
 import { removeCluster } from '../embedded/remove-cluster.ts';
+import { blockDriver, type DriverPlaces, unionDriver } from '../embedded/union-driver.ts';
 import { parseFlags, parsePort, UsageError } from './flags.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
-const HELP = `usage: union-csi cluster [--dir DIR] [--nodes N] [--port P]
+const HELP = `usage: union-csi cluster [--dir DIR] [--nodes N] [--port P] [--block-engine]
 
 Runs a small Kubernetes on this machine, with Union CSI in it. Needs root and /dev/fuse. Not for production.
 
@@ -14,6 +15,8 @@ Runs a small Kubernetes on this machine, with Union CSI in it. Needs root and /d
                 (default: a temporary directory, removed at the end)
   --nodes N     simulate N nodes (default 1, at most 16)
   --port P      port of the API server on 127.0.0.1 (default: a free one)
+  --block-engine
+                run block.union.csi.dev too: small replicated volumes, kept in the nodes' directories
 
 Ctrl-C ends it: pods are stopped and everything is unmounted.
 `;
@@ -27,6 +30,7 @@ export async function run(argv: string[]): Promise<number> {
       dir: { type: 'string' },
       nodes: { type: 'string' },
       port: { type: 'string' },
+      'block-engine': { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -43,7 +47,9 @@ export async function run(argv: string[]): Promise<number> {
   // Before anything is there that would need tidying up.
   const interrupted = nextSignal();
   if (temporary) await removeCluster(dir);
-  const cluster = await startCluster({ dir, nodes, port, log: createStderrLogger('union-csi cluster') });
+  const drivers = (places: DriverPlaces) =>
+    values['block-engine'] ? [unionDriver(places), blockDriver(places)] : [unionDriver(places)];
+  const cluster = await startCluster({ dir, nodes, port, drivers, log: createStderrLogger('union-csi cluster') });
   process.stdout.write(
     `cluster of ${nodes} ${nodes === 1 ? 'node' : 'nodes'} at ${cluster.url}, in ${cluster.dir}\n` +
       `\n  export KUBECONFIG=${cluster.kubeconfig}\n  kubectl get nodes\n\nCtrl-C ends it.\n`,

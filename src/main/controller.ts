@@ -12,7 +12,7 @@ import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { runControllers } from '../controllers/run.ts';
 import { controllerHandlers } from '../csi/controller.ts';
-import { identityHandlers } from '../csi/identity.ts';
+import { identityHandlers, UNION_PLUGIN } from '../csi/identity.ts';
 import { implement, startCsiServer } from '../csi/server.ts';
 import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
@@ -126,7 +126,10 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
       clock: systemClock,
     });
     const services = [
-      implement(csi.Identity.service, identityHandlers({ version: packageJson.version, isReady })),
+      implement(
+        csi.Identity.service,
+        identityHandlers({ plugin: UNION_PLUGIN, version: packageJson.version, isReady }),
+      ),
       implement(csi.Controller.service, controller),
     ];
     const { endpoint } = options;

@@ -8,7 +8,7 @@ import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import { Custodian } from '../csi/custodian.ts';
 import { Feeding } from '../csi/feeding.ts';
-import { identityHandlers } from '../csi/identity.ts';
+import { identityHandlers, UNION_PLUGIN } from '../csi/identity.ts';
 import { MountReport } from '../csi/mount-report.ts';
 import { createNodeService } from '../csi/node.ts';
 import { startRegistration } from '../csi/registration.ts';
@@ -108,13 +108,14 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const recovered = recoverMounts(custodian, kubeletDir, signal);
   const csi = loadCsi();
   const services = [
-    implement(csi.Identity.service, identityHandlers({ version: packageJson.version, isReady })),
+    implement(csi.Identity.service, identityHandlers({ plugin: UNION_PLUGIN, version: packageJson.version, isReady })),
     implement(csi.Node.service, createNodeService({ nodeName, link, custodian, clock: systemClock })),
   ];
   const measure = health && { measure: health.measure };
   const server = await startCsiServer({ endpoint, services, log, ...measure }, signal);
   // Last: kubelet asks the CSI socket as soon as it sees the registration.
-  const registration = await startRegistration({ kubeletDir, csiSocket: server.socketPath, log }, signal);
+  const { driver } = UNION_PLUGIN;
+  const registration = await startRegistration({ driver, kubeletDir, csiSocket: server.socketPath, log }, signal);
   await Promise.all([server.stopped, registration.stopped, health?.stopped, recovered, watched, fed]);
 }
 

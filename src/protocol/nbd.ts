@@ -1,5 +1,5 @@
 /**
- * The Network Block Device protocol: numbers and bytes, for the server's side. All integers are big-endian.
+ * The Network Block Device protocol: numbers and bytes. All integers are big-endian.
  * Source: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
  */
 
@@ -190,6 +190,44 @@ export function encodeError(cookie: bigint, error: number, message: string): Buf
   body.writeUInt32BE(error, 0);
   body.writeUInt16BE(text.length, 4);
   return Buffer.concat([chunkHeader(cookie, chunk.error, 6 + text.length), body, text]);
+}
+
+/** What a client says after the greeting, by NBD_OPT_EXPORT_NAME: which export it wants. */
+export function encodeHello(name: string): Buffer {
+  const text = Buffer.from(name);
+  const bytes = Buffer.alloc(20);
+  bytes.writeUInt32BE(handshakeFlags.fixedNewstyle | handshakeFlags.noZeroes, 0);
+  bytes.writeBigUInt64BE(OPTION_MAGIC, 4);
+  bytes.writeUInt32BE(option.exportName, 12);
+  bytes.writeUInt32BE(text.length, 16);
+  return Buffer.concat([bytes, text]);
+}
+
+export const GREETING_LENGTH = 18;
+/** The answer to `encodeHello`; its first eight bytes are the size. */
+export const HELLO_REPLY_LENGTH = 10;
+
+export function isGreeting(bytes: Buffer): boolean {
+  return bytes.readBigUInt64BE(0) === NBD_MAGIC && bytes.readBigUInt64BE(8) === OPTION_MAGIC;
+}
+
+export function encodeRequest({ flags, type, cookie, offset, length }: NbdRequest): Buffer {
+  const bytes = Buffer.allocUnsafe(REQUEST_LENGTH);
+  bytes.writeUInt32BE(REQUEST_MAGIC, 0);
+  bytes.writeUInt16BE(flags, 4);
+  bytes.writeUInt16BE(type, 6);
+  bytes.writeBigUInt64BE(cookie, 8);
+  bytes.writeBigUInt64BE(BigInt(offset), 16);
+  bytes.writeUInt32BE(length, 24);
+  return bytes;
+}
+
+export const SIMPLE_REPLY_LENGTH = 16;
+
+/** Undefined when it is no simple reply: the stream is out of step and must be closed. */
+export function decodeSimpleReply(bytes: Buffer): { readonly cookie: bigint; readonly error: number } | undefined {
+  if (bytes.readUInt32BE(0) !== SIMPLE_REPLY_MAGIC) return undefined;
+  return { error: bytes.readUInt32BE(4), cookie: bytes.readBigUInt64BE(8) };
 }
 
 export interface Extent {

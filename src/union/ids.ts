@@ -10,6 +10,11 @@ export function volumeIdOf(volumeName: string): string {
   return `uv-${hash(volumeName)}`;
 }
 
+/** The same of a block volume, which is the BlockVolume's name too. */
+export function blockVolumeIdOf(volumeName: string): string {
+  return `bv-${hash(volumeName)}`;
+}
+
 /** The UnionAttachment's name, and its server pod's. */
 export function attachmentNameOf(volumeId: string, node: string): string {
   return `ua-${hash(`${volumeId}/${node}`)}`;

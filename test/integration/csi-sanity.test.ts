@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { silentLogger } from '../../src/base/logger.ts';
 import { controllerHandlers } from '../../src/csi/controller.ts';
-import { identityHandlers } from '../../src/csi/identity.ts';
+import { identityHandlers, UNION_PLUGIN } from '../../src/csi/identity.ts';
 import { type CsiServer, implement, startCsiServer } from '../../src/csi/server.ts';
 import { loadCsi } from '../../src/protocol/proto.ts';
 import { type ControlPlane, startControlPlane } from '../support/control-plane.ts';
@@ -33,7 +33,7 @@ describe('csi-sanity', () => {
     const csi = loadCsi();
     const done = async () => ({});
     const services = [
-      implement(csi.Identity.service, identityHandlers({ version: 'test', isReady: () => true })),
+      implement(csi.Identity.service, identityHandlers({ plugin: UNION_PLUGIN, version: 'test', isReady: () => true })),
       implement(csi.Controller.service, controllerHandlers(reconciled.dependencies)),
       implement(csi.Node.service, {
         ...{ NodeStageVolume: done, NodeUnstageVolume: done, NodePublishVolume: done, NodeUnpublishVolume: done },

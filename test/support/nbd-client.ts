@@ -28,13 +28,9 @@ export class NbdClient {
   static async connect(where: { path: string } | { port: number; host: string }): Promise<NbdClient> {
     const socket = createConnection(where);
     const client = new NbdClient(socket);
-    await client.#need(18);
-    const hello = Buffer.alloc(20);
-    hello.writeUInt32BE(3, 0);
-    hello.writeBigUInt64BE(nbd.OPTION_MAGIC, 4);
-    hello.writeUInt32BE(nbd.option.exportName, 12);
-    socket.write(hello);
-    await client.#need(10);
+    await client.#need(nbd.GREETING_LENGTH);
+    socket.write(nbd.encodeHello(''));
+    await client.#need(nbd.HELLO_REPLY_LENGTH);
     void client.#receive();
     return client;
   }
@@ -74,13 +70,8 @@ export class NbdClient {
   }): Promise<Buffer> {
     if (this.#ended) return Promise.reject(new Disconnected('the connection has ended'));
     const cookie = ++this.#cookie;
-    const header = Buffer.alloc(nbd.REQUEST_LENGTH);
-    header.writeUInt32BE(nbd.REQUEST_MAGIC, 0);
-    header.writeUInt16BE(wanted.flags ?? 0, 4);
-    header.writeUInt16BE(wanted.type, 6);
-    header.writeBigUInt64BE(cookie, 8);
-    header.writeBigUInt64BE(BigInt(wanted.offset), 16);
-    header.writeUInt32BE(wanted.length, 24);
+    const { type, flags = 0, offset, length } = wanted;
+    const header = nbd.encodeRequest({ type, flags, cookie, offset, length });
     return new Promise((resolve, reject) => {
       this.#underWay.set(cookie, { length: wanted.reply ?? 0, resolve, reject });
       this.#socket.write(header);
@@ -91,9 +82,7 @@ export class NbdClient {
   async #receive(): Promise<void> {
     try {
       for (;;) {
-        const header = await this.#need(16);
-        const cookie = header.readBigUInt64BE(8);
-        const error = header.readUInt32BE(4);
+        const { cookie, error } = nbd.decodeSimpleReply(await this.#need(nbd.SIMPLE_REPLY_LENGTH))!;
         const entry = this.#underWay.get(cookie)!;
         const data = error === 0 ? await this.#need(entry.length) : Buffer.alloc(0);
         this.#underWay.delete(cookie);

@@ -11,6 +11,7 @@ import type {
   V1Secret,
   V1ServiceAccount,
 } from '@kubernetes/client-node';
+import type { BlockVolume } from '../../protocol/block-resources.ts';
 import type {
   CoreEvent,
   CSIDriver,
@@ -108,6 +109,7 @@ export const customResourceDefinitions = kind<Typed<V1CustomResourceDefinition>>
   'customresourcedefinitions',
 );
 export const unionVolumes = kind<UnionVolume>(API_GROUP, API_VERSION, 'UnionVolume', 'unionvolumes');
+export const blockVolumes = kind<BlockVolume>(API_GROUP, API_VERSION, 'BlockVolume', 'blockvolumes');
 export const unionAttachments = kind<UnionAttachment>(API_GROUP, API_VERSION, 'UnionAttachment', 'unionattachments');
 
 interface BuiltInOptions {

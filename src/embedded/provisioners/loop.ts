@@ -9,7 +9,7 @@ import { closeSync, openSync, readSync, truncateSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf, UnionError } from '../../base/errors.ts';
-import { command } from './command.ts';
+import { command } from '../../host/command.ts';
 import type { Backend } from './lower-driver.ts';
 
 export const loopBackend: Backend = {

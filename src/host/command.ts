@@ -1,8 +1,11 @@
-/** Runs the system's tools (mount, mkfs.ext4, losetup, …) without a shell. */
+/** Runs the system's tools (mount, mkfs.ext4, losetup, …) without a shell, each in a process that can be killed. */
 import { execFile } from 'node:child_process';
-import { UnionError } from '../../base/errors.ts';
+import { UnionError } from '../base/errors.ts';
 
-/** Resolves to what the command printed; rejects with its own words. Given up, and killed, when the signal fires. */
+/**
+ * Resolves to what the command printed; rejects with its own words, and its exit code in `details.exitCode`. Given up, and killed,
+ * when the signal fires.
+ */
 export function command(file: string, args: readonly string[], signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
     // /usr/sbin holds losetup and mkfs.ext4 and is not in everybody's path; messages are matched, so no translations.
@@ -10,7 +13,8 @@ export function command(file: string, args: readonly string[], signal: AbortSign
     execFile(file, [...args], { env, signal }, (error, stdout, stderr) => {
       if (!error) return resolve(stdout);
       const why = error.code === 'ENOENT' ? 'not found; install it' : stderr.trim() || error.message;
-      reject(new UnionError('INTERNAL', `${file} ${args.at(-1)}: ${why}`, { cause: error }));
+      const details = { exitCode: error.code };
+      reject(new UnionError('INTERNAL', `${file} ${args.at(-1)}: ${why}`, { cause: error, details }));
     });
   });
 }

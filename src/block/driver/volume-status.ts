@@ -1,0 +1,49 @@
+/** What people see of a block volume: its phase and its condition, from what nodes and the engine have written. Pure. */
+import type { BlockVolume, BlockVolumeStatus } from '../../protocol/block-resources.ts';
+
+type Phase = NonNullable<BlockVolumeStatus['phase']>;
+
+export interface VolumeSummary {
+  readonly phase: Phase;
+  /** CamelCase. */
+  readonly reason: string;
+  readonly message: string;
+}
+
+export function summarise({ metadata, spec, status }: BlockVolume): VolumeSummary {
+  const { members } = spec;
+  const replicas = status?.replicas ?? {};
+  if (metadata.deletionTimestamp) {
+    const left = Object.keys(replicas);
+    const message = left.length === 0 ? 'nothing is left of it' : `${left.join(', ')} still ${have(left)} a replica`;
+    return { phase: 'Deleting', reason: 'Deleting', message };
+  }
+  const failed = members.filter((node) => replicas[node]?.phase === 'Failed');
+  const missing = members.filter((node) => (replicas[node]?.phase ?? 'Making') === 'Making');
+  const reasons = [
+    ...failed.map((node) => `${node}: ${replicas[node]?.message ?? 'failed'}`),
+    ...missing.map((node) => `${node} has not made its replica yet`),
+  ];
+  // Until all were there once, there is nothing to be degraded from.
+  const isNew = status?.phase === undefined || status.phase === 'Pending';
+  if (isNew && reasons.length > 0) return { phase: 'Pending', reason: 'Provisioning', message: reasons.join('; ') };
+  const { inSync = members, primary = members[0] } = status?.config ?? {};
+  const behind = members.filter((node) => !inSync.includes(node) && !failed.includes(node) && !missing.includes(node));
+  reasons.push(...behind.map((node) => `${node} is not in sync`));
+  if (reasons.length > 0) {
+    const message = `${inSync.length} of ${members.length} replicas in sync; ${reasons.join('; ')}`;
+    return { phase: 'Degraded', reason: 'Degraded', message };
+  }
+  const message =
+    members.length === 1 ? `served by ${primary}` : `${members.length} replicas in sync, served by ${primary}`;
+  return { phase: 'Ready', reason: 'Ready', message };
+}
+
+/** Whether the volume can be handed out or used. */
+export function isUsable(phase: Phase | undefined): boolean {
+  return phase === 'Ready' || phase === 'Degraded';
+}
+
+function have(nodes: readonly string[]): string {
+  return nodes.length === 1 ? 'has' : 'have';
+}

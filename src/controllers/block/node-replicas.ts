@@ -1,0 +1,169 @@
+/**
+ * The replicas of a node: each BlockVolume that names the node has one here, opened, exported and removed as the resource says.
+ * The node writes what became of it to `status.replicas`; its entry goes when the files have gone.
+ */
+import { messageOf, UnionError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { PeerListener } from '../../host/block/peer-listener.ts';
+import type { PeerAddress } from '../../host/block/peer-network.ts';
+import type { NbdExport } from '../../host/nbd/exports.ts';
+import type { TlsFiles } from '../../host/tls.ts';
+import type { Informer } from '../../kubernetes/informer.ts';
+import type { Repository } from '../../kubernetes/repository.ts';
+import { createWorkQueue } from '../../kubernetes/workqueue.ts';
+import {
+  type BlockPool,
+  type BlockReplicaStatus,
+  type BlockVolume,
+  blockPoolName,
+} from '../../protocol/block-resources.ts';
+import { parseAddress } from './addresses.ts';
+import { NodeReplica, removeReplica, replicaDirectory } from './node-replica.ts';
+import { VolumeConfigStore } from './volume-config.ts';
+
+const CONCURRENCY = 4;
+const MAX_MESSAGE_CHARACTERS = 1000;
+
+export interface NodeReplicasOptions {
+  readonly node: string;
+  /** Directory of each pool of this node. */
+  readonly pools: ReadonlyMap<string, string>;
+  readonly volumes: Repository<BlockVolume>;
+  readonly volumeChanges: Informer<BlockVolume>;
+  readonly poolChanges: Informer<BlockPool>;
+  readonly listener: PeerListener;
+  readonly exports: NbdExport[];
+  readonly tls: TlsFiles | undefined;
+  readonly log: Logger;
+}
+
+interface Held {
+  readonly uid: string;
+  readonly replica: NodeReplica;
+  /** Why its engine has stopped, if it has. */
+  stopped?: string;
+}
+
+export class NodeReplicas {
+  readonly #options: NodeReplicasOptions;
+  /** By volume. */
+  readonly #held = new Map<string, Held>();
+
+  constructor(options: NodeReplicasOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until the signal aborts; then all replicas are closed. The informers must be running. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { node, volumeChanges, log } = this.#options;
+    const queue = createWorkQueue({
+      name: 'block-replica',
+      work: async (key, signal) => {
+        await this.#reconcile(key, () => queue.add(key), signal);
+        return undefined;
+      },
+      concurrency: CONCURRENCY,
+      log,
+    });
+    const unsubscribe = volumeChanges.onChange(({ key, object }) => {
+      if (object.spec.members.includes(node) || this.#held.has(key)) queue.add(key);
+    });
+    try {
+      await queue.run(signal);
+    } finally {
+      unsubscribe();
+      await Promise.all([...this.#held.keys()].map((name) => this.#close(name)));
+    }
+  }
+
+  async #reconcile(name: string, again: () => void, signal: AbortSignal): Promise<void> {
+    const { volumes, node } = this.#options;
+    const volume = await volumes.get({ name }, signal);
+    const held = this.#held.get(name);
+    if (held !== undefined && (held.uid !== volume?.metadata.uid || held.stopped !== undefined)) {
+      await this.#close(name);
+      if (held.stopped !== undefined && volume !== undefined) {
+        await this.#report(volume, { phase: 'Failed', message: held.stopped }, signal);
+        // Through the queue's back-off.
+        throw new UnionError('UNAVAILABLE', `replica of ${name}: ${held.stopped}`);
+      }
+    }
+    if (volume === undefined || !volume.spec.members.includes(node)) return;
+    if (volume.metadata.deletionTimestamp) return await this.#remove(volume, signal);
+    // Written down first: who deletes the volume meanwhile waits for us.
+    if (volume.status?.replicas?.[node] === undefined) {
+      await this.#report(volume, { phase: 'Making' }, signal);
+      return again();
+    }
+    try {
+      const { replica } = this.#held.get(name) ?? (await this.#open(volume, again, signal));
+      replica.exportTo(volume.spec.attachedTo);
+    } catch (error) {
+      await this.#report(volume, { phase: 'Failed', message: messageOf(error) }, signal);
+      throw error;
+    }
+    await this.#report(volume, { phase: 'Ready' }, signal);
+  }
+
+  async #open(volume: BlockVolume, again: () => void, signal: AbortSignal): Promise<Held> {
+    const { node, volumes, volumeChanges, listener, exports, tls, log } = this.#options;
+    const { name, uid = '' } = volume.metadata;
+    const known = (key: string) => volumeChanges.get(key);
+    let early: string | undefined;
+    const replica = await NodeReplica.open({
+      ...{ node, volume, listener, exports, tls, log },
+      directory: replicaDirectory(this.#poolOf(volume), name),
+      config: new VolumeConfigStore({ volumes, known, name, uid, signal }),
+      addressOf: (member) => this.#addressOf(volume, member),
+      onStop: (reason) => {
+        const stopped = this.#held.get(name);
+        if (stopped?.replica === replica) stopped.stopped = reason;
+        else early = reason;
+        again();
+      },
+    });
+    const held: Held = { uid, replica, ...(early !== undefined && { stopped: early }) };
+    this.#held.set(name, held);
+    return held;
+  }
+
+  #poolOf({ metadata, spec }: BlockVolume): string {
+    const directory = this.#options.pools.get(spec.pool);
+    if (directory !== undefined) return directory;
+    throw new UnionError(
+      'FAILED_PRECONDITION',
+      `volume ${metadata.name} has a replica in pool "${spec.pool}", which node ${this.#options.node} does not have; start block-node with it`,
+    );
+  }
+
+  #addressOf({ spec }: BlockVolume, member: string): PeerAddress | undefined {
+    if (!spec.members.includes(member)) return undefined;
+    return parseAddress(this.#options.poolChanges.get(blockPoolName(spec.pool, member))?.status?.peerAddress);
+  }
+
+  async #remove(volume: BlockVolume, signal: AbortSignal): Promise<void> {
+    const { node, volumes } = this.#options;
+    const { name, uid } = volume.metadata;
+    await this.#close(name);
+    await removeReplica(replicaDirectory(this.#poolOf(volume), name));
+    if (volume.status?.replicas?.[node] === undefined) return;
+    await volumes.patchStatusMerge({ name }, { metadata: { uid }, status: { replicas: { [node]: null } } }, signal);
+  }
+
+  async #close(name: string): Promise<void> {
+    const held = this.#held.get(name);
+    this.#held.delete(name);
+    await held?.replica.close();
+  }
+
+  async #report(volume: BlockVolume, report: BlockReplicaStatus, signal: AbortSignal): Promise<void> {
+    const { node, volumes } = this.#options;
+    const { name, uid } = volume.metadata;
+    const before = volume.status?.replicas?.[node];
+    const message = report.message?.slice(0, MAX_MESSAGE_CHARACTERS);
+    if (before?.phase === report.phase && before.message === message) return;
+    // null takes the message of a failure away.
+    const patch = { metadata: { uid }, status: { replicas: { [node]: { ...report, message: message ?? null } } } };
+    await volumes.patchStatusMerge({ name }, patch, signal);
+  }
+}

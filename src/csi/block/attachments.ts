@@ -1,0 +1,112 @@
+/**
+ * Block volumes as devices of this node: a file that a pair of processes serves (main/block-attach.ts), and a loop device on it. All
+ * of it lies in a directory of the volume's own and is looked at again each time; nothing is kept in memory.
+ * Nothing here waits for a volume: what might is done by commands that can be killed.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { mountDevice, openDevice } from '../../../fuse/index.ts';
+import type { Clock } from '../../base/clock.ts';
+import { UnionError } from '../../base/errors.ts';
+import { type AttachConfig, CONFIG_FILE, readAttachConfig, volumeFile } from '../../host/block/attached-volume.ts';
+import { attachLoop, detachLoop, loopOf } from '../../host/loop-device.ts';
+import { BLOCK_FS_TYPE, probe, unmountOnce } from '../../host/mounter.ts';
+import { mountAt } from '../../host/mountinfo.ts';
+
+const VOLUME_ID = /^bv-[0-9a-f]{32}$/;
+
+export interface AttachmentsOptions {
+  /** The real path of where volumes' directories lie. */
+  readonly directory: string;
+  /** What runs `union-csi block-attach`: program and first arguments. */
+  readonly server: readonly string[];
+  readonly clock: Clock;
+}
+
+export class Attachments {
+  readonly #options: AttachmentsOptions;
+
+  constructor(options: AttachmentsOptions) {
+    this.#options = options;
+    mkdirSync(options.directory, { recursive: true });
+  }
+
+  /** The volume's device, made if it is not there. */
+  async attach(volumeId: string, config: AttachConfig, signal: AbortSignal): Promise<string> {
+    const directory = this.#directoryOf(volumeId);
+    const file = volumeFile(directory);
+    // 1. What the serving processes are to know.
+    mkdirSync(directory, { recursive: true });
+    this.#write(directory, config);
+    // 2. The file. One whose processes have all died answers nothing any more, and takes its device with it.
+    if (mountAt(file)?.fsType === BLOCK_FS_TYPE && (await probe(file, signal)).kind !== 'alive') {
+      if ((await loopOf(file, signal)) !== undefined) {
+        const message = `volume ${volumeId}: the processes that served it here have been killed; end its pods, then it is attached anew`;
+        throw new UnionError('FAILED_PRECONDITION', message);
+      }
+      await unmountOnce(file, { lazy: true });
+    }
+    if (mountAt(file) === undefined) this.#serve(volumeId, directory);
+    // 3. The device; it waits for the processes to answer.
+    return await attachLoop(file, signal);
+  }
+
+  /** The volume's device, if it is attached. */
+  async deviceOf(volumeId: string, signal: AbortSignal): Promise<string | undefined> {
+    if (!VOLUME_ID.test(volumeId)) return undefined;
+    return await loopOf(volumeFile(this.#directoryOf(volumeId)), signal);
+  }
+
+  /** Takes device and file away; the serving processes end by that. Not there: done. */
+  async detach(volumeId: string, signal: AbortSignal): Promise<void> {
+    if (!VOLUME_ID.test(volumeId)) return;
+    const directory = this.#directoryOf(volumeId);
+    if (!existsSync(directory)) return;
+    const file = volumeFile(directory);
+    await detachLoop(file, this.#options.clock, signal);
+    while (mountAt(file) !== undefined) await unmountOnce(file, { lazy: false });
+    rmSync(directory, { recursive: true });
+  }
+
+  /** Tells the processes of every volume where its replicas are now. */
+  refresh(addressesOf: (volumeId: string) => AttachConfig['addresses'] | undefined): void {
+    for (const volumeId of readdirSync(this.#options.directory)) {
+      const addresses = addressesOf(volumeId);
+      const directory = join(this.#options.directory, volumeId);
+      if (addresses === undefined || !existsSync(join(directory, CONFIG_FILE))) continue;
+      const config = readAttachConfig(directory);
+      if (JSON.stringify(config.addresses) !== JSON.stringify(addresses))
+        this.#write(directory, { ...config, addresses });
+    }
+  }
+
+  #directoryOf(volumeId: string): string {
+    if (VOLUME_ID.test(volumeId)) return join(this.#options.directory, volumeId);
+    throw new UnionError('NOT_FOUND', `volume "${volumeId}" does not exist`);
+  }
+
+  #write(directory: string, config: AttachConfig): void {
+    const path = join(directory, CONFIG_FILE);
+    writeFileSync(`${path}.new`, `${JSON.stringify(config)}\n`);
+    renameSync(`${path}.new`, path);
+  }
+
+  #serve(volumeId: string, directory: string): void {
+    const file = volumeFile(directory);
+    closeSync(openSync(file, 'a', 0o600));
+    const log = openSync(join(directory, 'log'), 'a', 0o640);
+    const device = openDevice();
+    try {
+      mountDevice({ deviceFd: device, mountpoint: file, fsname: volumeId, readOnly: false, isFile: true });
+      const [program, ...args] = [...this.#options.server, directory];
+      // In a session of its own: it stays when this process goes.
+      spawn(program!, args, { detached: true, stdio: ['ignore', log, log, 'ignore', device] })
+        .on('error', () => {}) // with its descriptor the connection ends, and the device says so
+        .unref();
+    } finally {
+      closeSync(device);
+      closeSync(log);
+    }
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The CSI Controller service of block.union.csi.dev. As that of unions (controller.ts): calls write what is wanted to the
+ * BlockVolume, wait a little, and answer; nothing is kept in memory but the turn of who chooses places.
+ */
+import { UnionError } from '../../base/errors.ts';
+import type { BlockVolume } from '../../protocol/block-resources.ts';
+import type { ControllerDefinition } from '../../protocol/generated/csi/v1/Controller.ts';
+import type { ControllerPublishVolumeRequest__Output } from '../../protocol/generated/csi/v1/ControllerPublishVolumeRequest.ts';
+import type { ControllerUnpublishVolumeRequest__Output } from '../../protocol/generated/csi/v1/ControllerUnpublishVolumeRequest.ts';
+import type { DeleteVolumeRequest__Output } from '../../protocol/generated/csi/v1/DeleteVolumeRequest.ts';
+import type { ValidateVolumeCapabilitiesRequest__Output } from '../../protocol/generated/csi/v1/ValidateVolumeCapabilitiesRequest.ts';
+import type { ValidateVolumeCapabilitiesResponse } from '../../protocol/generated/csi/v1/ValidateVolumeCapabilitiesResponse.ts';
+import { findCondition } from '../../union/conditions.ts';
+import { need } from '../controller-common.ts';
+import type { RpcContext } from '../interceptors.ts';
+import type { Handlers } from '../server.ts';
+import { waitUntil } from '../waiting.ts';
+import {
+  type BlockControllerDependencies,
+  needBlockVolume,
+  parseBlockCapabilities,
+  parseBlockCapability,
+} from './common.ts';
+import { createBlockVolume } from './create-volume.ts';
+
+const CAPABILITIES = ['CREATE_DELETE_VOLUME', 'PUBLISH_UNPUBLISH_VOLUME', 'SINGLE_NODE_MULTI_WRITER'] as const;
+
+export function blockControllerHandlers(deps: BlockControllerDependencies): Handlers<ControllerDefinition> {
+  return {
+    ControllerGetCapabilities: async () => ({ capabilities: CAPABILITIES.map((type) => ({ rpc: { type } })) }),
+    CreateVolume: createBlockVolume(deps),
+    DeleteVolume: async (request, context) => {
+      await deleteVolume(deps, request, context);
+      return {};
+    },
+    ControllerPublishVolume: async (request, context) => {
+      await publishVolume(deps, request, context);
+      return {};
+    },
+    ControllerUnpublishVolume: async (request, context) => {
+      await unpublishVolume(deps, request, context);
+      return {};
+    },
+    ValidateVolumeCapabilities: (request, context) => validate(deps, request, context),
+  };
+}
+
+/** Answers when no node has a replica any more. Unknown: done already. */
+async function deleteVolume(
+  deps: BlockControllerDependencies,
+  request: DeleteVolumeRequest__Output,
+  context: RpcContext,
+): Promise<void> {
+  const name = need(request.volumeId, 'volume_id');
+  const volume = await deps.volumes.get({ name }, context.signal);
+  if (volume === undefined) return;
+  const { uid } = volume.metadata;
+  if (volume.spec.attachedTo) {
+    const message = `volume "${name}" is attached to ${volume.spec.attachedTo}; detach it first`;
+    throw new UnionError('FAILED_PRECONDITION', message);
+  }
+  if (!volume.metadata.deletionTimestamp) await deps.volumes.delete({ name }, { uid }, context.signal);
+  const left = await waitUntil(
+    {
+      key: name,
+      changes: deps.volumeChanges,
+      clock: deps.clock,
+      read: (signal) => deps.volumes.get({ name }, signal),
+      done: (latest) => latest?.metadata.uid !== uid,
+    },
+    context,
+  );
+  if (left?.metadata.uid !== uid) return;
+  const pending = findCondition(left?.status?.conditions, 'Ready')?.message ?? 'nobody has looked at it yet';
+  throw new UnionError('ABORTED', `volume "${name}" is being deleted: ${pending}`);
+}
+
+/** From then on the node's connections are served, and nobody else's. */
+async function publishVolume(
+  deps: BlockControllerDependencies,
+  request: ControllerPublishVolumeRequest__Output,
+  { signal }: RpcContext,
+): Promise<void> {
+  const id = need(request.volumeId, 'volume_id');
+  const node = need(request.nodeId, 'node_id');
+  parseBlockCapability(request.volumeCapability);
+  const volume = await needBlockVolume(deps.volumes, id, signal);
+  if ((await deps.nodes.get({ name: node }, signal)) === undefined) {
+    throw new UnionError('NOT_FOUND', `node "${node}" does not exist`);
+  }
+  if (volume.metadata.deletionTimestamp) {
+    throw new UnionError('FAILED_PRECONDITION', `volume "${id}" is being deleted and cannot be attached`);
+  }
+  const { attachedTo } = volume.spec;
+  if (attachedTo === node) return;
+  if (attachedTo) {
+    const message = `volume "${id}" is attached to node "${attachedTo}" and cannot be on "${node}" as well; detach it there first`;
+    throw new UnionError('FAILED_PRECONDITION', message);
+  }
+  await attach(deps, volume, node, signal);
+}
+
+/** Unknown volume, or attached to another node: it is detached. */
+async function unpublishVolume(
+  deps: BlockControllerDependencies,
+  request: ControllerUnpublishVolumeRequest__Output,
+  { signal }: RpcContext,
+): Promise<void> {
+  const volume = await deps.volumes.get({ name: need(request.volumeId, 'volume_id') }, signal);
+  const attachedTo = volume?.spec.attachedTo;
+  if (volume === undefined || !attachedTo) return;
+  if (request.nodeId === '' || request.nodeId === attachedTo) await attach(deps, volume, null, signal);
+}
+
+async function attach(
+  { volumes }: BlockControllerDependencies,
+  { metadata }: BlockVolume,
+  node: string | null,
+  signal: AbortSignal,
+): Promise<void> {
+  const { uid, resourceVersion } = metadata;
+  const patch = { metadata: { uid, resourceVersion }, spec: { attachedTo: node } };
+  const written = await volumes.patchMerge(metadata, patch, signal);
+  if (written.ok || (node === null && written.error.kind === 'NOT_FOUND')) return;
+  throw new UnionError('ABORTED', `volume "${metadata.name}" has just changed; repeat the call`);
+}
+
+async function validate(
+  deps: BlockControllerDependencies,
+  request: ValidateVolumeCapabilitiesRequest__Output,
+  { signal }: RpcContext,
+): Promise<ValidateVolumeCapabilitiesResponse> {
+  need(request.volumeId, 'volume_id');
+  if (request.volumeCapabilities.length === 0) parseBlockCapabilities([]);
+  await needBlockVolume(deps.volumes, request.volumeId, signal);
+  try {
+    parseBlockCapabilities(request.volumeCapabilities);
+  } catch (error) {
+    // Here what is not supported is an answer, not an error.
+    if (error instanceof UnionError) return { message: error.message };
+    throw error;
+  }
+  const { volumeContext, volumeCapabilities, parameters } = request;
+  return { confirmed: { volumeContext, volumeCapabilities, parameters } };
+}

@@ -1,0 +1,207 @@
+/**
+ * The CSI Node service of block.union.csi.dev. As that of unions (../node.ts): each call is a list of steps that look first whether
+ * they are done. What may wait for a volume (mount, umount, mkfs) is a command of its own: this process serves replicas, and must never
+ * wait for itself.
+ */
+import { rmdirSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf, UnionError } from '../../base/errors.ts';
+import { decideFormat } from '../../block/driver/filesystem.ts';
+import type { AttachConfig } from '../../host/block/attached-volume.ts';
+import { probeContent } from '../../host/block-content.ts';
+import { command } from '../../host/command.ts';
+import { bindMount, probe } from '../../host/mounter.ts';
+import { type MountInfo, mountAt, readMountInfo } from '../../host/mountinfo.ts';
+import { realMountPath } from '../../host/real-path.ts';
+import { errnoCode } from '../../host/syscalls.ts';
+import type { Repository } from '../../kubernetes/repository.ts';
+import type { BlockVolume } from '../../protocol/block-resources.ts';
+import type { NodeDefinition } from '../../protocol/generated/csi/v1/Node.ts';
+import type { NodePublishVolumeRequest__Output } from '../../protocol/generated/csi/v1/NodePublishVolumeRequest.ts';
+import type { NodeStageVolumeRequest__Output } from '../../protocol/generated/csi/v1/NodeStageVolumeRequest.ts';
+import { TOPOLOGY_KEY_NODE } from '../../protocol/resources.ts';
+import { checkArguments, notMounted, oneAtATime, usageOf } from '../node-common.ts';
+import type { Handlers } from '../server.ts';
+import { prepareStagingDirectory, prepareTarget } from '../union-mounts.ts';
+import type { Attachments } from './attachments.ts';
+import { needBlockVolume, parseBlockCapability } from './common.ts';
+
+export interface BlockNodeOptions {
+  readonly nodeName: string;
+  readonly volumes: Repository<BlockVolume>;
+  readonly attachments: Attachments;
+  readonly configOf: (volume: BlockVolume) => AttachConfig;
+  readonly clock: Clock;
+}
+
+const CAPABILITIES = ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'SINGLE_NODE_MULTI_WRITER'] as const;
+/** No blocks are kept back for root; what is zeros is so already. */
+const MKFS: Readonly<Record<string, readonly string[]>> = {
+  ext4: ['-q', '-F', '-b', '4096', '-m', '0', '-E', 'nodiscard,lazy_itable_init=1'],
+  xfs: ['-q', '-f', '-K'],
+};
+
+export function createBlockNodeService(options: BlockNodeOptions): Handlers<NodeDefinition> {
+  const exclusively = oneAtATime();
+  const { nodeName, attachments } = options;
+  return {
+    NodeStageVolume: async (request, { signal }) => {
+      const { volumeId, stagingTargetPath } = request;
+      checkArguments({ volumeId, stagingTargetPath });
+      parseBlockCapability(request.volumeCapability);
+      await exclusively(volumeId, () => stage(options, request, signal));
+      return {};
+    },
+
+    NodeUnstageVolume: async ({ volumeId, stagingTargetPath }, { signal }) => {
+      checkArguments({ volumeId, stagingTargetPath });
+      await exclusively(volumeId, async () => {
+        await unmount(stagingTargetPath, signal);
+        await attachments.detach(volumeId, signal);
+      });
+      return {};
+    },
+
+    NodePublishVolume: async (request, { signal }) => {
+      const { volumeId, stagingTargetPath, targetPath } = request;
+      checkArguments({ volumeId, targetPath, stagingTargetPath });
+      parseBlockCapability(request.volumeCapability);
+      await exclusively(volumeId, () => publish(options, request, signal));
+      return {};
+    },
+
+    NodeUnpublishVolume: async ({ volumeId, targetPath }, { signal }) => {
+      checkArguments({ volumeId, targetPath });
+      await exclusively(volumeId, () => unmount(targetPath, signal));
+      return {};
+    },
+
+    NodeGetVolumeStats: async ({ volumeId, volumePath }, { signal }) => {
+      checkArguments({ volumeId });
+      if (volumePath !== '' && !isAbsolute(volumePath)) throw notMounted(volumeId, volumePath);
+      checkArguments({ volumePath });
+      const device = await attachments.deviceOf(volumeId, signal);
+      if (device === undefined || mountedAt(volumePath)?.source !== device) throw notMounted(volumeId, volumePath);
+      const answer = await probe(volumePath, signal);
+      if (answer.kind !== 'alive') throw new UnionError('UNAVAILABLE', `volume ${volumeId} does not answer`);
+      return { usage: usageOf(answer.usage) };
+    },
+
+    NodeGetInfo: async () => ({
+      nodeId: nodeName,
+      accessibleTopology: { segments: { [TOPOLOGY_KEY_NODE]: nodeName } },
+    }),
+
+    NodeGetCapabilities: async () => ({ capabilities: CAPABILITIES.map((type) => ({ rpc: { type } })) }),
+  };
+}
+
+async function stage(
+  { nodeName, volumes, attachments, configOf }: BlockNodeOptions,
+  { volumeId, stagingTargetPath: stagingPath, volumeCapability }: NodeStageVolumeRequest__Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const { fsType, mountFlags } = parseBlockCapability(volumeCapability);
+  // 1. The volume is ours to use. Done anew each time: a mount that is there says nothing of it.
+  const volume = await needBlockVolume(volumes, volumeId, signal);
+  if (volume.spec.attachedTo !== nodeName) {
+    const where = volume.spec.attachedTo ? `attached to ${volume.spec.attachedTo}` : 'not attached';
+    throw new UnionError('FAILED_PRECONDITION', `volume ${volumeId} is ${where}; publish it to node ${nodeName} first`);
+  }
+  // 2. Its device.
+  const device = await attachments.attach(volumeId, configOf(volume), signal);
+  // 3. A mount of an earlier call is kept; what is not ours is refused.
+  const found = mountedAt(stagingPath);
+  if (found?.source === device) return;
+  if (found) {
+    const message = `${stagingPath} is not volume ${volumeId}'s: ${found.source} is mounted there; unmount it first`;
+    throw new UnionError('FAILED_PRECONDITION', message);
+  }
+  // 4. A filesystem, made if there never was one.
+  await format({ volumes, volume, device, fsType }, signal);
+  // 5. The mount, on a closed, empty directory.
+  prepareStagingDirectory(stagingPath);
+  const options = mountFlags.length === 0 ? [] : ['-o', mountFlags.join(',')];
+  await command('mount', ['--no-mtab', '-t', fsType, ...options, device, stagingPath], signal);
+}
+
+interface Unformatted {
+  readonly volumes: Repository<BlockVolume>;
+  readonly volume: BlockVolume;
+  readonly device: string;
+  readonly fsType: string;
+}
+
+async function format({ volumes, volume, device, fsType }: Unformatted, signal: AbortSignal): Promise<void> {
+  const { metadata, spec, status } = volume;
+  const record = async (state: 'Making' | 'Made') => {
+    const patch = { metadata: { uid: metadata.uid }, status: { filesystem: { type: fsType, state } } };
+    const written = await volumes.patchStatusMerge(metadata, patch, signal);
+    if (!written.ok) throw new UnionError('ABORTED', written.error.message);
+  };
+  const content = await probeContent(device, Number(spec.capacityBytes), signal);
+  const decision = decideFormat(status?.filesystem, content, fsType);
+  if (!decision.ok) throw new UnionError('FAILED_PRECONDITION', `volume ${metadata.name}: ${decision.error}`);
+  if (decision.value === 'make') {
+    await record('Making');
+    await command(`mkfs.${fsType}`, [...(MKFS[fsType] ?? []), device], signal);
+  }
+  if (status?.filesystem?.state !== 'Made') await record('Made');
+}
+
+async function publish(
+  { attachments }: BlockNodeOptions,
+  request: NodePublishVolumeRequest__Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const { volumeId, stagingTargetPath, targetPath, readonly, volumeCapability } = request;
+  const device = await attachments.deviceOf(volumeId, signal);
+  if (device === undefined || mountedAt(stagingTargetPath)?.source !== device) {
+    const message = `volume ${volumeId} is not mounted at the staging path ${stagingTargetPath}; stage it first`;
+    throw new UnionError('FAILED_PRECONDITION', message);
+  }
+  const readOnly = readonly || volumeCapability?.accessMode?.mode === 'SINGLE_NODE_READER_ONLY';
+  const found = mountedAt(targetPath);
+  if (found?.source === device && found.options.includes('ro') === readOnly) return;
+  if (found)
+    throw new UnionError(
+      'ALREADY_EXISTS',
+      `${found.source} is published at ${targetPath} in another way; unpublish it first`,
+    );
+  if (volumeCapability?.accessMode?.mode === 'SINGLE_NODE_SINGLE_WRITER') {
+    checkOnlyTarget({ volumeId, device, stagingPath: stagingTargetPath });
+  }
+  prepareTarget(targetPath);
+  await bindMount({ source: stagingTargetPath, target: targetPath, readOnly });
+  if (mountedAt(targetPath)?.source === device) return;
+  await unmount(targetPath, signal);
+  throw new UnionError('UNAVAILABLE', `volume ${volumeId} went away while it was being published; repeat the call`);
+}
+
+function checkOnlyTarget({ volumeId, device, stagingPath }: { volumeId: string; device: string; stagingPath: string }) {
+  const own = realMountPath(stagingPath);
+  const other = readMountInfo().find(({ source, mountpoint }) => source === device && mountpoint !== own);
+  if (other === undefined) return;
+  const message = `volume ${volumeId} allows one pod and is published at ${other.mountpoint}; unpublish it there first`;
+  throw new UnionError('FAILED_PRECONDITION', message);
+}
+
+function mountedAt(path: string): MountInfo | undefined {
+  const real = realMountPath(path);
+  return real === undefined ? undefined : mountAt(real);
+}
+
+/** Unmounts, never lazily, and removes the directory, which must be empty then. Nothing there is ok. */
+async function unmount(path: string, signal: AbortSignal): Promise<void> {
+  while (mountedAt(path) !== undefined) await command('umount', ['--no-mtab', path], signal);
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    if (errnoCode(error) === 'ENOENT') return;
+    throw new UnionError(
+      'FAILED_PRECONDITION',
+      `cannot remove ${path}: ${messageOf(error)}; it holds files of the node itself`,
+    );
+  }
+}

@@ -1,0 +1,121 @@
+/** `union-csi block-controller`: the CSI Identity and Controller services of block.union.csi.dev, and the reconciler of BlockVolumes. */
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import packageJson from '../../package.json' with { type: 'json' };
+import { systemClock } from '../base/clock.ts';
+import { messageOf } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { runBlockVolumeController } from '../controllers/block/block-volume.ts';
+import { blockControllerHandlers } from '../csi/block/controller.ts';
+import { BLOCK_PLUGIN, identityHandlers } from '../csi/identity.ts';
+import { implement, startCsiServer } from '../csi/server.ts';
+import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import { createInformer } from '../kubernetes/informer.ts';
+import { BLOCK_POOL, BLOCK_VOLUME, LEASE, NODE } from '../kubernetes/kinds.ts';
+import { loadAccess } from '../kubernetes/kubeconfig.ts';
+import { runAsLeader } from '../kubernetes/lease.ts';
+import { createRepository } from '../kubernetes/repository.ts';
+import { loadCsi } from '../protocol/proto.ts';
+import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
+import { parseFlags, parsePort, required } from './flags.ts';
+import { startHealth } from './health.ts';
+import { createLogger } from './logging.ts';
+
+const HELP = `usage: union-csi block-controller --csi-endpoint unix:///PATH [FLAGS]
+
+  --csi-endpoint SOCKET    where to serve CSI
+  --kubeconfig FILE        how to reach the cluster; without it, the service account of the pod it runs in
+  --metrics-port PORT      serve /healthz, /readyz and /metrics
+  --[no-]leader-election   reconcile in one replica only; default with a service account, not with --kubeconfig
+`;
+
+interface ServiceOptions {
+  readonly endpoint: string;
+  readonly metricsPort: number | undefined;
+  readonly elect: boolean;
+  readonly log: Logger;
+}
+
+export async function run(argv: string[]): Promise<number> {
+  const { values } = parseFlags({
+    args: argv,
+    allowNegative: true,
+    options: {
+      'csi-endpoint': { type: 'string' },
+      kubeconfig: { type: 'string' },
+      'metrics-port': { type: 'string' },
+      'leader-election': { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const options: ServiceOptions = {
+    endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
+    metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
+    elect: values['leader-election'] ?? values.kubeconfig === undefined,
+    log: createLogger('block-controller'),
+  };
+  const client = createKubeClient(loadAccess(values.kubeconfig));
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
+  try {
+    return await serve(client, options, stop);
+  } finally {
+    stop.abort(); // also when only half of it could start
+    client.close();
+  }
+}
+
+async function serve(client: KubeClient, options: ServiceOptions, stop: AbortController): Promise<number> {
+  const { endpoint, metricsPort, log } = options;
+  const volumeChanges = createInformer({ client, kind: BLOCK_VOLUME, log });
+  const isReady = () => volumeChanges.hasSynced;
+  const health =
+    metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, stop.signal);
+  const csi = loadCsi();
+  const controller = blockControllerHandlers({
+    volumes: createRepository(client, BLOCK_VOLUME),
+    pools: createRepository(client, BLOCK_POOL),
+    nodes: createRepository(client, NODE),
+    volumeChanges,
+    clock: systemClock,
+  });
+  const services = [
+    implement(csi.Identity.service, identityHandlers({ plugin: BLOCK_PLUGIN, version: packageJson.version, isReady })),
+    implement(csi.Controller.service, controller),
+  ];
+  const measure = health && { measure: health.measure };
+  const server = await startCsiServer({ endpoint, services, log, ...measure }, stop.signal);
+  const watching = volumeChanges.start(stop.signal);
+  const lead = (term: AbortSignal) => runBlockVolumeController({ client, changes: volumeChanges, log }, term);
+  const code = await reconcile(client, options, lead, stop.signal);
+  stop.abort();
+  await Promise.all([watching, server.stopped, health?.stopped]);
+  return code;
+}
+
+async function reconcile(
+  client: KubeClient,
+  { elect, log }: ServiceOptions,
+  lead: (term: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+): Promise<number> {
+  const election = {
+    leases: createRepository(client, LEASE),
+    namespace: DRIVER_NAMESPACE,
+    name: 'union-csi-block-controller',
+    identity: `${hostname()}_${randomBytes(4).toString('hex')}`,
+    log,
+  };
+  try {
+    await (elect ? runAsLeader(election, lead, signal) : lead(signal));
+    return 0;
+  } catch (error) {
+    log.error('controller.failed', { message: messageOf(error) });
+    return 1;
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The block engine as a driver of the embedded cluster, with three simulated nodes: from claims to pods that write, while what serves
+ * them is killed. Real processes, FUSE files, loop devices and filesystems.
+ */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import { silentLogger } from '../../../src/base/logger.ts';
+import { blockVolumes } from '../../../src/embedded/api-server/kinds.ts';
+import { recordedChildren } from '../../../src/embedded/children.ts';
+import { type Cluster, startCluster } from '../../../src/embedded/cluster.ts';
+import { removeCluster } from '../../../src/embedded/remove-cluster.ts';
+import { blockDriver, unionDriver } from '../../../src/embedded/union-driver.ts';
+import type { BlockVolume } from '../../../src/protocol/block-resources.ts';
+import { ApiClient } from '../../support/api-client.ts';
+import { ClusterUser } from '../../support/cluster-user.ts';
+import { eventually } from '../../support/eventually.ts';
+import { expectNoLeaks, findLeaks } from '../../support/leaks.ts';
+import { fuse, loop, needs } from '../../support/skip.ts';
+
+const LIMIT_MS = 60_000;
+/** Writes numbers one after the other, each durable before it is named. */
+const COUNT = 'i=0; while :; do i=$((i+1)); echo $i > new; sync new; mv new n; sync .; done & echo counting';
+
+describe('block.union.csi.dev in the embedded cluster', function () {
+  this.timeout(180_000);
+  let dir: string;
+  let cluster: Cluster;
+  let user: ClusterUser;
+
+  before(async function () {
+    needs(this, fuse, loop);
+    dir = mkdtempSync(join(tmpdir(), 'uc-'));
+    const drivers = (places: Parameters<typeof blockDriver>[0]) => [unionDriver(places), blockDriver(places)];
+    cluster = await startCluster({ dir, nodes: 3, port: 0, log: silentLogger, drivers });
+    user = new ClusterUser(new ApiClient(() => cluster.url));
+    const provisioner = 'block.union.csi.dev';
+    await user.createClass('one', { replicas: '1' }, { provisioner });
+    await user.createClass('two', { replicas: '2' }, { provisioner });
+    await user.createClass('union', { lowerStorageClassName: 'two', branches: '2' });
+  });
+
+  after(async () => {
+    if (cluster === undefined) return;
+    const problems = await cluster.close();
+    await removeCluster(dir);
+    rmSync(dir, { recursive: true, force: true });
+    expect(problems).to.deep.equal([]);
+    await expectNoLeaks(dir);
+  });
+
+  async function volumes(): Promise<readonly BlockVolume[]> {
+    return await user.api.list(blockVolumes);
+  }
+
+  /** Where the pod's volume is mounted on its node. */
+  async function mountOf(pod: string): Promise<string> {
+    const { metadata, spec } = (await user.pod(pod))!;
+    const root = join(dir, 'nodes', spec!.nodeName!, 'kubelet', 'pods', metadata.uid!, 'volumes', 'kubernetes.io~csi');
+    return join(root, readdirSync(root)[0]!, 'mount');
+  }
+
+  async function moved(path: string, what: string): Promise<void> {
+    const from = await numberIn(path);
+    await eventually(`the numbers to go on after ${what}`, async () => (await numberIn(path)) > from + 3, LIMIT_MS);
+  }
+
+  function pidOf(name: string): number {
+    return recordedChildren(dir).find((child) => child.name === name)!.pid;
+  }
+
+  /** The processes that serve the attached volume, by whether they wait. */
+  function serving(volume: string): readonly { readonly pid: number; readonly waits: boolean }[] {
+    return findLeaks(`/volumes/${volume}`)
+      .processes.filter((line) => line.includes('block-attach'))
+      .map((line) => ({ pid: Number(line.split(' ')[0]), waits: line.includes('--standby') }));
+  }
+
+  it('makes, mounts and removes a volume, and its data outlive the pod', async () => {
+    await user.createClaim('data', 'one');
+    await user.bound('data');
+    expect(await user.run('first', 'data', 'echo kept > file; sync; cat file')).to.equal('kept\n');
+    await user.deletePod('first');
+    await eventually('the device to go', () => findLeaks(dir).loops.length === 0, LIMIT_MS);
+    expect(await user.run('second', 'data', 'cat file')).to.equal('kept\n');
+    await user.deletePod('second');
+    const [volume] = await volumes();
+    const directory = join(dir, 'nodes', volume!.spec.members[0]!, 'block', volume!.metadata.name);
+    expect(existsSync(directory)).to.equal(true);
+    await user.deleteClaim('data');
+    expect(existsSync(directory)).to.equal(false);
+    expect(await volumes()).to.deep.equal([]);
+  });
+
+  it('goes on when whatever serves a volume is killed: the process of the file, the one that waits, the node', async () => {
+    await user.createClaim('kept', 'one');
+    await user.createPod('counter', 'kept', COUNT);
+    await user.running('counter');
+    const path = join(await mountOf('counter'), 'n');
+    await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
+    const [volume] = await volumes();
+    const { name } = volume!.metadata;
+    const both = () => eventually('both processes', () => serving(name).length === 2 && serving(name), LIMIT_MS);
+    for (const waits of [false, true]) {
+      const victim = (await both()).find((process) => process.waits === waits) ?? (await both())[0]!;
+      process.kill(victim.pid, 'SIGKILL');
+      await moved(path, `the process that ${waits ? 'waits' : 'serves'} was killed`);
+    }
+    process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
+    await moved(path, 'the node was killed');
+    await user.deletePod('counter');
+    await user.deleteClaim('kept');
+  });
+
+  it('carries a union, which loses nothing when a node dies in the middle of a write', async () => {
+    await user.createClaim('joined', 'union', { resources: { requests: { storage: '128Mi' } } });
+    await user.createPod('writer', 'joined', `mkdir sums; ${COUNT}`);
+    await user.running('writer');
+    const path = join(await mountOf('writer'), 'n');
+    await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
+    const primary = (await volumes()).map(({ status }) => status?.config?.primary)[0]!;
+    // Not killed: it would be started again at once. Stopped it is as dead to the others, and comes back with old ideas.
+    const stopped = pidOf(`block-${primary}`);
+    process.kill(stopped, 'SIGSTOP');
+    try {
+      await moved(path, `node ${primary} died`);
+      for (const volume of await volumes()) expect(volume.status?.config?.primary).not.to.equal(primary);
+    } finally {
+      process.kill(stopped, 'SIGKILL');
+    }
+    await moved(path, `node ${primary} came back`);
+    await eventually(
+      'all replicas to be in sync again',
+      async () => (await volumes()).every(({ spec, status }) => status?.config?.inSync.length === spec.members.length),
+      LIMIT_MS,
+    );
+    const last = await numberIn(path);
+    await user.deletePod('writer');
+    expect(Number(await user.run('reader', 'joined', 'cat n'))).to.be.at.least(last);
+    await user.deletePod('reader');
+    await user.deleteClaim('joined');
+    expect(await volumes()).to.deep.equal([]);
+  });
+});
+
+/** Read by another process: the cluster runs in this one, and must not wait for its own volumes. 0 while there is none. */
+async function numberIn(path: string): Promise<number> {
+  return await promisify(execFile)('cat', [path]).then(
+    ({ stdout }) => Number(stdout),
+    () => 0,
+  );
+}
