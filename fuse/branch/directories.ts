@@ -110,12 +110,12 @@ export class DirectoryCache {
 
   #open(slot: number, branch: number): number {
     for (let attempt = 0; ; attempt++) {
-      const stamp = this.#state.changeStamp(slot);
+      const stamp = this.#state.changes.stamp(slot);
       const result = stamp < 0 ? -EIO : this.#openByName(slot, branch);
       // A rename meanwhile may have put another directory in the place of this one: whatever would be done to it is worse than EIO.
-      if (this.#state.isUnchanged(stamp)) return result;
+      if (this.#state.changes.isUnchanged(stamp)) return result;
       if (result >= 0) libc.close(result);
-      if (!this.#state.awaitChange(attempt)) return -EIO;
+      if (!this.#state.changes.wait(attempt)) return -EIO;
     }
   }
 

@@ -10,6 +10,7 @@
  * one at a time), the tables (`lock`). The last is held for memory work only, never across a system call.
  */
 import * as libc from '../sys/libc.ts';
+import { Changes } from './changes.ts';
 import {
   DENTRY_BYTES,
   FILE_LOCKS,
@@ -27,7 +28,6 @@ import {
   STATE_VERSION,
   STRIPES,
   THREAD_BYTES,
-  THREADS,
   THREADS_AT,
   TOTAL_BYTES,
   UNDO_AT,
@@ -36,15 +36,8 @@ import {
   UNDO_WORD,
   WORD,
 } from './layout.ts';
-import { PROGRESS, progressOf } from './progress.ts';
+import { pause, SPINS_BEFORE_SLEEP } from './pause.ts';
 import { migrate, whyUnreadable } from './versions.ts';
-
-const SPINS_BEFORE_YIELD = 100;
-/** Who waits this long waits for a file that moves to another branch, or for a slow one: the CPU is of more use elsewhere. */
-const SPINS_BEFORE_SLEEP = 1000;
-const SLEEP_US = 500;
-/** Who waits for a change of names that long, five seconds at least, goes without: whoever makes it may be stuck on a branch. */
-const MAX_SPINS = SPINS_BEFORE_SLEEP + 10_000;
 
 /** Stands between the code and the words, for tests that end a server between two stores. */
 export type WordView = (words: Uint32Array) => Uint32Array;
@@ -57,6 +50,7 @@ export class State {
   readonly u32: Uint32Array;
   readonly i32: Int32Array;
   readonly f64: Float64Array;
+  readonly changes: Changes;
 
   /** Who holds a lock: this thread's number + 1. */
   readonly #owner: number;
@@ -72,6 +66,7 @@ export class State {
     this.u32 = view(new Uint32Array(buffer));
     this.i32 = new Int32Array(buffer);
     this.f64 = new Float64Array(buffer, 0, THREADS_AT / 8);
+    this.changes = new Changes(this.i32, thread);
   }
 
   /** New, empty state memory. */
@@ -197,8 +192,7 @@ export class State {
     u32[WORD.movesEnded] = u32[WORD.movesStarted]!;
     u32[WORD.switchesEnded] = u32[WORD.switchesStarted]!;
     i32[WORD.treeLock] = i32[WORD.tableLock] = 0;
-    for (let thread = 0; thread < THREADS; thread++) this.#setChanging(thread, 0, 0);
-    u32[WORD.changesEnded] = u32[WORD.changesBegun]!;
+    this.changes.recover();
     u32[WORD.generation]!++;
   }
 
@@ -274,7 +268,7 @@ export class State {
 
   /** After an exception: gives up whatever this thread still holds. */
   releaseOwnLocks(): void {
-    if (this.i32[progressOf(this.#owner - 1) + PROGRESS.changing] !== 0) this.changeEnd();
+    this.changes.giveUp();
     const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
     if (this.u32[WORD.tableLock] === this.#owner) this.#undo();
     release(WORD.tableLock);
@@ -316,54 +310,6 @@ export class State {
     Atomics.add(this.i32, WORD.descriptorEpoch, 1);
   }
 
-  /**
-   * Callers bracket a change of the names of an inode, or of two, on the branches and in the index: until both say the same,
-   * nobody can rely on finding it, or only it, by name.
-   */
-  changeBegin(slot: number, other = 0): void {
-    this.#setChanging(this.#owner - 1, slot, other);
-    Atomics.add(this.i32, WORD.changesBegun, 1);
-  }
-
-  changeEnd(): void {
-    this.#setChanging(this.#owner - 1, 0, 0);
-    Atomics.add(this.i32, WORD.changesEnded, 1);
-  }
-
-  #setChanging(thread: number, slot: number, other: number): void {
-    const word = progressOf(thread);
-    Atomics.store(this.i32, word + PROGRESS.changing, slot);
-    Atomics.store(this.i32, word + PROGRESS.changingToo, other);
-  }
-
-  /**
-   * To be taken before an inode's name is looked up, for `isUnchanged` when the name has been used on a branch; -1 while somebody
-   * changes the inode's names.
-   */
-  changeStamp(slot: number): number {
-    // In this order: who began before the stamp was taken is seen below, and who had ended by then has changed the index.
-    const ended = Atomics.load(this.i32, WORD.changesEnded) >>> 0;
-    const stamp = Atomics.load(this.i32, WORD.changesBegun) >>> 0;
-    if (stamp === ended) return stamp;
-    for (let thread = 0; thread < THREADS; thread++) {
-      const word = progressOf(thread);
-      if (Atomics.load(this.i32, word + PROGRESS.changing) === slot) return -1;
-      if (Atomics.load(this.i32, word + PROGRESS.changingToo) === slot) return -1;
-    }
-    return stamp;
-  }
-
-  /** Whether nobody has begun to change names since, nor was about to. */
-  isUnchanged(stamp: number): boolean {
-    return stamp >= 0 && stamp === Atomics.load(this.i32, WORD.changesBegun) >>> 0;
-  }
-
-  /** For who has tried something in vain so many times, as names were changing: waits a little. False when that was often enough. */
-  awaitChange(times: number): boolean {
-    pause(times);
-    return times < MAX_SPINS;
-  }
-
   /** Callers bracket the moment in which a file is on two branches, so that a listing can tell that it may have met it twice. */
   switchBegin(): void {
     Atomics.add(this.i32, WORD.switchesStarted, 1);
@@ -386,12 +332,6 @@ export function createStateMemory(): number {
   const fd = libc.withCString('union-state', (name) => libc.memfdCreate(name, 1));
   if (fd < 0) throw new Error(`cannot create the state memory: errno ${-fd}`);
   return fd;
-}
-
-/** What a thread does that has tried something in vain so many times. */
-function pause(times: number): void {
-  if (times > SPINS_BEFORE_SLEEP) libc.usleep(SLEEP_US);
-  else if (times > SPINS_BEFORE_YIELD) libc.schedYield();
 }
 
 /** The words that lock two files, in order; 0 where there is nothing to lock. */

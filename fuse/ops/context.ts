@@ -317,15 +317,15 @@ export class Context {
   statCopy(slot: number, branch: number, to: number): number {
     for (let attempt = 0; ; attempt++) {
       // Most find the file at once.
-      const stamp = attempt === 0 ? -1 : this.state.changeStamp(slot);
+      const stamp = attempt === 0 ? -1 : this.state.changes.stamp(slot);
       let result = this.locate(slot, branch);
       if (result === 0) result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
       if (result === 0 && (this.atFlags === AT_EMPTY_PATH || this.#isSameFile(slot, to))) {
         if (this.inodes.has(slot, INODE.kept)) this.u32[(to + STATX.nlink) >>> 2]!--;
         return 0;
       }
-      const isSteady = this.state.isUnchanged(stamp);
-      if (isSteady || !this.state.awaitChange(attempt)) return result === 0 ? -ESTALE : result;
+      const isSteady = this.state.changes.isUnchanged(stamp);
+      if (isSteady || !this.state.changes.wait(attempt)) return result === 0 ? -ESTALE : result;
     }
   }
 

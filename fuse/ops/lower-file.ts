@@ -13,14 +13,14 @@ import { writeText } from './scratch.ts';
 export function openLower(context: Context, slot: number, branch: number, how: number | 'path'): number {
   const flags = (how === 'path' ? O_PATH | O_CLOEXEC : how) | O_NOFOLLOW;
   for (let attempt = 0; ; attempt++) {
-    const stamp = context.state.changeStamp(slot);
+    const stamp = context.state.changes.stamp(slot);
     let descriptor = context.locate(slot, branch);
     if (descriptor === 0 && context.atFlags === AT_EMPTY_PATH) return reopen(context, context.atDescriptor, flags);
     if (descriptor === 0) descriptor = libc.openat(context.atDescriptor, context.atName, flags, 0);
-    if (context.state.isUnchanged(stamp)) return descriptor;
+    if (context.state.changes.isUnchanged(stamp)) return descriptor;
     if (descriptor >= 0 && isInode(context, slot, descriptor)) return descriptor;
     if (descriptor >= 0) libc.close(descriptor);
-    if (!context.state.awaitChange(attempt)) return -ESTALE;
+    if (!context.state.changes.wait(attempt)) return -ESTALE;
   }
 }
 

@@ -201,14 +201,14 @@ function unlinkFile(context: Context, target: Target): number {
   if (directory < 0) return directory;
   const kept = keepOpen(context, target.slot);
   if (kept < 0) return kept;
-  state.changeBegin(target.slot);
+  state.changes.begin(target.slot);
   let result = libc.unlinkat(directory, base + target.position, 0);
   if (result === -ENOENT && context.journal.resuming) result = 0;
   context.attributes.markChanged(target.parent, target.first);
   // Before the index says that the name is gone: then the request counts as done.
   if (result === 0) hideOthers(context, target);
   if (result === 0 || result === -ENOENT) removeName(context, target, result);
-  state.changeEnd();
+  state.changes.end();
   if (result < 0) unpin(context, target.slot);
   if (result < 0) return result;
   dropBacking(context, target.slot);
@@ -286,10 +286,10 @@ export function removeDirectory(context: Context, target: Target): number {
   context.journal.pass();
   const kept = keepOpen(context, target.slot);
   if (kept < 0) return kept;
-  state.changeBegin(target.slot);
+  state.changes.begin(target.slot);
   const result = removeCopies(context, target, low, high);
   if (result === 0) removeName(context, target, 0);
-  state.changeEnd();
+  state.changes.end();
   if (result < 0) unpin(context, target.slot);
   return result;
 }

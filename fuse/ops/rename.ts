@@ -154,7 +154,7 @@ function moveTo(context: Context, source: Target, target: Target, from: Mask): n
   const intent = result === 0 ? intendMove(context, source, target, from, replaced) : undefined;
   if (intent === '') result = -EIO;
   if (result === 0) {
-    state.changeBegin(source.slot, target.slot);
+    state.changes.begin(source.slot, target.slot);
     result = moveAndReplace(context, source, target, from, replaced);
     if (intent !== undefined) removeIntent(intent);
     forgetTimes(context, source.slot);
@@ -164,7 +164,7 @@ function moveTo(context: Context, source: Target, target: Target, from: Mask): n
       if (target.slot !== 0) removeName(context, target);
       moveName(context, source, target, from);
     }
-    state.changeEnd();
+    state.changes.end();
   }
   if (result < 0 && target.slot !== 0) unpin(context, target.slot);
   if (result === 0 && target.slot !== 0 && context.inodes.kind(target.slot) !== DT_DIR)
@@ -325,13 +325,13 @@ function exchangeOnBranches(context: Context, one: Target, other: Target, a: Mas
   const isDone = wasExchanged(context, one, firstBranch(a.low, a.high));
   const intent = isDone ? undefined : intendExchange(context, one, other, a, b);
   if (intent === '') return -EIO;
-  state.changeBegin(one.slot, other.slot);
+  state.changes.begin(one.slot, other.slot);
   const result = isDone ? 0 : exchangeCopies(context, one, other, a, b);
   if (intent !== undefined) removeIntent(intent);
   forgetTimes(context, one.slot);
   forgetTimes(context, other.slot);
   if (result === 0) exchangeNames(context, one, other, a, b);
-  state.changeEnd();
+  state.changes.end();
   return result;
 }
 

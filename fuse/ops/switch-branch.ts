@@ -42,11 +42,11 @@ function joined(low: number, high: number): bigint {
 /** A file without a name. Answers 0. */
 export function switchNameless(context: Context, move: Move): number {
   const { state } = context;
-  state.changeBegin(move.slot);
+  state.changes.begin(move.slot);
   state.lockInode(move.slot);
   switchInode(context, move);
   state.unlockInode(move.slot);
-  state.changeEnd();
+  state.changes.end();
   return 0;
 }
 
@@ -135,7 +135,7 @@ function switchNames(context: Context, move: Move, { links, removals }: Steps): 
   const { state } = context;
   const times = directoryTimes(context, move);
   state.switchBegin();
-  state.changeBegin(move.slot);
+  state.changes.begin(move.slot);
   state.lockInode(move.slot);
   try {
     const linked = performAll(context, links);
@@ -148,7 +148,7 @@ function switchNames(context: Context, move: Move, { links, removals }: Steps): 
     return removed < 0 ? NOT_REMOVED : REMOVED;
   } finally {
     state.unlockInode(move.slot);
-    state.changeEnd();
+    state.changes.end();
     state.switchEnd();
     restoreTimes(context, times);
   }

@@ -188,10 +188,10 @@ function readSteadily(
   read: (path: number, isLink: boolean) => number,
 ): number {
   for (let attempt = 0; ; attempt++) {
-    const stamp = context.state.changeStamp(slot);
+    const stamp = context.state.changes.stamp(slot);
     const path = pathOf(context, slot, branch);
     const result = path < 0 ? path : read(path, context.atFlags !== AT_EMPTY_PATH);
-    if (context.state.isUnchanged(stamp) || !context.state.awaitChange(attempt)) return result;
+    if (context.state.changes.isUnchanged(stamp) || !context.state.changes.wait(attempt)) return result;
   }
 }
 

@@ -21,7 +21,7 @@ const exchange = `
   const state = State.attach(fd, 1);
   const inodes = new InodeTable(state);
   const names = new NameIndex(state, inodes);
-  state.changeBegin(one, two);
+  state.changes.begin(one, two);
   renameSync(paths[0], paths[0] + '-');
   renameSync(paths[1], paths[0]);
   renameSync(paths[0] + '-', paths[1]);
@@ -34,7 +34,7 @@ const exchange = `
   names.attach(first, two);
   names.attach(second, one);
   state.unlock();
-  state.changeEnd();`;
+  state.changes.end();`;
 
 describe('descriptors of directories', () => {
   let driver: FuseDriver;

@@ -105,7 +105,7 @@ describe('state memory', () => {
         if (round % 2 === 0) inodes.setFlag(1, 1 << (12 + workerData.index)); else inodes.clearFlag(1, 1 << (12 + workerData.index));
         if (!inodes.has(1, 1 << 12 + workerData.index) === (round % 2 === 0)) throw new Error('a flag was lost');
         if (round % 4 === 0) { state.lock(); const handle = handles.allocate(1, 7, 0); if (handle === 0) throw new Error('full'); handles.free(handle); state.unlock(); }
-        state.changeBegin(7); state.changeEnd();
+        state.changes.begin(7); state.changes.end();
       }`;
     new InodeTable(state).allocate(DT_DIR);
     const free = [200, 201, 202, 203, 204].map((word) => state.u32[word]!);
@@ -116,7 +116,7 @@ describe('state memory', () => {
     expect(state.u32[204]).to.equal(4 * rounds);
     expect(new HandleTable(state).count).to.equal(0);
     expect(state.u32[WORD.handleBump]).to.be.at.most(5);
-    expect(state.changeStamp(7)).to.equal(4 * rounds);
+    expect(state.changes.stamp(7)).to.equal(4 * rounds);
   });
 
   it('loses no flag of an inode when four threads change others at once', async () => {
@@ -149,20 +149,20 @@ describe('state memory', () => {
   });
 
   it('has no stamp of inodes whose names another thread is changing, and no older one holds afterwards', async () => {
-    const before = state.changeStamp(5);
-    await inWorker(`state.changeBegin(5, 6);`, 1);
-    expect([state.changeStamp(5), state.changeStamp(6)]).to.deep.equal([-1, -1]);
-    expect(state.isUnchanged(before)).to.equal(false);
-    expect(state.isUnchanged(state.changeStamp(7))).to.equal(true);
-    await inWorker(`state.changeEnd();`, 1);
-    expect(state.isUnchanged(state.changeStamp(5))).to.equal(true);
-    expect(state.isUnchanged(-1)).to.equal(false);
+    const before = state.changes.stamp(5);
+    await inWorker(`state.changes.begin(5, 6);`, 1);
+    expect([state.changes.stamp(5), state.changes.stamp(6)]).to.deep.equal([-1, -1]);
+    expect(state.changes.isUnchanged(before)).to.equal(false);
+    expect(state.changes.isUnchanged(state.changes.stamp(7))).to.equal(true);
+    await inWorker(`state.changes.end();`, 1);
+    expect(state.changes.isUnchanged(state.changes.stamp(5))).to.equal(true);
+    expect(state.changes.isUnchanged(-1)).to.equal(false);
   });
 
   it('takes nobody for changing names after a server was killed that did', () => {
-    state.changeBegin(5);
+    state.changes.begin(5);
     state.recover();
-    expect(state.isUnchanged(state.changeStamp(5))).to.equal(true);
+    expect(state.changes.isUnchanged(state.changes.stamp(5))).to.equal(true);
   });
 });
 
