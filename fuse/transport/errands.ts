@@ -3,6 +3,7 @@
  * on them. Done by threads of their own, one at a time each: while one waits for a branch that hangs, another one is started for
  * the rest, up to MAX_ERRANDS. Threads without work end after a while.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { MAIN_THREAD, MAX_ERRANDS, MAX_READERS } from '../inode/layout.ts';
 import type { State } from '../inode/state.ts';
@@ -59,16 +60,17 @@ export class Errands {
     return job.done.promise;
   }
 
-  /** Ends the threads. False when one of them has not ended soon, because it waits for a branch. */
+  /** Ends the threads. False when one of them has not ended soon, because it waits for a branch; one that only starts is waited for. */
   async close(): Promise<boolean> {
     this.#isClosed = true;
     clearTimeout(this.#idle);
     for (const { done } of this.#queue.splice(0)) done.reject(new Error('the union is closed'));
     for (const { worker } of this.#runners) worker.postMessage('end');
-    const ended = Promise.all(this.#runners.map((runner) => runner.ended)).then(() => true);
-    const { promise, resolve } = Promise.withResolvers<false>();
-    const limit = setTimeout(() => resolve(false), CLOSE_LIMIT_MS);
-    return await Promise.race([ended, promise]).finally(() => clearTimeout(limit));
+    const closedAt = performance.now();
+    const isStuck = ({ begunAt }: Runner) => performance.now() - Math.max(begunAt, closedAt) > CLOSE_LIMIT_MS;
+    while (this.#runners.length > 0 && !this.#runners.some(isStuck))
+      await Promise.race([Promise.all(this.#runners.map(({ ended }) => ended)), delay(MOMENT_MS)]);
+    return this.#runners.length === 0;
   }
 
   #dispatch(): void {
