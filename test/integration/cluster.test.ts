@@ -71,8 +71,7 @@ function createClass(cluster: Cluster, name: string, provisioner: string, more: 
   });
 }
 
-describe('embedded cluster', function () {
-  this.timeout(60_000);
+describe('embedded cluster', () => {
   let dir: string;
   let driver: FakeCsiDriver;
   let cluster: Cluster;

@@ -119,8 +119,7 @@ describe('union-csi controller', () => {
       .true;
   });
 
-  it('goes on after SIGKILL at any step, and leaves nothing', async function () {
-    this.timeout(60_000);
+  it('goes on after SIGKILL at any step, and leaves nothing', async () => {
     const controller = connect();
     const kill = async (child: ReturnType<typeof launch>) => {
       child.process.kill('SIGKILL');
@@ -162,8 +161,7 @@ describe('union-csi controller', () => {
     expect([plane.store.list(unionVolumes), plane.store.list(persistentVolumeClaims)]).to.deep.equal([[], []]);
   });
 
-  it('reconciles in one of two replicas; the other answers calls, and takes over', async function () {
-    this.timeout(60_000);
+  it('reconciles in one of two replicas; the other answers calls, and takes over', async () => {
     const first = launch('--leader-election');
     await until(() => first.stderr.includes('leader.elected'), 15_000);
     const other = join(directory, 'other.sock');

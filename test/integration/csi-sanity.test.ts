@@ -53,8 +53,7 @@ describe('csi-sanity', () => {
     rmSync(directory, { recursive: true });
   });
 
-  it('passes for Identity and Controller', async function () {
-    this.timeout(120_000);
+  it('passes for Identity and Controller', async () => {
     const parameters = join(directory, 'parameters.yaml');
     writeFileSync(parameters, 'lowerStorageClassName: plain\nbranches: "2"\n');
     const child = spawn('csi-sanity', [

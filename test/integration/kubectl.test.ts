@@ -64,8 +64,7 @@ interface Outcome {
   readonly stderr: string;
 }
 
-describe('kubectl', function () {
-  this.timeout(60_000);
+describe('kubectl', () => {
   let directory = '';
   let store: Store;
   let server: ApiServer;

@@ -39,8 +39,7 @@ function fill(branch: string, leaveBytes: number): void {
 }
 
 for (const { name, firstBranchLeavesBytes } of setups) {
-  describe(`real programs ${name}`, function () {
-    this.timeout(120_000);
+  describe(`real programs ${name}`, () => {
     let union: TestUnion;
 
     before(async function () {

@@ -8,7 +8,7 @@ import type { Facts, Listed, Operation } from '../support/model/operations.ts';
 import { killed } from '../support/processes.ts';
 
 const program = fileURLToPath(new URL('../support/model/client.ts', import.meta.url));
-const answerDeadlineMs = 30_000;
+const answerDeadlineMs = 60_000;
 /** Handles and listings belong to one client. */
 const PER_CLIENT = 10;
 

@@ -42,9 +42,7 @@ function plansFrom(seed: number, count: number): readonly Plan[] {
   return Array.from({ length: count }, (_, index) => makePlan(seed + index));
 }
 
-describe('the block engine in the simulator', function () {
-  this.timeout(60_000);
-
+describe('the block engine in the simulator', () => {
   it('keeps its promises in the worlds of fixed seeds', () => {
     expectSound(plansFrom(1, FIXED_SEEDS));
   });

@@ -12,7 +12,7 @@ export interface Ref {
   readonly name: string;
 }
 
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
 
 export class ApiClient {
   readonly #server: () => string;

@@ -31,7 +31,7 @@ import { eventually } from './eventually.ts';
 import { expectNoLeaks, findLeaks } from './leaks.ts';
 
 const launcher = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
 /** The controller's, the node's, and that of the registration. */
 const SOCKETS = 3;
 /** Logs, and the folder of each driver's staging directories. */

@@ -14,7 +14,7 @@ import { eventually } from './eventually.ts';
 export type Parameters = Readonly<Record<string, string>>;
 
 const namespace = 'default';
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 60_000;
 /** Ends at once when it is told to, as a shell that is process 1 does not by itself. */
 const UNTIL_TOLD = 'trap "exit 0" TERM; while :; do sleep 1000 & wait; done';
 

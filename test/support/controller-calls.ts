@@ -42,7 +42,7 @@ export function creation(
 
 /** The handlers as plain calls. */
 export function calls(handlers: ReturnType<typeof controllerHandlers>) {
-  const context = (limitMs = 10_000): RpcContext => ({
+  const context = (limitMs = 60_000): RpcContext => ({
     signal: AbortSignal.timeout(limitMs),
     deadline: Date.now() + limitMs,
     log: silentLogger,

@@ -4,7 +4,7 @@ type Awaitable<T> = T | Promise<T>;
 export async function eventually<T>(
   what: string,
   look: () => Awaitable<T | undefined | false>,
-  limitMs = 15_000,
+  limitMs = 60_000,
 ): Promise<T> {
   const until = Date.now() + limitMs;
   for (;;) {

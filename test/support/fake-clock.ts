@@ -52,7 +52,7 @@ export async function settle(turns = 5): Promise<void> {
 }
 
 /** Waits for a condition that I/O brings about; throws when it does not hold within `limitMs`. */
-export async function until(condition: () => boolean, limitMs = 5000): Promise<void> {
+export async function until(condition: () => boolean, limitMs = 60_000): Promise<void> {
   for (const end = Date.now() + limitMs; !condition(); ) {
     if (Date.now() > end) throw new Error(`condition did not hold within ${limitMs} ms: ${condition}`);
     await settle(1);

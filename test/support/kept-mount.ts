@@ -55,7 +55,7 @@ export class KeptMount {
 
   /** Unmounts and waits for the end of all processes; kills them if that fails. */
   async close(): Promise<void> {
-    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });
+    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 30_000 });
     if (status === 0) await until(() => this.processes().length === 0);
     await this.kill();
     if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);

@@ -92,7 +92,7 @@ export class KeptUnion {
 
   /** Unmounts, lets go of everything, and undoes the branches. */
   async close(): Promise<void> {
-    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 10_000 });
+    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 30_000 });
     if (status !== 0) spawnSync('umount', ['--lazy', this.mountpoint]);
     for (const fd of [...this.devices, this.state]) closeSync(fd);
     // Where another mount namespace has a copy of the mount, it goes on without us: that of a cluster, say.

@@ -28,7 +28,7 @@ export function findLeaks(marker: string): Leaks {
 }
 
 /** Waits for things to go that go by themselves, such as loop devices after their last unmount; then insists. */
-export async function expectNoLeaks(marker: string, limitMs = 5_000): Promise<void> {
+export async function expectNoLeaks(marker: string, limitMs = 30_000): Promise<void> {
   const until = Date.now() + limitMs;
   let leaks = findLeaks(marker);
   while (count(leaks) > 0 && Date.now() < until) {

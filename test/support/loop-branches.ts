@@ -29,7 +29,7 @@ export interface LoopBranches {
 
 const mebibyte = 1024 ** 2;
 /** A loop device goes by itself, a moment after its mount when somebody has it open just then. */
-const detachLimitMs = 5_000;
+const detachLimitMs = 30_000;
 
 export function makeLoopBranches(sizesBytes: readonly number[]): LoopBranches {
   const folder = mkdtempSync(join(tmpdir(), 'union-branches-'));
@@ -59,8 +59,8 @@ function makeBranch(folder: string, name: string, sizeBytes: number): string {
 /** Ends all mounts below a folder, deepest and latest first, and removes it. */
 export function removeFolderWithMounts(folder: string): void {
   for (const mountpoint of mountpointsBelow(folder).reverse()) {
-    const { status } = spawnSync('umount', [mountpoint], { stdio: 'ignore', timeout: 10_000 });
-    if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { stdio: 'ignore', timeout: 10_000 });
+    const { status } = spawnSync('umount', [mountpoint], { stdio: 'ignore', timeout: 30_000 });
+    if (status !== 0) spawnSync('umount', ['--lazy', mountpoint], { stdio: 'ignore', timeout: 30_000 });
   }
   const deadline = Date.now() + detachLimitMs;
   while (loopDevicesOf(folder).length > 0 && Date.now() < deadline) {
@@ -86,7 +86,7 @@ export function endCopies(folder: string): void {
       for (const mountpoint of mountpointsBelow(folder, pid).reverse())
         spawnSync('nsenter', [`--mount=/proc/${pid}/ns/mnt`, 'umount', '--lazy', '--no-canonicalize', mountpoint], {
           stdio: 'ignore',
-          timeout: 10_000,
+          timeout: 30_000,
         });
     } catch {
       // The process ended while we looked.

@@ -59,7 +59,7 @@ export class NodeUnderTest {
   }
 
   context() {
-    return { signal: AbortSignal.timeout(15_000), deadline: Infinity, log: silentLogger };
+    return { signal: AbortSignal.timeout(60_000), deadline: Infinity, log: silentLogger };
   }
 
   async stage(stagingTargetPath = this.stagingTargetPath): Promise<void> {

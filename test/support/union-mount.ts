@@ -24,8 +24,8 @@ const libraryProgram = fileURLToPath(new URL('serve-union.ts', import.meta.url))
 /** Generous: the machine may be busy with much else. */
 const startDeadlineMs = 60_000;
 const endDeadlineMs = 60_000;
-const umountLimitMs = 15_000;
-const busyLimitMs = 5_000;
+const umountLimitMs = 30_000;
+const busyLimitMs = 30_000;
 const copiesMs = 1_000;
 
 export interface UnionMount {

@@ -46,8 +46,7 @@ class DyingDisk implements BlockDisk {
   }
 }
 
-describe('a replica on files', function () {
-  this.timeout(120_000);
+describe('a replica on files', () => {
   let volume: TestVolume;
 
   afterEach(() => volume.remove());

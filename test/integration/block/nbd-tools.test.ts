@@ -13,8 +13,7 @@ import { needs, program } from '../../support/skip.ts';
 const run = promisify(execFile);
 const MIB = 1024 ** 2;
 
-describe('an NBD client of others', function () {
-  this.timeout(60_000);
+describe('an NBD client of others', () => {
   let volume: TestVolume;
   let open: OpenVolume;
   let server: NbdServer;

@@ -100,7 +100,7 @@ describe('Custodian', () => {
     await node.publish();
     node.custodian.close();
     expect(devicesOpen()).to.equal(0);
-    await node.custodian.recover([volumeId], () => true, AbortSignal.timeout(5_000));
+    await node.custodian.recover([volumeId], () => true, AbortSignal.timeout(60_000));
     await killed(first);
     node.serve();
     expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');

@@ -11,8 +11,7 @@ const mebibyte = 1024 ** 2;
 const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
 
 for (const cache of ['exclusive', 'shared'] as const) {
-  describe(`a branch with files, added with cache=${cache}`, function () {
-    this.timeout(60_000);
+  describe(`a branch with files, added with cache=${cache}`, () => {
     let union: TestUnion | undefined;
 
     before(async function () {

@@ -46,7 +46,7 @@ describe('a union with a broken branch', () => {
   });
 
   const untilHealth = (health: string) =>
-    eventually(`the first branch is ${health}`, async () => (await healthOf(union!))[0]!.health === health, 30_000);
+    eventually(`the first branch is ${health}`, async () => (await healthOf(union!))[0]!.health === health);
   const onFirst = () => path(`d/${names[0]![0]}`);
   const onSecond = () => path(`d/${names[1]![0]}`);
   const textOf = (file: string) => readFileSync(file, 'utf8');
@@ -101,7 +101,7 @@ describe('a union with a broken branch', () => {
 
     runProgram('umount', ['--lazy', first]);
     // As long as anybody holds the filesystem, mounting its device shows the same broken one.
-    await eventually('the device is free', () => !isInUse(imageOf(first)), 30_000);
+    await eventually('the device is free', () => !isInUse(imageOf(first)));
     mountImage(imageOf(first), first);
     await untilHealth('ok');
     expectIsBack();

@@ -44,8 +44,7 @@ const FIGURES_ARE_OLD_MS = 50;
 /** The reserve of each branch. What is opened for writing when less is left can move. */
 const reserve = 8 * mebibyte;
 
-describe('a full branch', function () {
-  this.timeout(60_000);
+describe('a full branch', () => {
   let union: TestUnion;
   let opened: number[];
 

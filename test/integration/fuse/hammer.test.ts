@@ -23,7 +23,7 @@ const maker = fileURLToPath(new URL('../../support/make-client.ts', import.meta.
 async function runClient(...args: readonly string[]): Promise<string> {
   const child = spawn(process.execPath, [...args, String(durationMs)], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    signal: AbortSignal.timeout(durationMs + 15_000),
+    signal: AbortSignal.timeout(durationMs + 60_000),
     killSignal: 'SIGKILL',
   });
   let complaint = '';
@@ -37,7 +37,7 @@ async function runClient(...args: readonly string[]): Promise<string> {
 
 for (const passthrough of [true, false]) {
   describe(`a union under four clients, ${passthrough ? 'passthrough' : 'proxied'}`, function () {
-    this.timeout(durationMs + 60_000);
+    this.timeout(durationMs + 120_000);
     let union: TestUnion | undefined;
 
     before(async function () {

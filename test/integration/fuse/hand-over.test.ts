@@ -17,8 +17,7 @@ import { fuse, loop, needs } from '../../support/skip.ts';
 const client = fileURLToPath(new URL('../../support/chaos-client.ts', import.meta.url));
 const HAND_OVERS = 3;
 
-describe('a union whose server is asked to make way', function () {
-  this.timeout(60_000);
+describe('a union whose server is asked to make way', () => {
   let union: KeptUnion;
 
   before(async function () {

@@ -47,7 +47,7 @@ describe('a union with a branch that hangs', () => {
       ${script}`;
     const { stdout, stderr, signal } = spawnSync(process.execPath, ['-e', code, ...args], {
       encoding: 'utf8',
-      timeout: 20_000,
+      timeout: 60_000,
     });
     return signal === null ? `${stdout}${stderr}`.trim() : `hung: ${signal}`;
   }

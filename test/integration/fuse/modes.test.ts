@@ -47,7 +47,7 @@ describe('a branch whose mode changes', () => {
       ['-c', 'until printf w 1<> "$0"; do :; done 2> /dev/null', join(union.mountpoint, 'held')],
       {
         encoding: 'utf8',
-        timeout: 10_000,
+        timeout: 60_000,
       },
     );
     expect(stderr).to.equal('');

@@ -26,8 +26,7 @@ import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount
 
 const mebibyte = 1024 ** 2;
 
-describe('rename and link over branches', function () {
-  this.timeout(60_000); // many mounts
+describe('rename and link over branches', () => {
   let union: TestUnion | undefined;
 
   before(function () {

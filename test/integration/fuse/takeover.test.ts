@@ -13,8 +13,7 @@ const mebibyte = 1024 ** 2;
 const run = promisify(execFile);
 
 for (const passthrough of [true, false]) {
-  describe(`a union whose server is killed, ${passthrough ? 'passthrough' : 'proxied'}`, function () {
-    this.timeout(30_000);
+  describe(`a union whose server is killed, ${passthrough ? 'passthrough' : 'proxied'}`, () => {
     let union: KeptUnion;
     const at = (name: string) => join(union.mountpoint, name);
 

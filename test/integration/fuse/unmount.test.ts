@@ -10,8 +10,7 @@ import { killed, until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 
-describe('the end of a union', function () {
-  this.timeout(90_000);
+describe('the end of a union', () => {
   let union: TestUnion;
   let other: ChildProcess | undefined;
 

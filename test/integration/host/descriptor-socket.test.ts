@@ -24,7 +24,7 @@ import { sendMessage } from '../../../src/host/descriptor-message.ts';
 import { type DescriptorRequest, DescriptorServer, MAX_LINE_BYTES } from '../../../src/host/descriptor-server.ts';
 import { until } from '../../support/processes.ts';
 
-const signal = () => AbortSignal.timeout(5_000);
+const signal = () => AbortSignal.timeout(60_000);
 
 describe('descriptor socket', () => {
   let directory: string;

@@ -25,7 +25,7 @@ import { removeFolderWithMounts } from '../../support/loop-branches.ts';
 import { killed, until } from '../../support/processes.ts';
 import { fuse, needs, root } from '../../support/skip.ts';
 
-const signal = () => AbortSignal.timeout(10_000);
+const signal = () => AbortSignal.timeout(60_000);
 
 describe('mounter', () => {
   let folder: string;

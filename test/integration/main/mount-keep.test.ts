@@ -21,8 +21,7 @@ import { removeFolderWithMounts } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
-describe('union-csi mount -o keep', function () {
-  this.timeout(60_000);
+describe('union-csi mount -o keep', () => {
   let folder: string;
   let mountpoint: string;
   let union: KeptMount | undefined;

@@ -50,7 +50,7 @@ describe('union-csi mount', () => {
     await until(() => serversOf(folder).length === 0);
   });
 
-  const mount = (...args: string[]) => spawnSync(program, ['mount', ...args], { encoding: 'utf8', timeout: 15_000 });
+  const mount = (...args: string[]) => spawnSync(program, ['mount', ...args], { encoding: 'utf8', timeout: 60_000 });
   const isMounted = () => mountAt(mountpoint)?.fsType === 'fuse.union';
   const hold = async (path: string) => {
     const child = spawn('sleep', ['60'], { cwd: path });

@@ -77,7 +77,7 @@ describe('union-csi server', () => {
     return child;
   };
   const ask = (message: unknown, descriptors: readonly number[] = []) =>
-    callDescriptorServer({ path, message, descriptors }, AbortSignal.timeout(10_000));
+    callDescriptorServer({ path, message, descriptors }, AbortSignal.timeout(60_000));
   const status = async (): Promise<ServerStatus> => {
     const parsed = parseServerStatus(await ask({ op: 'status' }));
     return parsed.ok ? parsed.value : expect.fail(parsed.error.message);
@@ -174,7 +174,7 @@ describe('union-csi server', () => {
       answer,
       descriptors: given,
       connection,
-    } = await takeDescriptors({ path, message: { op: 'custody' } }, AbortSignal.timeout(10_000));
+    } = await takeDescriptors({ path, message: { op: 'custody' } }, AbortSignal.timeout(60_000));
     expect(answer).to.deep.equal({ ok: true, device: '0:1', readOnly: false });
     expect(given).to.have.length(2);
     expect(isMounted(given[1]!)).to.equal(true);

@@ -12,8 +12,7 @@ import { fuse, loop, needs } from '../../support/skip.ts';
 
 const launcher = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
 
-describe('union-csi start', function () {
-  this.timeout(60_000);
+describe('union-csi start', () => {
   let folder: string;
   const started: ChildProcess[] = [];
 

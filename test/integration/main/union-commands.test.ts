@@ -60,7 +60,7 @@ describe('commands about a mounted union', () => {
     await until(() => socketsOf(union!.pid).length === 1);
   };
   const run = (...args: string[]) => {
-    const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', timeout: 15_000 });
+    const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });
     return { status, stdout, stderr };
   };
   const says = (stdout: string, status = 0) => ({ status, stdout, stderr: '' });
@@ -336,7 +336,7 @@ describe('commands about a mounted union', () => {
         then,
         `umount '${mountpoint}'`,
       ].join('\n');
-      return spawnSync('unshare', ['--mount', 'sh', '-c', script, 'sh', fstab], { encoding: 'utf8', timeout: 15_000 });
+      return spawnSync('unshare', ['--mount', 'sh', '-c', script, 'sh', fstab], { encoding: 'utf8', timeout: 60_000 });
     };
 
     it('mounts from fstab, and mount -a leaves it alone the second time', () => {

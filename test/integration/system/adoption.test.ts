@@ -8,8 +8,7 @@ import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
-describe('an adopted claim', function () {
-  this.timeout(90_000);
+describe('an adopted claim', () => {
   let cluster: ClusterProcess;
   let user: ClusterUser;
 

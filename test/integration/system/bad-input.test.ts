@@ -20,8 +20,7 @@ import { ClusterUser, type Parameters } from '../../support/cluster-user.ts';
 import { eventually } from '../../support/eventually.ts';
 import { fuse, loop, needs, program } from '../../support/skip.ts';
 
-describe('bad input', function () {
-  this.timeout(60_000);
+describe('bad input', () => {
   let cluster: ClusterProcess | undefined;
   let user: ClusterUser;
   let atRest: readonly string[];

@@ -12,8 +12,7 @@ import { fuse, loop, needs, program } from '../../support/skip.ts';
 
 const examples = fileURLToPath(new URL('../../../examples/', import.meta.url));
 
-describe('the examples', function () {
-  this.timeout(90_000);
+describe('the examples', () => {
   let cluster: ClusterProcess;
   let user: ClusterUser;
 

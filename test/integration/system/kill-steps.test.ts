@@ -24,8 +24,7 @@ interface Kill {
   readonly step: Step;
 }
 
-describe('a union in a cluster', function () {
-  this.timeout(120_000);
+describe('a union in a cluster', () => {
   let cluster: ClusterProcess | undefined;
   let watch: ClusterWatch | undefined;
   /** The machine and the API before the first life. */

@@ -12,8 +12,7 @@ import { fuse, loop, needs } from '../../support/skip.ts';
 
 const program = fileURLToPath(new URL('../../../bin/kubectl-union', import.meta.url));
 
-describe('kubectl union', function () {
-  this.timeout(90_000);
+describe('kubectl union', () => {
   let cluster: ClusterProcess;
   let user: ClusterUser;
 

@@ -20,8 +20,7 @@ const MEBIBYTE = 1024 ** 2;
 
 type Answer = Record<string, unknown>;
 
-describe('the calls of the running driver', function () {
-  this.timeout(120_000);
+describe('the calls of the running driver', () => {
   let cluster: ClusterProcess;
   let clients: readonly Client[];
   let atRest: readonly string[];
@@ -51,7 +50,7 @@ describe('the calls of the running driver', function () {
   });
 
   /** One call, by the name that the specification gives it. */
-  function send(method: string, request: object, limitMs = 15_000): Promise<Answer> {
+  function send(method: string, request: object, limitMs = 60_000): Promise<Answer> {
     const name = method.charAt(0).toLowerCase() + method.slice(1);
     const client = clients.find((candidate) => name in candidate) as unknown as Record<string, Call>;
     return new Promise((resolve, reject) => {
@@ -72,7 +71,7 @@ describe('the calls of the running driver', function () {
           if (error.code === status.ABORTED || error.code === status.UNAVAILABLE) return undefined;
           throw error;
         }),
-      30_000,
+      60_000,
     ).catch((error) => {
       throw new Error(`${method}: ${last?.message ?? error.message}`);
     });

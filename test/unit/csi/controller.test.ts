@@ -72,8 +72,7 @@ describe('csi controller', () => {
     expect(error.code).to.equal('INVALID_ARGUMENT');
   });
 
-  it('ends in the same state whatever came before (any order of calls)', async function () {
-    this.timeout(60_000);
+  it('ends in the same state whatever came before (any order of calls)', async () => {
     const { volume } = await call.create(creation('pvc-known'));
     const id = volume!.volumeId!;
     const step = fc.constantFrom(

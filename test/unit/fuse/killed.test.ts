@@ -330,7 +330,7 @@ function survive<T>(act: () => T): T | undefined {
 }
 
 describe('an operation whose server is killed', function () {
-  this.timeout(each ? 600_000 : 20_000);
+  this.timeout(each ? 600_000 : 120_000);
 
   for (const scenario of scenarios) {
     it(`${scenario.name}: is done once, by the next one`, () => {

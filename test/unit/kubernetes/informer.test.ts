@@ -106,7 +106,7 @@ describe('informer', () => {
       watchEvents(response);
     });
     expect(informer.hasSynced).to.equal(false);
-    await informer.synced(AbortSignal.timeout(5000));
+    await informer.synced(AbortSignal.timeout(60_000));
     expect(informer.get('a')?.metadata.resourceVersion).to.equal('3');
   });
 
@@ -118,7 +118,7 @@ describe('informer', () => {
       }
       json(response, 200, list('10', node('b', '2')));
     });
-    await informer.synced(AbortSignal.timeout(5000));
+    await informer.synced(AbortSignal.timeout(60_000));
     expect(informer.list().map(({ metadata }) => metadata.name)).to.deep.equal(['a', 'b']);
   });
 

@@ -46,8 +46,7 @@ describe('loadAccess', () => {
     expect(await loadAccess(kubeconfig({ token: 'three' })).authorization()).to.equal('Bearer three');
   });
 
-  it('lets client-node sign in where an exec plugin does', async function () {
-    this.timeout(20_000);
+  it('lets client-node sign in where an exec plugin does', async () => {
     const credential = {
       apiVersion: 'client.authentication.k8s.io/v1',
       kind: 'ExecCredential',

@@ -75,8 +75,7 @@ describe('Journal', () => {
     expect(resourceVersion).to.equal(8);
   });
 
-  it('loses nothing that a killed process had been told was written', async function () {
-    this.timeout(20_000);
+  it('loses nothing that a killed process had been told was written', async () => {
     // The last one is far enough to compact on the way.
     for (const lines of [1, 40, 5500]) {
       const child = spawn(process.execPath, [WRITER, directory], { stdio: ['ignore', 'pipe', 'inherit'] });
