@@ -83,20 +83,20 @@ export function endCopies(folder: string): void {
       const namespace = readlinkSync(`/proc/${pid}/ns/mnt`);
       if (seen.has(namespace)) continue;
       seen.add(namespace);
-      for (const mountpoint of mountpointsBelow(folder, pid).reverse())
-        spawnSync('nsenter', [`--mount=/proc/${pid}/ns/mnt`, 'umount', '--lazy', '--no-canonicalize', mountpoint], {
-          stdio: 'ignore',
-          timeout: 30_000,
-        });
+      const enter = (...command: string[]) =>
+        spawnSync('nsenter', [`--mount=/proc/${pid}/ns/mnt`, ...command], { encoding: 'utf8', timeout: 30_000 });
+      // Not the process's own list: one that has changed its root sees what is below that only.
+      for (const mountpoint of mountpointsBelow(folder, enter('cat', '/proc/self/mountinfo').stdout).reverse())
+        enter('umount', '--lazy', '--no-canonicalize', mountpoint);
     } catch {
       // The process ended while we looked.
     }
   }
 }
 
-/** Mountpoints at or below a folder, as a process sees them, in the order in which they were mounted. */
-export function mountpointsBelow(folder: string, pid = 'self'): string[] {
-  return readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
+/** Mountpoints at or below a folder, in the order in which they were mounted; `mountinfo` is that of this process. */
+export function mountpointsBelow(folder: string, mountinfo = readFileSync('/proc/self/mountinfo', 'utf8')): string[] {
+  return mountinfo
     .split('\n')
     .map((line) =>
       (line.split(' ')[4] ?? '').replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8))),

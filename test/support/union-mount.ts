@@ -25,7 +25,7 @@ const libraryProgram = fileURLToPath(new URL('serve-union.ts', import.meta.url))
 const startDeadlineMs = 60_000;
 const endDeadlineMs = 60_000;
 const umountLimitMs = 30_000;
-const busyLimitMs = 30_000;
+const defaultBusyLimitMs = 30_000;
 const copiesMs = 1_000;
 
 export interface UnionMount {
@@ -33,8 +33,8 @@ export interface UnionMount {
   readonly pid: number;
   /** What the server wrote so far. */
   output(): string;
-  /** Unmounts and waits for the server to end. Can be repeated. */
-  close(): Promise<void>;
+  /** Unmounts and waits for the server to end, and before that for whoever uses the mount. Can be repeated. */
+  close(busyLimitMs?: number): Promise<void>;
 }
 
 export interface LibraryOptions {
@@ -90,8 +90,8 @@ export async function mountUnion({
     mountpoint,
     pid: server.pid!,
     output: () => output,
-    close: () => {
-      closed ??= unmount(server, mountpoint, () => output);
+    close: (busyLimitMs = defaultBusyLimitMs) => {
+      closed ??= unmount({ server, mountpoint, busyLimitMs, output: () => output });
       return closed;
     },
   };
@@ -109,8 +109,15 @@ function libraryOptions(options: LibraryOptions, branches: readonly string[], mo
   });
 }
 
-async function unmount(server: ChildProcess, mountpoint: string, output: () => string): Promise<void> {
-  const failure = (await unmountWhenFree(mountpoint)) ?? (await ending(server, mountpoint));
+interface Served {
+  readonly server: ChildProcess;
+  readonly mountpoint: string;
+  readonly busyLimitMs: number;
+  readonly output: () => string;
+}
+
+async function unmount({ server, mountpoint, busyLimitMs, output }: Served): Promise<void> {
+  const failure = (await unmountWhenFree(mountpoint, busyLimitMs)) ?? (await ending(server, mountpoint));
   await end(server);
   if (failure !== undefined) throw new Error(`${failure}: ${output()}`);
   if (server.exitCode !== 0) {
@@ -133,7 +140,7 @@ async function ending(server: ChildProcess, mountpoint: string): Promise<string 
  * Whoever looks through /proc at the files that others have open holds their mounts for an instant: a busy mount is tried
  * again. What keeps it busy for longer is told, and the mount detached.
  */
-async function unmountWhenFree(mountpoint: string): Promise<string | undefined> {
+async function unmountWhenFree(mountpoint: string, busyLimitMs: number): Promise<string | undefined> {
   const deadline = Date.now() + busyLimitMs;
   for (;;) {
     const { status, stderr } = spawnSync('umount', [mountpoint], { encoding: 'utf8', timeout: umountLimitMs });
@@ -202,7 +209,7 @@ export async function makeUnion(asked: TestUnionOptions): Promise<TestUnion> {
     const mountpoint = join(folder, 'union');
     mkdirSync(mountpoint);
     const union = await mountUnion({ branches: paths, mountpoint, ...rules });
-    return { ...union, branches: paths, folder, close: () => union.close().finally(close) };
+    return { ...union, branches: paths, folder, close: (limitMs) => union.close(limitMs).finally(close) };
   } catch (error) {
     close();
     throw error;

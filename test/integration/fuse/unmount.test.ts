@@ -1,11 +1,11 @@
 /** The end of a union: what other processes do to it meanwhile, and that the tests' own unmounting copes with it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { unmount } from '../../../fuse/index.ts';
-import { mountpointsBelow } from '../../support/loop-branches.ts';
+import { mountpointsBelow, runProgram } from '../../support/loop-branches.ts';
 import { killed, until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
@@ -35,11 +35,28 @@ describe('the end of a union', () => {
     return other;
   };
 
+  const inNamespaceOf = (pid: number) =>
+    mountpointsBelow(
+      union.folder,
+      runProgram('nsenter', [`--mount=/proc/${pid}/ns/mnt`, 'cat', '/proc/self/mountinfo']),
+    );
+
   it('comes although another mount namespace has copies of its mounts', async () => {
     const { pid } = await start('unshare', ['--mount']);
-    expect(mountpointsBelow(union.folder, `${pid}`)).to.have.length(2);
+    expect(inNamespaceOf(pid!)).to.have.length(2);
     await union.close();
-    expect(mountpointsBelow(union.folder, `${pid}`)).to.deep.equal([]);
+    expect(inNamespaceOf(pid!)).to.deep.equal([]);
+    expect(existsSync(union.folder)).to.equal(false);
+  });
+
+  it('comes although who has copies does not see them, having another root', async () => {
+    const root = join(union.folder, 'root');
+    mkdirSync(root);
+    const script = `mount --bind / ${root} && exec chroot ${root} "$@"`;
+    const { pid } = await start('unshare', ['--mount', 'sh', '-c', script, 'sh']);
+    expect(inNamespaceOf(pid!)).to.have.length(3);
+    await union.close();
+    expect(inNamespaceOf(pid!)).to.deep.equal([]);
     expect(existsSync(union.folder)).to.equal(false);
   });
 
@@ -68,7 +85,7 @@ describe('the end of a union', () => {
 
   it('tells who uses it for longer', async () => {
     const user = await start('env', [], union.mountpoint);
-    const error = await union.close().then(
+    const error = await union.close(300).then(
       () => undefined,
       (reason: Error) => reason,
     );
