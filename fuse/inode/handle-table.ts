@@ -2,9 +2,9 @@
  * Open files and directories. Record (HANDLE_BYTES, 8 words):
  *
  *   0 inode slot + 1 when in use   1 lower descriptor + 1 (proxied I/O)   2 flags   3 free list
- *   4, 5 address of a directory's listing   6 its length   7 where its last read began; it ended at 3, while in use
+ *   6 length of a directory's listing   7 where its last read began; it ended at 3, while in use
  */
-import { HANDLE_BYTES, HANDLES_AT, MAX_HANDLES, WORD } from './layout.ts';
+import { HANDLE_BYTES, HANDLES_AT, LISTINGS_AT, MAX_HANDLES, MAX_LISTING_BYTES, WORD } from './layout.ts';
 import type { State } from './state.ts';
 
 const FIELDS = HANDLE_BYTES / 4;
@@ -15,8 +15,6 @@ export const H = {
   descriptor: 1,
   flags: 2,
   next: 3,
-  listingLow: 4,
-  listingHigh: 5,
   listingLength: 6,
   readFrom: 7,
   readTo: 3,
@@ -24,6 +22,11 @@ export const H = {
 
 /** `broken`: a listing of a directory that could not be read on every branch. */
 export const HANDLE = { writable: 1, passthrough: 2, directory: 4, broken: 8 } as const;
+
+/** Where the listing of a directory's handle is in the file of the state memory. */
+export function listingAt(handle: number): number {
+  return LISTINGS_AT + handle * MAX_LISTING_BYTES;
+}
 
 export class HandleTable {
   readonly #state: State;

@@ -15,6 +15,7 @@
  *   buckets     two hash tables that grow by linear hashing
  *   names       NUL-terminated names in multiples of 16 bytes
  *   idle        inodes whose backing ids are kept for their next open
+ *   listings    at LISTINGS_AT, MAX_LISTING_BYTES for each handle
  */
 export const MAGIC = 0x55434653;
 /**
@@ -83,6 +84,13 @@ export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_END = NAMES_AT + NAME_BYTES;
 export const IDLE_AT = NAMES_END;
 export const TOTAL_BYTES = IDLE_AT + BACKING_RING * 4;
+/**
+ * Behind the sections, where no mapping reaches: the listing of each open directory, by its handle. Read and written with pread and
+ * pwrite, and given back by a hole.
+ */
+export const LISTINGS_AT = 2 ** 31;
+/** A listing of tens of millions of names. */
+export const MAX_LISTING_BYTES = 2 ** 30;
 /** Changes with any size above. */
 export const LAYOUT = [
   THREADS_AT,

@@ -9,6 +9,7 @@
  * Locks, in the order in which they are taken: those of files (`lockFiles`), the tree (`lockTree`), inodes' stripes (`lockInode`,
  * one at a time), the tables (`lock`). The last is held for memory work only, never across a system call.
  */
+import { fstatSync } from 'node:fs';
 import * as libc from '../sys/libc.ts';
 import { Changes } from './changes.ts';
 import {
@@ -78,7 +79,8 @@ export class State {
 
   /** The state memory behind a descriptor: of a dead server, or not used yet; then it is empty until it is published. */
   static open(fd: number, thread: number, view?: WordView): State {
-    const result = libc.ftruncate(fd, TOTAL_BYTES);
+    // It is longer when there are listings.
+    const result = fstatSync(fd).size < TOTAL_BYTES ? libc.ftruncate(fd, TOTAL_BYTES) : 0;
     if (result < 0) throw new Error(`cannot size the state memory: errno ${-result}`);
     const state = new State(fd, thread, view);
     if (state.isPublished) state.#takeOver();

@@ -6,7 +6,7 @@
  * change then: notes of the server that died are undone by the positions of its version, which are those of this one.
  */
 import { readSync } from 'node:fs';
-import { BACKING_RING, IDLE_AT, LAYOUT, MAGIC, STATE_VERSION, WORD } from './layout.ts';
+import { BACKING_RING, HANDLE_BYTES, HANDLES_AT, IDLE_AT, LAYOUT, MAGIC, STATE_VERSION, WORD } from './layout.ts';
 
 interface Step {
   /** LAYOUT of the version that it starts from. */
@@ -15,14 +15,18 @@ interface Step {
 }
 
 /** By the version that they start from. */
-const STEPS: ReadonlyMap<number, Step> = new Map([[5, { layout: 2072428544, apply: moveIdleInodes }]]);
+const STEPS: ReadonlyMap<number, Step> = new Map([[5, { layout: 2072428544, apply: fromFive }]]);
 
-/** In version 5 they were 2048, in the header. */
-function moveIdleInodes(u32: Uint32Array): void {
-  const [at, count] = [1024, 2048];
-  u32.copyWithin(IDLE_AT >>> 2, at, at + count);
+/** Idle inodes were 2048, in the header, and listings in memory of the process: they are made anew. */
+function fromFive(u32: Uint32Array): void {
+  const [idleAt, count] = [1024, 2048];
+  u32.copyWithin(IDLE_AT >>> 2, idleAt, idleAt + count);
   u32.fill(0, (IDLE_AT >>> 2) + count, (IDLE_AT >>> 2) + BACKING_RING);
   u32[WORD.backingHand]! %= count;
+  for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
+    const record = (HANDLES_AT + handle * HANDLE_BYTES) >>> 2;
+    u32.fill(0, record + 4, record + 8);
+  }
 }
 
 /** Why the state memory behind a descriptor cannot be taken over by this program; undefined when it can, or is empty. */

@@ -1,11 +1,12 @@
 /**
- * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR. The first read of a handle lists the merged directory into memory of the process;
- * later reads copy from there, so a listing is stable while names come and go. The kernel keeps the listing too
+ * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR. The first read of a handle lists the merged directory into the state memory;
+ * later reads copy from there, so a listing is stable while names come and go, and servers too. The kernel keeps the listing too
  * (FOPEN_CACHE_DIR) and drops it when it changes the directory itself. Where a branch cannot be read, what the others have is
  * listed, and what the index knows of it; unless that is all, EIO ends the listing: nobody takes a part for the whole.
  */
-import { H, HANDLE } from '../inode/handle-table.ts';
+import { H, HANDLE, listingAt } from '../inode/handle-table.ts';
 import { F } from '../inode/inode-table.ts';
+import { MAX_LISTING_BYTES } from '../inode/layout.ts';
 import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts';
 import { DT_DIR, EBADF, EINVAL, EIO, ENFILE, ENOTDIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
@@ -16,6 +17,7 @@ import { putEntry } from './lookup.ts';
 import { findChild } from './tree.ts';
 
 const CHUNK_BYTES = 60 * 1024;
+const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
 export function opendir(context: Context): number {
   const { slot, inodes, handles } = context;
@@ -47,48 +49,54 @@ export function closeListing(context: Context, handle: number): void {
   context.state.unlock();
 }
 
-function listingAddress(context: Context, handle: number): number {
-  const { handles } = context;
-  return handles.get(handle, H.listingLow) + handles.get(handle, H.listingHigh) * 0x100000000;
-}
-
 function dropListing(context: Context, handle: number): void {
-  const address = listingAddress(context, handle);
-  if (address !== 0) libc.free(address);
-  setListing(context, handle, 0, 0);
+  if (context.handles.get(handle, H.listingLength) === 0) return;
+  setListing(context, handle, 0);
+  freeListing(context, handle);
 }
 
-function setListing(context: Context, handle: number, address: number, length: number): void {
-  const { handles } = context;
-  handles.set(handle, H.listingLow, address >>> 0);
-  handles.set(handle, H.listingHigh, Math.floor(address / 0x100000000));
-  handles.set(handle, H.listingLength, length);
+function freeListing({ state }: Context, handle: number): void {
+  libc.fallocate(state.fd, FALLOC_FL_PUNCH_HOLE_KEEP_SIZE, listingAt(handle), MAX_LISTING_BYTES);
+}
+
+function setListing(context: Context, handle: number, length: number): void {
+  context.handles.set(handle, H.listingLength, length);
   setRead(context, handle, 0, 0);
+}
+
+/** Copies a part of a listing. Answers 0 or a negated errno. */
+function readListing(context: Context, handle: number, offset: number, to: number, bytes: number): number {
+  const read = libc.pread(context.state.fd, context.base + to, bytes, listingAt(handle) + offset);
+  return read === bytes ? 0 : -EIO;
 }
 
 /** Makes the listing for a read at `offset`: anew at the start, as rewinddir asks. Answers 0 or a negated errno. */
 function prepare(context: Context, handle: number, offset: number): number {
-  if (!context.handles.isUsed(handle)) return -EBADF;
-  if (offset !== 0 && listingAddress(context, handle) !== 0) return isPlace(context, handle, offset) ? 0 : -EINVAL;
+  const { handles } = context;
+  if (!handles.isUsed(handle)) return -EBADF;
+  if (offset !== 0 && handles.get(handle, H.listingLength) !== 0) return isPlace(context, handle, offset) ? 0 : -EINVAL;
   dropListing(context, handle);
-  const listing = listDirectory(context, context.handles.slot(handle));
-  if (typeof listing === 'number') return listing;
-  setListing(context, handle, listing.address, listing.length);
-  const flags = context.handles.get(handle, H.flags) & ~HANDLE.broken;
-  context.handles.set(handle, H.flags, listing.failure === 0 ? flags : flags | HANDLE.broken);
+  const listing = listDirectory(context, handle);
+  if (typeof listing === 'number') {
+    freeListing(context, handle);
+    return listing;
+  }
+  const flags = handles.get(handle, H.flags) & ~HANDLE.broken;
+  handles.set(handle, H.flags, listing.failure === 0 ? flags : flags | HANDLE.broken);
+  setListing(context, handle, listing.length);
   return isPlace(context, handle, offset) ? 0 : -EINVAL;
 }
 
 /** Whether an entry begins at `offset`. Anyone can seek to anywhere, and a name taken for a header can say anything. */
 function isPlace(context: Context, handle: number, offset: number): boolean {
-  const { handles, u32, listed, base } = context;
+  const { handles, u32, listed } = context;
   const end = handles.get(handle, H.listingLength);
   if (offset === 0 || offset === handles.get(handle, H.readTo)) return true;
   if (offset >= end) return offset === end;
   let at = offset >= handles.get(handle, H.readFrom) ? handles.get(handle, H.readFrom) : 0;
   while (at < offset) {
     const bytes = Math.min(offset + DIRENT.name, at + CHUNK_BYTES, end) - at;
-    libc.memcpy(base + listed, listingAddress(context, handle) + at, bytes);
+    if (readListing(context, handle, at, listed, bytes) < 0) return false;
     let seen = 0;
     while (at + seen < offset && seen + DIRENT.name <= bytes)
       seen += direntBytes(u32[(listed + seen + DIRENT.nameLength) >>> 2]!);
@@ -118,7 +126,8 @@ export function readdir(context: Context): number {
   const left = context.handles.get(handle, H.listingLength) - offset;
   const bytes = Math.min(context.in32(16), left);
   if (bytes <= 0) return endOf(context, handle);
-  libc.memcpy(context.base + out, listingAddress(context, handle) + offset, bytes);
+  const copied = readListing(context, handle, offset, out, bytes);
+  if (copied < 0) return copied;
   const isMerged = isOnSeveralBranches(context);
   let whole = bytes === left && !isMerged ? bytes : 0;
   while (whole + DIRENT.name <= bytes) {
@@ -162,7 +171,8 @@ export function readdirplus(context: Context): number {
   const bytes = Math.min(size, context.handles.get(handle, H.listingLength) - offset, 60 * 1024);
   if (bytes <= 0) return endOf(context, handle);
   const source = context.listed;
-  libc.memcpy(context.base + source, listingAddress(context, handle) + offset, bytes);
+  const copied = readListing(context, handle, offset, source, bytes);
+  if (copied < 0) return copied;
   let from = 0;
   let to = 0;
   while (from + DIRENT.name <= bytes) {

@@ -2,7 +2,9 @@
  * Reading a merged directory from its branches. What is read goes into the name index: once all branches were read, the
  * directory is complete there, and names that it does not have cost nothing.
  */
+import { listingAt } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
+import { MAX_LISTING_BYTES } from '../inode/layout.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { DIRENT, direntBytes } from '../protocol/abi.ts';
 import {
@@ -31,29 +33,22 @@ const MAX_READINGS = 16;
 /** struct linux_dirent64. */
 const RAW = { ino: 0, length: 16, type: 18, name: 19 } as const;
 
-/** Where a listing's entries go: fuse_dirent records in memory of the process. */
+/** Where a listing's entries go: fuse_dirent records in the state memory, so that a successor goes on with the same listing. */
 export class Listing {
-  address = 0;
+  readonly #handle: number;
   length = 0;
   /** 0, or the error of a branch that could not be read and may have names that are not listed. */
   failure = 0;
-  #capacity = 0;
 
-  append(context: Context, bytes: number): boolean {
-    if (this.length + bytes > this.#capacity) {
-      const capacity = Math.max(this.#capacity * 2, this.length + bytes);
-      const grown = libc.malloc(capacity);
-      if (grown === 0) return false;
-      if (this.address !== 0) {
-        libc.memcpy(grown, this.address, this.length);
-        libc.free(this.address);
-      }
-      this.address = grown;
-      this.#capacity = capacity;
-    }
-    libc.memcpy(this.address + this.length, context.base + context.chunk, bytes);
+  constructor(handle: number) {
+    this.#handle = handle;
+  }
+
+  append({ state, base, chunk }: Context, bytes: number): boolean {
+    if (this.length + bytes > MAX_LISTING_BYTES) return false;
+    const written = libc.pwrite(state.fd, base + chunk, bytes, listingAt(this.#handle) + this.length);
     this.length += bytes;
-    return true;
+    return written === bytes;
   }
 }
 
@@ -62,14 +57,15 @@ export function learnDirectory(context: Context, slot: number): number {
   return new Reader(context, slot, undefined).read();
 }
 
-/** The same, and answers the entries, as far as there are branches that can be read: see `failure`. A negated errno when none can. */
-export function listDirectory(context: Context, slot: number): Listing | number {
-  const listing = new Listing();
-  const result = new Reader(context, slot, listing).read();
+/**
+ * The same, and makes the listing of a handle, as far as there are branches that can be read: see `failure`. A negated errno when
+ * none can.
+ */
+export function listDirectory(context: Context, handle: number): Listing | number {
+  const listing = new Listing(handle);
+  const result = new Reader(context, context.handles.slot(handle), listing).read();
   listing.failure = result;
-  if (result === 0 || (result !== -ENOMEM && listing.length > 0)) return listing;
-  if (listing.address !== 0) libc.free(listing.address);
-  return result;
+  return result === 0 || (result !== -ENOMEM && listing.length > 0) ? listing : result;
 }
 
 class Reader {

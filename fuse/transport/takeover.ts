@@ -4,7 +4,7 @@
  *
  *   1. What it was just changing is undone, its locks are freed (State.recover).
  *   2. The branches are opened anew, those that the memory names, and renames on several of them completed by the intent log.
- *   3. Descriptors and memory of its process are forgotten: of open files, listings, pinned inodes. The last are found again.
+ *   3. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again.
  *   4. Backing ids that it got and had not noted are closed.
  *
  * The readers then finish the requests that it had read (ops/request.ts).
@@ -51,9 +51,7 @@ function finishInterrupted(context: Context): void {
 
 function forgetDescriptors({ handles, u32 }: Context): void {
   for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
-    if (!handles.isUsed(handle)) continue;
-    for (const field of [H.descriptor, H.listingLow, H.listingHigh, H.listingLength, H.readFrom, H.readTo])
-      handles.set(handle, field, 0);
+    if (handles.isUsed(handle)) handles.set(handle, H.descriptor, 0);
   }
 }
 

@@ -1,10 +1,11 @@
 /** The filesystem's operations driven without a mount: requests are written into a context's buffer, replies read from it. */
-import { fstatSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBranches } from '../../fuse/branch/branches.ts';
 import { finishIntents } from '../../fuse/branch/intent.ts';
 import { BranchTable } from '../../fuse/branch/table.ts';
+import { TOTAL_BYTES } from '../../fuse/inode/layout.ts';
 import { appendBranch, makeRoot } from '../../fuse/inode/root.ts';
 import { createStateMemory, State, type WordView } from '../../fuse/inode/state.ts';
 import { Context } from '../../fuse/ops/context.ts';
@@ -80,7 +81,7 @@ export class FuseDriver {
   /** From here on a successor of the server so far, as if that had just been killed. */
   restart(view?: WordView): void {
     const { base, fd } = this.context.state;
-    munmap(base, fstatSync(fd).size);
+    munmap(base, TOTAL_BYTES);
     const state = State.open(fd, 0, view);
     state.recover();
     this.context = this.#newContext(state);
@@ -157,7 +158,7 @@ export class FuseDriver {
     // Also what dead servers had open.
     for (const fd of readdirSync('/proc/self/fd')) if (targetOf(fd).startsWith(this.#folder)) close(Number(fd));
     const { base, fd } = this.context.state;
-    munmap(base, fstatSync(fd).size);
+    munmap(base, TOTAL_BYTES);
     close(fd);
     return this.#folder;
   }

@@ -1,26 +1,12 @@
 /** flock and POSIX locks between processes. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { LOCK_KINDS, type LockKind, takeLock } from '../../support/locker.ts';
 import { killed } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
-
-/** A process that takes a lock of a kind, says whether it got it, and keeps it until its input ends. */
-const locker = `
-  import koffi from 'koffi';
-  import { openSync } from 'node:fs';
-  const libc = koffi.load('libc.so.6');
-  const [kind, path] = process.argv.slice(1);
-  const fd = openSync(path, 'r+');
-  const got = kind === 'flock'
-    ? libc.func('int flock(int, int)')(fd, 2 | 4)
-    : libc.func('int lockf(int, int, int64_t)')(fd, 2, 10);
-  console.log(got === 0 ? 'locked' : 'refused');
-  process.stdin.resume();
-`;
 
 describe('locks of a union', () => {
   let union: TestUnion;
@@ -40,15 +26,13 @@ describe('locks of a union', () => {
     await union?.close();
   });
 
-  const lock = async (kind: string) => {
-    const args = ['--input-type=module', '-e', locker, kind, join(union.mountpoint, 'file')];
-    const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const lock = async (kind: LockKind) => {
+    const { child, answer } = await takeLock(kind, join(union.mountpoint, 'file'));
     children.push(child);
-    const [answer] = (await once(child.stdout!.setEncoding('utf8'), 'data')) as [string];
-    return answer.trim();
+    return answer;
   };
 
-  for (const kind of ['flock', 'posix']) {
+  for (const kind of LOCK_KINDS) {
     it(`are one process's at a time, and end with it: ${kind}`, async () => {
       expect(await lock(kind)).to.equal('locked');
       expect(await lock(kind)).to.equal('refused');

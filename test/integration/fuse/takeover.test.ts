@@ -1,16 +1,17 @@
 /** Unions whose server is killed and followed by another: what applications have open goes on. */
-import { execFile } from 'node:child_process';
-import { mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { type ChildProcess, execFile } from 'node:child_process';
+import { mkdir, open, opendir, readdir, readFile, rename, rm, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { DEV_IOC_BACKING_CLOSE } from '../../../fuse/protocol/abi.ts';
 import * as libc from '../../../fuse/sys/libc.ts';
 import { KeptUnion } from '../../support/kept-union.ts';
+import { LOCK_KINDS, takeLock } from '../../support/locker.ts';
+import { Mapper } from '../../support/mapper.ts';
+import { killed } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 
 const mebibyte = 1024 ** 2;
-const run = promisify(execFile);
 
 for (const passthrough of [true, false]) {
   describe(`a union whose server is killed, ${passthrough ? 'passthrough' : 'proxied'}`, () => {
@@ -26,6 +27,11 @@ for (const passthrough of [true, false]) {
     after(async () => {
       expect(union.output).to.equal('');
       await union.close();
+    });
+
+    const children: ChildProcess[] = [];
+    afterEach(async () => {
+      for (const child of children.splice(0)) await killed(child);
     });
 
     const restart = async () => {
@@ -74,6 +80,22 @@ for (const passthrough of [true, false]) {
       await lost.close();
     });
 
+    it('keeps open directories: what was there before and after is listed once', async () => {
+      // More than one reading of libc.
+      const names = Array.from({ length: 1000 }, (_, index) => `${index}`.padStart(60, 'n'));
+      await mkdir(at('listed'));
+      for (const name of names) await mkdir(at(`listed/${name}`));
+      const directory = await opendir(at('listed'), { bufferSize: 1 });
+      const first = (await directory.read())!.name;
+      await restart();
+      // As rm -r does; and others come.
+      await rmdir(at(`listed/${first}`));
+      for (let index = 0; index < 20; index++) await mkdir(at(`listed/${index}`));
+      const rest: string[] = [];
+      for await (const { name } of directory) if (name.length === 60) rest.push(name);
+      expect([first, ...rest].sort()).to.deep.equal(names.sort());
+    });
+
     it('keeps working directories, even removed ones', async () => {
       await mkdir(at('here'));
       const script = `cd ${at('here')} && rmdir ${at('here')} && echo ready && read line && stat -c %h . && ls -A . && touch x; echo $?`;
@@ -104,6 +126,22 @@ for (const passthrough of [true, false]) {
       });
 
     if (passthrough)
+      it('lets mappings be read and written while no server lives', async () => {
+        await writeFile(at('mapped'), Buffer.alloc(65_536, 'a'));
+        const mapper = new Mapper(at('mapped'));
+        children.push(mapper.child);
+        expect(await mapper.said()).to.equal('mapped');
+        expect(await mapper.store('b')).to.equal('ba');
+        await union.kill();
+        expect(await mapper.store('c')).to.equal('cb');
+        expect(await mapper.store('d')).to.equal('dc');
+        await union.start();
+        expect(await mapper.store('e')).to.equal('ed');
+        const content = await readFile(at('mapped'), 'latin1');
+        expect([1, 2, 3, 4].map((page) => content[4096 * page]).join('')).to.equal('bcde');
+      });
+
+    if (passthrough)
       it('keeps no backing file of what has gone', async () => {
         // Kills while files are opened, written and removed.
         let working = true;
@@ -122,17 +160,20 @@ for (const passthrough of [true, false]) {
         await union.start();
       });
 
-    it('keeps locks', async () => {
-      await writeFile(at('locked'), '');
-      const holder = execFile('flock', [at('locked'), 'bash', '-c', 'echo held; read line']);
-      await new Promise((resolve) => holder.stdout!.once('data', resolve));
-      await restart();
-      const refused = await run('flock', ['-n', at('locked'), 'true']).catch((error) => error.code);
-      expect(refused).to.equal(1);
-      holder.stdin!.end('\n');
-      await new Promise((resolve) => holder.once('close', resolve));
-      await run('flock', ['-n', at('locked'), 'true']);
-    });
+    for (const kind of LOCK_KINDS)
+      it(`keeps locks: ${kind}`, async () => {
+        await writeFile(at('locked'), '');
+        const lock = async () => {
+          const { child, answer } = await takeLock(kind, at('locked'));
+          children.push(child);
+          return answer;
+        };
+        expect(await lock()).to.equal('locked');
+        await restart();
+        expect(await lock()).to.equal('refused');
+        for (const child of children.splice(0)) await killed(child);
+        expect(await lock()).to.equal('locked');
+      });
   });
 }
 

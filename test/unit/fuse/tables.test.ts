@@ -266,7 +266,7 @@ describe('handle table', () => {
     const two = handles.allocate(0, -1, HANDLE.directory);
     expect([one, two, handles.count]).to.deep.equal([1, 2, 2]);
     expect([handles.slot(one), handles.descriptor(one), handles.descriptor(two)]).to.deep.equal([9, 33, -1]);
-    handles.set(two, H.listingLow, 5);
+    handles.set(two, H.listingLength, 5);
     handles.free(two);
     expect([handles.isUsed(one), handles.isUsed(two), handles.isUsed(0), handles.isUsed(0xffffffff)]).to.deep.equal([
       true,
@@ -275,7 +275,7 @@ describe('handle table', () => {
       false,
     ]);
     expect(handles.allocate(1, -1, 0)).to.equal(two);
-    expect(handles.get(two, H.listingLow)).to.equal(0);
+    expect(handles.get(two, H.listingLength)).to.equal(0);
     expect(handles.count).to.equal(2);
     libc.close(state.fd);
   });

@@ -1,12 +1,12 @@
 /** State memory of older versions: gone on with, killed at any store, or refused. */
-import { fstatSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { expect } from 'chai';
 import { H } from '../../../fuse/inode/handle-table.ts';
 import { F, INODE } from '../../../fuse/inode/inode-table.ts';
-import { IDLE_AT, LAYOUT, STATE_VERSION, WORD } from '../../../fuse/inode/layout.ts';
+import { IDLE_AT, LAYOUT, STATE_VERSION, TOTAL_BYTES, WORD } from '../../../fuse/inode/layout.ts';
 import { D } from '../../../fuse/inode/name-index.ts';
 import { PROGRESS } from '../../../fuse/inode/progress.ts';
 import { State } from '../../../fuse/inode/state.ts';
@@ -67,8 +67,9 @@ describe('state memory', () => {
   });
 
   it('gets a new version, and a fixture of the one before, when what is in it changes', () => {
-    const words = JSON.stringify([WORD, F, INODE, D, H, PROGRESS]);
-    expect([STATE_VERSION, LAYOUT, crc32(words)]).to.deep.equal([6, 1952114688, 3232050995]);
+    const words = crc32(JSON.stringify([WORD, F, INODE, D, H, PROGRESS]));
+    const remedy = 'raise STATE_VERSION if a release has this version, write the step from it, and keep its fixture';
+    expect([STATE_VERSION, LAYOUT, words], remedy).to.deep.equal([6, 1952114688, 1128296253]);
   });
 });
 
@@ -76,7 +77,7 @@ describe('state memory', () => {
 function diesOpening(memory: number, killer: Killer): boolean {
   try {
     const { base } = State.open(memory, 0, killer.view);
-    munmap(base, fstatSync(memory).size);
+    munmap(base, TOTAL_BYTES);
     return false;
   } catch (error) {
     if (Killed.is(error)) return true;
