@@ -3,13 +3,16 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import type { PersistentVolume, Pod } from '../../src/protocol/objects.ts';
 import { eventually } from '../support/eventually.ts';
-import { get, gone, kubectl, list, output, run } from './support/kubectl.ts';
+import { get, gone, kubectl, list, output, run, UNION_PLUGIN, union } from './support/kubectl.ts';
 import { freshDisks } from './support/lowers.ts';
 import { deleted, ended, readiness, running } from './support/workloads.ts';
 
 const root = join(import.meta.dirname, '../..');
 const example = (name: string) => join(root, 'examples', name);
-const union = (...args: readonly string[]) => output(join(root, 'bin/kubectl-union'), args);
+
+interface Found {
+  readonly copies: readonly { readonly branch: string }[];
+}
 
 /** A pod's log, once it has this in it. */
 async function logged(pod: string, wanted: RegExp): Promise<string> {
@@ -28,14 +31,14 @@ describe('the examples', () => {
     await kubectl('delete', 'pod', 'archive-0', '--wait', '--timeout=120s');
     await kubectl('rollout', 'status', '--timeout=180s', 'statefulset/archive');
     expect(await logged('archive-0', /\n$/)).to.equal('30\n');
-    const rows = JSON.parse(await union('status', '--output', 'json')) as { claim: string; phase: string }[];
+    const rows = await union<{ claim: string; phase: string }[]>('status');
     expect(rows.map(({ claim, phase }) => [claim, phase])).to.deep.equal([
       ['data-archive-0', 'Ready'],
       ['data-archive-1', 'Ready'],
     ]);
-    const [found] = JSON.parse(await union('where', 'data-archive-0', '7', '--output', 'json'));
-    expect(found.copies).to.have.length(1);
-    expect(await union('explain', 'data-archive-1')).to.match(/: nothing is wrong\n/);
+    const [found] = await union<Found[]>('where', 'data-archive-0', '7');
+    expect(found?.copies).to.have.length(1);
+    expect(await output(UNION_PLUGIN, ['explain', 'data-archive-1'])).to.match(/: nothing is wrong\n/);
     await deleted('-f', example('one-class.yaml'));
     await deleted('pvc', 'data-archive-0', 'data-archive-1');
     await gone(90_000, 'unionvolumes');
@@ -45,8 +48,8 @@ describe('the examples', () => {
     await kubectl('apply', '-f', example('two-tiers.yaml'));
     await running('tiers');
     await logged('tiers', /first\n$/);
-    const [found] = JSON.parse(await union('where', 'tiers', 'first', '--output', 'json'));
-    expect(found.copies.map(({ branch }: { branch: string }) => branch)).to.deep.equal(['b0']);
+    const [found] = await union<Found[]>('where', 'tiers', 'first');
+    expect(found?.copies.map(({ branch }) => branch)).to.deep.equal(['b0']);
     await deleted('-f', example('two-tiers.yaml'));
     await gone(90_000, 'unionvolumes');
   });
@@ -69,7 +72,8 @@ describe('the examples', () => {
     await kubectl('apply', '-f', example('local-disks.yaml'));
     await running('disks');
     expect((await get<Pod>('pod', 'disks'))?.spec?.nodeName).to.equal('node-1');
-    const [{ branches }] = JSON.parse(await union('df', 'disks', '--output', 'json'));
+    const [shown] = await union<{ branches: { totalBytes: number }[] }[]>('df', 'disks');
+    const { branches } = shown!;
     expect(branches).to.have.length(2);
     // Loop devices of 192 MiB, and not what the PersistentVolumes say.
     for (const { totalBytes } of branches) expect(totalBytes).to.be.within(150 * 2 ** 20, 192 * 2 ** 20);
@@ -85,7 +89,7 @@ describe('the examples', () => {
     await kubectl('apply', '-f', example('longhorn'));
     const waits = async () => (await readiness('media')).includes('waits for driver.longhorn.io');
     await eventually('what it waits for', waits, 30_000);
-    const { code, stdout } = await run(join(root, 'bin/kubectl-union'), ['explain', 'media']);
+    const { code, stdout } = await run(UNION_PLUGIN, ['explain', 'media']);
     expect(code).to.equal(1);
     expect(stdout).to.match(/branch b0 +Pending; .*waits for driver\.longhorn\.io/);
     await deleted('-f', example('longhorn'));

@@ -2,7 +2,7 @@
 import { expect } from 'chai';
 import type { PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, get, gone, kubectl, list, output, run } from './support/kubectl.ts';
+import { apply, get, gone, kubectl, list, output, run, union } from './support/kubectl.ts';
 import { freshDisks } from './support/lowers.ts';
 import { type NodeName, onNode, unionMounts } from './support/nodes.ts';
 import { claim, deleted, ended, pod, readiness, running, unionClass, unionOf } from './support/workloads.ts';
@@ -127,22 +127,23 @@ describe('claims for several nodes', () => {
 });
 
 describe('a claim that grows by a branch', () => {
-  it('has the room when its pod is started anew', async () => {
+  it('has the room at once', async () => {
     const parameters = { lowerStorageClassName: 'disks', branches: '1', expandStrategy: 'add-branch' };
     await apply({ ...unionClass({ name: 'growing', parameters }), allowVolumeExpansion: true });
     await apply(claim({ name: 'growing', storageClassName: 'growing', size: '150Mi' }));
-    const script = 'echo kept > file; df -m . | tail -n 1; exec sleep 10000';
-    await apply(pod({ name: 'small', claim: 'growing', script, node: 'node-3' }));
-    await running('small');
+    const script = `
+      echo kept > file; until [ -e go ]; do sleep 0.2; done; cat file
+      for n in 1 2; do dd if=/dev/zero of=large-$n bs=1M count=120 2>/dev/null || echo full; done`;
+    await apply(pod({ name: 'grows', claim: 'growing', script, node: 'node-3' }));
+    await running('grows');
     await kubectl('patch', 'pvc', 'growing', '--patch', '{"spec":{"resources":{"requests":{"storage":"300Mi"}}}}');
     const size = async () => (await get<PersistentVolumeClaim>('pvc', 'growing'))?.status?.capacity?.storage;
     await eventually('the new size', async () => (await size()) !== '150Mi' && (await size()) !== '192Mi', 90_000);
-    await deleted('pod', 'small');
-    await gone(60_000, 'volumeattachments');
-    const use = 'cat file; for n in 1 2; do dd if=/dev/zero of=large-$n bs=1M count=120 2>/dev/null || echo full; done';
-    await apply(pod({ name: 'large', claim: 'growing', script: use, node: 'node-3' }));
-    expect(await ended('large')).to.equal('kept\n');
-    await deleted('pod', 'large');
+    const served = async () => (await union<{ branches: object[] }[]>('df', 'growing'))[0]?.branches.length;
+    await eventually('a second branch in use', async () => (await served()) === 2, 60_000);
+    await kubectl('exec', 'grows', '--', 'touch', '/data/go');
+    expect(await ended('grows')).to.equal('kept\n');
+    await deleted('pod', 'grows');
     await deleted('pvc', 'growing');
     await gone(60_000, 'unionvolumes');
     await freshDisks();

@@ -3,8 +3,8 @@ import { expect } from 'chai';
 import type { PersistentVolume, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
 import type { UnionVolume } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, get, gone, list } from './support/kubectl.ts';
-import { freshDisks } from './support/lowers.ts';
+import { apply, get, gone, kubectl, list } from './support/kubectl.ts';
+import { addDirectories, deleteDirectories, freshDisks, growDirectory } from './support/lowers.ts';
 import { NODES, onNode, unionMounts } from './support/nodes.ts';
 import { claim, deleted, ended, pod, unionClass } from './support/workloads.ts';
 
@@ -66,5 +66,29 @@ describe('a union of static disks and a third-party class', () => {
     const held = (await list<PersistentVolumeClaim>('pvc', '--all-namespaces')).map(({ metadata }) => metadata.name);
     expect(held).to.deep.equal([]);
     await freshDisks();
+  });
+});
+
+describe('a claim that grows over a lower class that grows', () => {
+  it('has its new size when all branches have theirs', async () => {
+    await addDirectories(2, '32Mi');
+    const parameters = { lowerStorageClassName: 'directories', branches: '2' };
+    const immediate = { volumeBindingMode: 'Immediate', allowVolumeExpansion: true };
+    await apply({ ...unionClass({ name: 'elastic', parameters }), ...immediate });
+    await apply(claim({ name: 'elastic', storageClassName: 'elastic', size: '64Mi' }));
+    const size = async () => (await get<PersistentVolumeClaim>('pvc', 'elastic'))?.status?.capacity?.storage;
+    await eventually('a bound claim', async () => (await size()) === '64Mi', 60_000);
+    await kubectl('patch', 'pvc', 'elastic', '--patch', '{"spec":{"resources":{"requests":{"storage":"128Mi"}}}}');
+    const lowers = () => list<PersistentVolumeClaim>('pvc', '--namespace', 'union-csi');
+    const asked = async () => (await lowers()).every(({ spec }) => spec?.resources?.requests?.storage === '64Mi');
+    await eventually('branches that are asked to grow', asked, 60_000);
+    const [first, second] = await lowers();
+    await growDirectory('union-csi', first!.metadata.name);
+    expect(await size()).to.equal('64Mi');
+    await growDirectory('union-csi', second!.metadata.name);
+    await eventually('the new size', async () => (await size()) === '128Mi', 60_000);
+    await deleted('pvc', 'elastic');
+    await gone(60_000, 'unionvolumes');
+    await deleteDirectories();
   });
 });

@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import type { Pod } from '../../src/protocol/objects.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
+import { apply, get, gone, kubectl, list, output, run, UNION_PLUGIN, union } from './support/kubectl.ts';
 import { type NodeName, onNode } from './support/nodes.ts';
 import { claim, deleted, ended, pod, running, unionClass } from './support/workloads.ts';
 
@@ -63,6 +63,17 @@ describe('a union under load', () => {
     // It knows its pods again.
     const answers = async () => (await run('kubectl', ['exec', 'load', '--', 'ls', '/data'])).code === 0;
     await eventually('a kubelet that answers', answers, 60_000);
+    await stillRuns();
+  });
+
+  it('goes on when a branch is added, which is used at once', async () => {
+    await output(UNION_PLUGIN, ['add-branch', 'load', '--class', 'shared', '--size', '100Mi']);
+    const names = Array.from({ length: 40 }, (_, index) => `f${index}`);
+    const used = async () => {
+      const found = await union<{ copies: { branch: string }[] }[]>('where', 'load', ...names).catch(() => []);
+      return found.some(({ copies }) => copies.some(({ branch }) => branch === 'b3'));
+    };
+    await eventually('files on the added branch', used, 90_000);
     await stillRuns();
   });
 

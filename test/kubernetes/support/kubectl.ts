@@ -1,8 +1,11 @@
 /** The test's hands: kubectl, as the administrator of the test cluster. */
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { parse } from 'yaml';
 import type { KubeObject } from '../../../src/protocol/objects.ts';
 import { eventually } from '../../support/eventually.ts';
+
+export const UNION_PLUGIN = join(import.meta.dirname, '../../../bin/kubectl-union');
 
 export interface Outcome {
   readonly code: number | null;
@@ -32,6 +35,11 @@ export async function output(command: string, args: readonly string[], input?: s
 
 export function kubectl(...args: readonly string[]): Promise<string> {
   return output('kubectl', args);
+}
+
+/** `kubectl union`: what it prints as JSON. */
+export async function union<T>(...args: readonly string[]): Promise<T> {
+  return JSON.parse(await output(UNION_PLUGIN, [...args, '--output', 'json'])) as T;
 }
 
 /** Objects as one YAML text or as values. */

@@ -7,7 +7,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { apply, kubectl, output } from './kubectl.ts';
+import type { PersistentVolumeClaim } from '../../../src/protocol/objects.ts';
+import { apply, get, kubectl, output } from './kubectl.ts';
 import { clusterDir, NODES, type NodeName, nodeDir, onNode } from './nodes.ts';
 
 const DISKS_PER_NODE = 4;
@@ -42,6 +43,7 @@ kind: StorageClass
 metadata: {name: directories}
 provisioner: kubernetes.io/no-provisioner
 volumeBindingMode: Immediate
+allowVolumeExpansion: true
 `;
 
 export async function setUpLowers(): Promise<void> {
@@ -105,6 +107,15 @@ export async function addDirectories(count: number, size: string): Promise<void>
     },
   }));
   await output('kubectl', ['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+}
+
+/** What the resizer of a lower driver does: gives a claim the size that it asks for. Directories have room for any. */
+export async function growDirectory(namespace: string, name: string): Promise<void> {
+  const claim = await get<PersistentVolumeClaim>('pvc', '--namespace', namespace, name);
+  const capacity = { storage: claim?.spec?.resources?.requests?.storage ?? '' };
+  await kubectl('patch', 'pv', claim?.spec?.volumeName ?? '', '--patch', JSON.stringify({ spec: { capacity } }));
+  const patch = ['--subresource=status', '--type=merge', '--patch', JSON.stringify({ status: { capacity } })];
+  await kubectl('patch', 'pvc', '--namespace', namespace, name, ...patch);
 }
 
 export async function deleteDirectories(): Promise<void> {
