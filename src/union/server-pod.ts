@@ -35,7 +35,12 @@ export const SERVER_PRIORITY_CLASS = 'union-csi-server';
 export const TERMINATION_GRACE_SECONDS = 600;
 
 /** Allowed by the baseline pod security level. */
-const BASELINE_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP', 'SETGID', 'SETUID'];
+const BASELINE_CAPABILITIES = [
+  ...['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'FSETID', 'MKNOD', 'SETFCAP', 'SETGID', 'SETUID'],
+  // To keep the others while it acts as a caller: what the caller may do through a further group, such as fsGroup, the kernel has
+  // checked, and branches would refuse.
+  'SETPCAP',
+];
 /** Files by handle, and passthrough: where the namespace is our own. */
 const DRIVER_CAPABILITIES = [...BASELINE_CAPABILITIES, 'DAC_READ_SEARCH', 'SYS_ADMIN'];
 

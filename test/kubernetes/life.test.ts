@@ -1,6 +1,6 @@
 /** A union's life on a real cluster: third parties' lower volumes, production sidecars, kubelet; and nothing left after it. */
 import { expect } from 'chai';
-import type { PersistentVolume, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
 import type { UnionVolume } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list } from './support/kubectl.ts';
@@ -52,6 +52,17 @@ describe('a union of static disks and a third-party class', () => {
     await apply(pod({ name: 'reader', claim: 'files', script: 'sha256sum -c sums | grep -c OK; readlink a/link' }));
     expect((await ended('reader')).trim().split('\n')).to.deep.equal(['301', 'b']);
     await deleted('pod', 'reader');
+  });
+
+  it('lets a user write whom only the group of the volume allows to', async () => {
+    await gone(60_000, 'volumeattachments');
+    const script =
+      'id; mkdir own && echo mine > own/file && ln own/file own/link && mv own/file moved && stat -c "%u %g" moved';
+    const made = pod({ name: 'user', claim: 'files', script }) as Pod;
+    const securityContext = { runAsUser: 1234, runAsGroup: 1234, fsGroup: 4321 };
+    await apply({ ...made, spec: { ...made.spec, securityContext } });
+    expect((await ended('user')).trim().split('\n').at(-1)).to.equal('1234 4321');
+    await deleted('pod', 'user');
   });
 
   it('leaves nothing when it is deleted', async () => {

@@ -37,9 +37,11 @@ export function kubectl(...args: readonly string[]): Promise<string> {
   return output('kubectl', args);
 }
 
-/** `kubectl union`: what it prints as JSON. */
+/** `kubectl union`: what it prints as JSON, also where it has found something wrong. */
 export async function union<T>(...args: readonly string[]): Promise<T> {
-  return JSON.parse(await output(UNION_PLUGIN, [...args, '--output', 'json'])) as T;
+  const { stdout, stderr } = await run(UNION_PLUGIN, [...args, '--output', 'json']);
+  if (stdout === '') throw new Error(`kubectl union ${args.join(' ')}: ${stderr.trim()}`);
+  return JSON.parse(stdout) as T;
 }
 
 /** Objects as one YAML text or as values. */
