@@ -121,23 +121,28 @@ export class Primary {
     else if (body.kind === 'resize') this.#context.start(this.#resize(request, body.blocks));
     else {
       const length = body.kind === 'write' ? body.data.length / BLOCK_SIZE : body.blocks;
-      if (body.lba + length > blocks || !Number.isInteger(length)) {
-        this.#context.answer(request, { ok: false, error: 'out-of-range' });
-      } else if (body.kind === 'read') this.#context.start(this.#read(request, body.lba, body.blocks));
+      if (body.lba + length > blocks || !Number.isInteger(length)) this.#context.start(this.#refuse(request));
+      else if (body.kind === 'read') this.#context.start(this.#read(request, body.lba, body.blocks));
       else this.#context.start(this.#change(request, body));
     }
   }
 
   *#resize(request: number, blocks: number): Task {
-    const { store, answer, start } = this.#context;
+    const { store } = this.#context;
     if (!(blocks >= store.blocks && blocks <= MAX_BLOCKS)) {
-      answer(request, { ok: false, error: 'out-of-range' });
+      yield* this.#refuse(request);
       return;
     }
     yield* store.grow(blocks);
     // Meanwhile the volume may have grown beyond it.
     if (!this.#ended && blocks > store.blocks) this.#enqueue({ kind: 'resize', blocks });
-    start(this.#acknowledge(request, this.#lastLsn));
+    yield* this.#acknowledge(request, this.#lastLsn);
+  }
+
+  /** Not without a lease: a later primary may have made the volume larger. */
+  *#refuse(request: number): Task {
+    yield* until(() => this.#ended || this.#peers.hasLease());
+    this.#context.answer(request, { ok: false, error: this.#ended ? 'moved' : 'out-of-range' });
   }
 
   *#read(request: number, lba: number, blocks: number): Task {

@@ -17,6 +17,7 @@ import type { TlsFiles } from '../../src/host/tls.ts';
 /** Files that outlive a process, where a sync costs nothing. */
 const MEMORY = '/dev/shm';
 export const VOLUME_NAME = 'vol';
+const PATIENCE_MS = 20_000;
 
 export interface TestVolumeOptions {
   readonly blocks?: number;
@@ -92,8 +93,18 @@ export class OpenVolume {
     this.#identity = identity;
   }
 
-  request(body: ClientRequest): Promise<ClientAnswer> {
-    return this.host.request(body);
+  /** Fails when no answer comes: an engine that forgets one must not take the test's whole time. */
+  async request(body: ClientRequest): Promise<ClientAnswer> {
+    const { promise: silence, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => reject(new Error(`a ${body.kind} was not answered in ${PATIENCE_MS} ms`)),
+      PATIENCE_MS,
+    );
+    try {
+      return await Promise.race([this.host.request(body), silence]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** A block full of one byte. */

@@ -133,6 +133,7 @@ describe('an NBD client of others', () => {
       '--size=48M',
       '--verify=crc32c',
       '--verify_fatal=1',
+      '--verify_state_save=0',
       '--fsync=64',
       '--output-format=json',
     ];

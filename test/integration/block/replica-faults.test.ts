@@ -1,0 +1,142 @@
+/**
+ * Faults of the disk under one of two replicas, on real filesystems: full, failing, and a flipped bit. The replica is repaired or
+ * leaves the in-sync set; nothing wrong is returned, and the other goes on.
+ */
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { BLOCK_SIZE } from '../../../src/block/units.ts';
+import { shutDown } from '../../support/faults.ts';
+import { type LoopBranches, makeLoopBranches, runProgram } from '../../support/loop-branches.ts';
+import type { NbdClient } from '../../support/nbd-client.ts';
+import { hasEnded, until } from '../../support/processes.ts';
+import { ReplicaProcesses } from '../../support/replica-processes.ts';
+import { loop, needs } from '../../support/skip.ts';
+
+const MIB = 1024 ** 2;
+const BLOCKS = 4096;
+/** More than half of the log, so that it is applied. */
+const WRITES = 2600;
+
+describe('a replica whose disk fails', function () {
+  this.timeout(120_000);
+  let disks: LoopBranches;
+  let replicas: ReplicaProcesses;
+
+  before(function () {
+    needs(this, loop);
+  });
+
+  async function start(
+    sizesMebibytes: readonly [number, number],
+  ): Promise<{ primary: string; backup: string; client: NbdClient }> {
+    disks = makeLoopBranches(sizesMebibytes.map((size) => size * MIB));
+    const [a, b] = disks.paths as [string, string];
+    replicas = await ReplicaProcesses.start(['a', 'b'], {
+      blocks: BLOCKS,
+      directories: { a: join(a, 'replica'), b: join(b, 'replica') },
+    });
+    const { id, client } = await replicas.connect();
+    await replicas.allInSync();
+    return { primary: id, backup: replicas.others(id)[0]!, client };
+  }
+
+  afterEach(async function () {
+    await replicas.close();
+    disks.close();
+    if (this.currentTest?.state === 'failed') process.stderr.write(replicas.said);
+  });
+
+  /** Block i holds byte i + shift. */
+  async function fill(client: NbdClient, shift: number, blocks = WRITES): Promise<void> {
+    for (let lba = 0; lba < blocks; lba += 64) {
+      const data = Buffer.concat(
+        Array.from({ length: 64 }, (_, index) => Buffer.alloc(BLOCK_SIZE, lba + index + shift)),
+      );
+      await client.write(lba * BLOCK_SIZE, data);
+    }
+    await client.flush();
+  }
+
+  async function expectContent(client: NbdClient, shift: number, blocks = WRITES): Promise<void> {
+    for (let lba = 0; lba < blocks; lba += 13) {
+      const data = await client.read(lba * BLOCK_SIZE, BLOCK_SIZE);
+      expect(data.equals(Buffer.alloc(BLOCK_SIZE, lba + shift)), `block ${lba}`).to.equal(true);
+    }
+  }
+
+  it('leaves when it is full, and comes back when it has room', async () => {
+    // The log of 16 MiB fits, the data do not: of the two, the one that leads has the large disk.
+    const { client, primary, backup } = await start([64, 64]);
+    const room = openSync(join(replicas.directoryOf(backup), '..', 'ballast'), 'w');
+    try {
+      expect(() => {
+        for (;;) writeSync(room, Buffer.alloc(MIB, 1));
+      }).to.throw(/ENOSPC/);
+    } finally {
+      closeSync(room);
+    }
+    await fill(client, 1);
+    await until(() => hasEnded(replicas.processOf(backup)));
+    await replicas.evicted(backup);
+    await expectContent(client, 1);
+    runProgram('rm', [join(replicas.directoryOf(backup), '..', 'ballast')]);
+    replicas.start(backup);
+    await replicas.allInSync();
+    client.close();
+    await replicas.kill(primary);
+    const { client: other } = await replicas.connect([backup]);
+    await expectContent(other, 1);
+    other.close();
+  });
+
+  for (const role of ['primary', 'backup'] as const) {
+    it(`leaves when the disk of the ${role} answers EIO`, async () => {
+      const { client, primary, backup } = await start([64, 64]);
+      await fill(client, 1, 256);
+      const victim = role === 'primary' ? primary : backup;
+      shutDown(join(replicas.directoryOf(victim), '..'));
+      // Whether this is answered is for the primary to say; what was flushed before must be there.
+      await fill(client, 1, 256).catch(() => {});
+      await replicas.evicted(victim);
+      client.close();
+      const { client: next } = await replicas.connect(replicas.others(victim));
+      await expectContent(next, 1, 256);
+      await fill(next, 2, 256);
+      await expectContent(next, 2, 256);
+      next.close();
+    });
+
+    it(`is repaired when a bit on the disk of the ${role} is flipped, and never returns it`, async () => {
+      const { client, primary, backup } = await start([64, 64]);
+      await fill(client, 1);
+      const victim = role === 'primary' ? primary : backup;
+      await until(() => flip(join(replicas.directoryOf(victim), 'replica', 'data'), 100));
+      // The primary finds it when it is read, the backup when it scrubs.
+      const answer = await client.read(100 * BLOCK_SIZE, BLOCK_SIZE).catch(() => undefined);
+      if (answer) expect(answer.equals(Buffer.alloc(BLOCK_SIZE, 101))).to.equal(true);
+      await replicas.evicted(victim);
+      await replicas.allInSync();
+      client.close();
+      for (const other of replicas.others(victim)) await replicas.kill(other);
+      const { client: next } = await replicas.connect([victim]);
+      await expectContent(next, 1);
+      next.close();
+    });
+  }
+});
+
+/** False while there is nothing: it has not been applied yet. */
+function flip(path: string, lba: number): boolean {
+  const fd = openSync(path, 'r+');
+  try {
+    const byte = Buffer.alloc(1);
+    readSync(fd, byte, 0, 1, lba * BLOCK_SIZE + 77);
+    if (byte[0] === 0) return false;
+    byte[0]! ^= 4;
+    writeSync(fd, byte, 0, 1, lba * BLOCK_SIZE + 77);
+    return true;
+  } finally {
+    closeSync(fd);
+  }
+}
