@@ -21,7 +21,7 @@ import { UnionFsError } from './errors.ts';
 import { InodeTable } from './inode/inode-table.ts';
 import { MAIN_THREAD, WORD } from './inode/layout.ts';
 import { requestCount } from './inode/progress.ts';
-import { appendBranch, makeRoot } from './inode/root.ts';
+import { appendBranch, makeRoot, restoreBranch } from './inode/root.ts';
 import { createStateMemory, State } from './inode/state.ts';
 import { Context, type OpsLogger } from './ops/context.ts';
 import { removeStaleLinks } from './ops/nameless.ts';
@@ -29,6 +29,7 @@ import { isPolicyName, type PolicyName, policyNames } from './policy/create.ts';
 import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
+import { type Removal, Removals } from './transport/drain.ts';
 import { Errands } from './transport/errands.ts';
 import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
 import type { PreparedReaders } from './transport/readers.ts';
@@ -56,7 +57,7 @@ export {
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
 export { prepareReaders } from './transport/readers.ts';
 export { refuseRequests } from './transport/refusal.ts';
-export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Restriction, Session };
+export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Removal, Restriction, Session };
 export { UnionFsError };
 
 export interface UnionOptions {
@@ -127,6 +128,8 @@ export interface UnionStatus {
   readonly intents: readonly string[];
 }
 
+const DRAINING = 'its files move to other branches: union-csi branch remove goes on with it, branch set ends it';
+
 /** A branch that has not told how full it is by then is told of as it was. */
 const REFRESH_LIMIT_MS = 250;
 
@@ -153,6 +156,8 @@ export class Union {
   readonly #watch: Watch;
   readonly #log: { current: OpsLogger } = { current: { error: () => {}, warn: () => {} } };
   readonly #meters = createMeterMemory();
+  #device = -1;
+  readonly #removals: Removals;
   /** The memory is a dead server's. */
   readonly #isTakenOver: boolean;
   /** Branches that the mount has not yet: they are added to it when it is served. */
@@ -168,6 +173,15 @@ export class Union {
     this.#space = new Space(this.#state, this.#branches, new Gate(this.#state, MAIN_THREAD), this.#scratch);
     this.#errands = new Errands({ state: this.#state, config: this.#config, log: this.#log });
     this.#watch = new Watch({ state: this.#state, table: this.#branches, errands: this.#errands, volumeId, patience });
+    const { readOnly: isReadOnly } = this.#config;
+    this.#removals = new Removals({
+      state: this.#state,
+      table: this.#branches,
+      errands: this.#errands,
+      watch: this.#watch,
+      volumeId,
+      isReadOnly,
+    });
     this.#isTakenOver = this.#state.isPublished;
     if (this.#isTakenOver) this.#openAgain();
     else this.#openFirst();
@@ -190,10 +204,11 @@ export class Union {
   #openAgain(): void {
     this.#state.recover();
     const known = this.#branches.list();
-    this.#added = this.#options.branches.filter(({ id }) => !known.some((branch) => branch.id === id));
+    const ids = [...known.map(({ id }) => id), ...this.#branches.removedIds()];
+    this.#added = this.#options.branches.filter(({ id }) => !ids.includes(id));
     const opened = openBranches(known, this.#options.volumeId);
-    for (const { index, root } of opened) {
-      this.#branches.setRoot(index, root);
+    for (const [position, { index }] of known.entries()) {
+      this.#branches.setRoot(index, opened[position]!.root);
       this.#branches.setGate(index, 0); // all are as they should be: they could be opened
     }
   }
@@ -204,6 +219,7 @@ export class Union {
    */
   async serve({ devices, log, readers }: ServeOptions): Promise<Session> {
     this.#log.current = log;
+    this.#device = devices[0]!;
     if (this.#isTakenOver)
       takeOver(
         new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config: this.#config, log }),
@@ -236,18 +252,17 @@ export class Union {
 
   /** How the union is; of the branches what was last seen: no branch is asked. */
   status(): UnionStatus {
-    const rows = this.#space.rows();
     const { u32 } = this.#state;
     return {
-      branches: this.#branches.list().map(({ id, path, mode, minFreeSpaceBytes, index }) => {
-        const { totalBytes, usedBytes, availableBytes, files, freeFiles } = rows[index]!;
+      branches: this.#branches.list().map(({ id, path, mode, minFreeSpaceBytes, index, isDraining }) => {
+        const { totalBytes, usedBytes, availableBytes, files, freeFiles } = this.#space.row(index);
         const { health, message } = this.#watch.healthOf(index);
         const isFull = health === 'ok' && availableBytes < minFreeSpaceBytes;
         return {
           ...{ id, path, mode, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes },
           files: files - freeFiles,
           health: isFull ? 'full' : health,
-          message,
+          message: message || (isDraining ? DRAINING : ''),
         };
       }),
       inodes: new InodeTable(this.#state).count,
@@ -270,9 +285,18 @@ export class Union {
    * becomes RO. Throws UnionFsError when the union has no such branch.
    */
   setBranch(id: string, rules: { readonly mode: BranchMode; readonly minFreeSpaceBytes: number }): void {
-    const branch = this.#branches.list().find((known) => known.id === id);
-    if (branch === undefined) throw new UnionFsError('ENOENT', `the union has no branch ${id}`);
-    this.#branches.set(branch.index, rules);
+    const { index } = this.#branches.find(id);
+    this.#removals.checkFree(id);
+    restoreBranch(this.#state, index);
+    this.#branches.set(index, rules);
+  }
+
+  /**
+   * Moves what is on a branch to others, and takes it out of the union when nothing of it is left there but what others hide: as
+   * long as this is called again every second or so, until the answer says `removed`. Throws UnionFsError.
+   */
+  removeBranch(id: string): Removal {
+    return this.#removals.ask(id, { device: this.#device, log: this.#log.current });
   }
 
   /**
@@ -283,7 +307,8 @@ export class Union {
     const known = this.#branches.list();
     if (known.some(({ id }) => id === options.id))
       throw new UnionFsError('EEXIST', `the union has a branch ${options.id} already`);
-    const branch = openBranch(options, known, this.#options.volumeId);
+    const { count } = this.#branches;
+    const branch = openBranch(options, { others: known, index: count, volumeId: this.#options.volumeId });
     // No new files before it is known which names it has.
     this.#branches.setGate(branch.index, GATE.avoided);
     appendBranch(this.#state, this.#branches, branch);

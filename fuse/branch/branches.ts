@@ -53,16 +53,15 @@ export function openBranches(options: readonly BranchOptions[], volumeId: string
   return opened;
 }
 
-/** Opens one more branch of a union. */
+/** Opens one more branch of a union, to be the one of this index. */
 export function openBranch(
   branch: BranchOptions,
-  others: readonly OpenBranch[],
-  volumeId: string | undefined,
+  { others, index, volumeId }: { others: readonly OpenBranch[]; index: number; volumeId: string | undefined },
 ): OpenBranch {
-  if (others.length >= MAX_BRANCHES)
-    throw new UnionFsError('EINVAL', `the union has ${others.length} branches already, more are not possible`);
+  if (index >= MAX_BRANCHES)
+    throw new UnionFsError('EINVAL', `the union has had ${index} branches; for more it must be mounted anew`);
   const inodeTag = inodeTagOf(branch.id, new Set(others.map((other) => other.inodeTag)));
-  const opened = { ...branch, index: others.length, root: openRoot(branch), inodeTag };
+  const opened = { ...branch, index, root: openRoot(branch), inodeTag };
   try {
     if (volumeId !== undefined) claimBranch(branch, volumeId);
     return opened;

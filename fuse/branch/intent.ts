@@ -38,7 +38,7 @@ import {
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type OpenBranch, OWN_DIRECTORY } from './branches.ts';
-import { recordNumber } from './numbers.ts';
+import { recordNumbers } from './numbers.ts';
 
 /** A place on a branch: names from its root down, in base64. */
 export type Place = readonly string[];
@@ -181,7 +181,7 @@ function link(branch: OpenBranch, from: Place, to: Place, ino: string): number {
 /** A branch that is too full for sixteen bytes goes without: its inode's number may then be shown twice. */
 function showNumber(branch: OpenBranch, ino: string, number: string): number {
   try {
-    recordNumber(branch, { ino: BigInt(ino), number: BigInt(number) });
+    recordNumbers(branch, [{ ino: BigInt(ino), number: BigInt(number) }]);
     return 0;
   } catch (error) {
     const result = -Math.abs((error as NodeJS.ErrnoException).errno ?? EIO);

@@ -37,16 +37,18 @@ export function readNumbers(branch: Pick<OpenBranch, 'path'>): readonly ShownNum
 }
 
 /** Adds to a branch's list, so that it survives a power failure. Throws what fs throws. */
-export function recordNumber(branch: Pick<OpenBranch, 'path'>, { ino, number }: ShownNumber): void {
+export function recordNumbers(branch: Pick<OpenBranch, 'path'>, numbers: readonly ShownNumber[]): void {
   const own = join(branch.path, OWN_DIRECTORY);
   mkdirSync(own, { recursive: true, mode: 0o700 });
-  const record = Buffer.alloc(RECORD_BYTES);
-  record.writeBigUInt64LE(ino, 0);
-  record.writeBigUInt64LE(number, 8);
+  const records = Buffer.alloc(RECORD_BYTES * numbers.length);
+  for (const [index, { ino, number }] of numbers.entries()) {
+    records.writeBigUInt64LE(ino, index * RECORD_BYTES);
+    records.writeBigUInt64LE(number, index * RECORD_BYTES + 8);
+  }
   const file = openSync(join(own, FILE), O_RDWR | O_CREAT, 0o600);
   try {
     const end = Math.floor(fstatSync(file).size / RECORD_BYTES) * RECORD_BYTES;
-    writeSync(file, record, 0, RECORD_BYTES, end);
+    writeSync(file, records, 0, records.length, end);
     fsyncSync(file);
   } finally {
     closeSync(file);

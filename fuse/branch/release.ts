@@ -9,8 +9,8 @@ import { OWN_DIRECTORY } from './branches.ts';
 import { readIdentity } from './identity.ts';
 
 const IDENTITY = 'branch.json';
-/** Links of files that were open without a name, and drafts. */
-const OWN_FILES = /^(branch\.json\.new|open-\d+-\d+|intent-.*\.new)$/;
+/** Links of files that were open without a name, drafts, and numbers, which others tell of as well (ops/derived-numbers.ts). */
+const OWN_FILES = /^(branch\.json\.new|numbers|open-\d+-\d+|intent-.*\.new|move-.*)$/;
 const DRAFT_DIRECTORIES = /^dir-/;
 
 /** The names in `.union` that stay. Throws UnionFsError when the branch is another union's. Nobody may serve the branch. */

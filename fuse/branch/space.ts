@@ -47,7 +47,10 @@ export class Space {
   readonly #state: State;
   readonly #gate: Gate;
   readonly #buffer: number;
+  /** By index, those of branches that there are. */
   readonly #rows: SpaceRow[] = [];
+  /** The same in order, without holes where branches were removed. */
+  #listed: SpaceRow[] = [];
   #version = -1;
 
   /** `buffer` is a position of SPACE_BYTES free bytes in the state memory. */
@@ -65,12 +68,12 @@ export class Space {
       if (row.askedAt === 0 && !this.#gate.isAvoided(row.index)) this.#ask(row);
       else if (row.askedAt < oldest) this.#state.u32[WORD.figuresWanted] = 1;
     }
-    return this.#rows;
+    return this.#listed;
   }
 
   /** Asks a branch whose figures may be out of date. Answers whether it did: who chose by them chooses again. */
   freshen(index: number): boolean {
-    const row = this.rows()[index]!;
+    const row = this.row(index);
     const age = clock() - row.askedAt;
     if (age >= 0 && age < timeToReserve(row)) return false;
     this.#ask(row);
@@ -84,33 +87,40 @@ export class Space {
     return row.availableBytes < row.minFreeSpaceBytes;
   }
 
-  /** As they were when somebody last asked. */
+  /** As they were when somebody last asked; one row per branch, in order. */
   rows(): readonly SpaceRow[] {
     if (this.#version !== this.#table.version) this.#takeOver();
-    for (const row of this.#rows) if (this.#figure(row, FIGURE.askedAt) !== row.askedAt) this.#load(row);
-    return this.#rows;
+    for (const row of this.#listed) if (this.#figure(row, FIGURE.askedAt) !== row.askedAt) this.#load(row);
+    return this.#listed;
+  }
+
+  /** That of one branch. */
+  row(index: number): SpaceRow {
+    this.rows();
+    return this.#rows[index]!;
   }
 
   /** Figures of this moment, of every branch that answers. */
   freshRows(): readonly SpaceRow[] {
     for (const row of this.rows()) if (!this.#gate.isAvoided(row.index)) this.#ask(row);
-    return this.#rows;
+    return this.#listed;
   }
 
   /** Asks one branch. Answers 0 or a negated errno; the figures then stay. */
   refresh(index: number): number {
-    return this.#ask(this.rows()[index]!);
+    return this.#ask(this.row(index));
   }
 
-  /** Branches were added or have new rules. */
+  /** Branches were added or removed, or have new rules. */
   #takeOver(): void {
     this.#version = this.#table.version;
-    for (const { index, mode, minFreeSpaceBytes } of this.#table.list()) {
-      this.#rows[index] ??= emptyRow(index);
-      this.#rows[index].mode = mode;
-      this.#rows[index].minFreeSpaceBytes = minFreeSpaceBytes;
-    }
-    this.#rows.length = this.#table.count;
+    this.#listed = this.#table.list().map(({ index, mode, minFreeSpaceBytes }) => {
+      const row = this.#rows[index] ?? emptyRow(index);
+      row.mode = mode;
+      row.minFreeSpaceBytes = minFreeSpaceBytes;
+      this.#rows[index] = row;
+      return row;
+    });
   }
 
   #figure(row: SpaceRow, figure: number): number {

@@ -2,9 +2,11 @@
  * The branches as every thread sees them: records in the state memory, so that mode and reserve change, and branches are
  * added, while the union is mounted.
  *
- * Only the session's main thread writes. A record is complete before `count` covers it, and is never moved or taken
- * away; after each change `version` grows, which tells `Space` to look again. Descriptors are the process's.
+ * Only the session's main thread writes. A record is complete before `count` covers it, and is never moved, nor used again
+ * for another branch after its own was removed; after each change `version` grows, which tells `Space` to look again.
+ * Descriptors are the process's.
  */
+import { UnionFsError } from '../errors.ts';
 import { BRANCH_BYTES, BRANCHES_AT, MAX_BRANCHES, WORD } from '../inode/layout.ts';
 import type { State } from '../inode/state.ts';
 import type { BranchMode, OpenBranch } from './branches.ts';
@@ -21,22 +23,32 @@ const B = {
   pathLength: 5,
   idLength: 6,
   gate: 7,
+  leaving: 8,
+  renames: 9,
 } as const;
+/** Whether a branch is to stay. */
+const LEAVING = { no: 0, draining: 1, removed: 2 } as const;
 const FIGURES_AT = 64;
 const PATH_AT = 128;
 const TEXT_BYTES = 4096;
 const ID_AT = PATH_AT + TEXT_BYTES;
 
+export interface TableBranch extends OpenBranch {
+  /** Its files are moving to others, as it is to be removed (ops/drain.ts). */
+  readonly isDraining: boolean;
+}
+
 export class BranchTable {
   readonly #state: State;
-  /** As many as there can be: those below `count` are branches. */
-  readonly entries: readonly OpenBranch[];
+  /** As many as there can be: those below `count` are branches, or were. */
+  readonly entries: readonly TableBranch[];
 
   constructor(state: State) {
     this.#state = state;
     this.entries = Array.from({ length: MAX_BRANCHES }, (_, index) => new SharedBranch(state, index));
   }
 
+  /** Of records. */
   get count(): number {
     return this.#state.u32[WORD.branchCount]!;
   }
@@ -46,8 +58,21 @@ export class BranchTable {
   }
 
   /** The branches there are now, in order. */
-  list(): readonly OpenBranch[] {
-    return this.entries.slice(0, this.count);
+  list(): readonly TableBranch[] {
+    return this.entries.slice(0, this.count).filter(({ index }) => this.#leaving(index) !== LEAVING.removed);
+  }
+
+  /** Throws UnionFsError when there is none of that id. */
+  find(id: string): TableBranch {
+    const branch = this.list().find((known) => known.id === id);
+    if (branch === undefined) throw new UnionFsError('ENOENT', `the union has no branch ${id}`);
+    return branch;
+  }
+
+  /** Ids of those that were removed. */
+  removedIds(): readonly string[] {
+    const records = this.entries.slice(0, this.count);
+    return records.filter(({ index }) => this.#leaving(index) === LEAVING.removed).map(({ id }) => id);
   }
 
   /** Fills the next record, which stays out of sight until `publish`. */
@@ -68,9 +93,40 @@ export class BranchTable {
     this.#changed();
   }
 
+  /** A branch that was draining is to stay. */
   set(index: number, rules: Pick<OpenBranch, 'mode' | 'minFreeSpaceBytes'>): void {
     this.#write(index, rules);
+    this.#leave(index, LEAVING.no);
+  }
+
+  /** From now on its files are to move to others. */
+  drain(index: number): void {
+    this.#write(index, { mode: 'NC', minFreeSpaceBytes: this.entries[index]!.minFreeSpaceBytes });
+    this.#leave(index, LEAVING.draining);
+  }
+
+  /** It is no branch any more. When nothing of the union is on it, and nobody is about to use it. */
+  remove(index: number): void {
+    this.#leave(index, LEAVING.removed);
+  }
+
+  #leave(index: number, leaving: number): void {
+    this.#state.u32[(recordAt(index) >>> 2) + B.leaving] = leaving;
     this.#changed();
+  }
+
+  #leaving(index: number): number {
+    return this.#state.u32[(recordAt(index) >>> 2) + B.leaving]!;
+  }
+
+  /** Whoever is about to give something on a draining branch another name says so: somebody may be looking whether all is gone. */
+  noteRename(index: number): void {
+    if (this.entries[index]!.isDraining) Atomics.add(this.#state.i32, (recordAt(index) >>> 2) + B.renames, 1);
+  }
+
+  /** How often that was. */
+  renames(index: number): number {
+    return Atomics.load(this.#state.i32, (recordAt(index) >>> 2) + B.renames);
   }
 
   /** A successor's descriptor of a branch's root. */
@@ -103,7 +159,7 @@ export class BranchTable {
 }
 
 /** A record, read anew at each access: a load or two. */
-class SharedBranch implements OpenBranch {
+class SharedBranch implements TableBranch {
   readonly index: number;
   readonly #state: State;
   readonly #word: number;
@@ -121,6 +177,10 @@ class SharedBranch implements OpenBranch {
   get minFreeSpaceBytes(): number {
     const { u32 } = this.#state;
     return u32[this.#word + B.reserveLow]! + u32[this.#word + B.reserveHigh]! * 0x100000000;
+  }
+
+  get isDraining(): boolean {
+    return this.#state.u32[this.#word + B.leaving] === LEAVING.draining;
   }
 
   get root(): number {

@@ -16,6 +16,14 @@ export function makeRoot(state: State): void {
   inodes.set(ROOT, F.inoLow, 1);
 }
 
+/** A branch that was to be removed, and is not: the root is on it again, if it was not any more. */
+export function restoreBranch(state: State, index: number): void {
+  const inodes = new InodeTable(state);
+  state.lock();
+  inodes.addBranch(ROOT, index);
+  state.unlock();
+}
+
 /** One more branch, behind the others. The root is on it before the policies hear of it: they may choose it at once. Throws UnionFsError. */
 export function appendBranch(state: State, table: BranchTable, branch: OpenBranch): void {
   const index = table.prepare(branch);

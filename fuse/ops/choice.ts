@@ -12,8 +12,8 @@ import { type Context, hasBranch } from './context.ts';
 import { makeDirectoryOn } from './parents.ts';
 import { modifiedAt } from './scratch.ts';
 
-/** `move`: a file that is there already goes to another branch. */
-export type CreateFunction = 'create' | 'mkdir' | 'mknod' | 'symlink' | 'move';
+/** `move`: a file that is there already goes to another branch; `anywhere`: it must, whatever is said of new files. */
+export type CreateFunction = 'create' | 'mkdir' | 'mknod' | 'symlink' | 'move' | 'anywhere';
 
 export class Choice {
   readonly #context: Context;
@@ -38,6 +38,7 @@ export class Choice {
       mknod: createPolicies[mknod],
       symlink: createPolicies[symlink],
       move: createPolicies[move],
+      anywhere: createPolicies.mfs,
     };
     this.#policy = this.#policies.create;
     this.#tried = { has: (branch) => this.#isTried(branch) || context.gate.isAvoided(branch) };

@@ -3,11 +3,10 @@
  * memory. Operations are functions `(context) => number`: the length of the reply's body (0 and more), a negated errno, or
  * NO_REPLY. They read the request at `body` and write the reply at `out`, and allocate nothing on the hot path.
  */
-import type { OpenBranch } from '../branch/branches.ts';
 import { DirectoryCache } from '../branch/directories.ts';
 import { Gate } from '../branch/gate.ts';
 import { SPACE_BYTES, Space } from '../branch/space.ts';
-import { BranchTable } from '../branch/table.ts';
+import { BranchTable, type TableBranch } from '../branch/table.ts';
 import { DirectoryAttributes } from '../inode/directory-attributes.ts';
 import { FileAttributes } from '../inode/file-attributes.ts';
 import { HandleTable } from '../inode/handle-table.ts';
@@ -73,8 +72,8 @@ export class Context {
   readonly numbers: NumberTable;
   readonly branchTable: BranchTable;
   readonly gate: Gate;
-  /** By index; some are no branches yet: those there are, are in `branchTable.list()`. */
-  readonly branches: readonly OpenBranch[];
+  /** By index; some are no branches yet, or any more: those there are, are in `branchTable.list()`. */
+  readonly branches: readonly TableBranch[];
   readonly directories: DirectoryCache;
   readonly space: Space;
   readonly choice: Choice;

@@ -1,6 +1,6 @@
-/** Copies owner, mode, extended attributes and times from one directory to another, both behind O_PATH descriptors. */
+/** Copies owner, mode, extended attributes and times from one file or directory to another, both behind descriptors, O_PATH will do. */
 import { STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, EOPNOTSUPP, EPERM } from '../sys/constants.ts';
+import { AT_EMPTY_PATH, DT_LNK, EOPNOTSUPP, EPERM } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { OWN_PREFIX } from './copy-mark.ts';
@@ -14,7 +14,8 @@ export function copyAttributes(context: Context, from: number, to: number, stat:
   const word = (field: number) => u32[(stat + field) >>> 2]!;
   let result = libc.fchownat(to, base + context.emptyName, word(STATX.uid), word(STATX.gid), AT_EMPTY_PATH);
   if (result < 0) return result;
-  result = libc.chmod(target, word(STATX.mode) & 0o7777);
+  const mode = word(STATX.mode) & 0xffff;
+  result = mode >>> 12 === DT_LNK ? 0 : libc.chmod(target, mode & 0o7777);
   if (result < 0) return result;
   result = copyXattrs(context, source, target);
   return result < 0 ? result : setTimes(context, to, stat);

@@ -9,6 +9,7 @@ import { DT_DIR, DT_UNKNOWN, ENOENT, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONL
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
+import { kindAt } from './inode-number.ts';
 import { findChild } from './tree.ts';
 
 const RAW_BYTES = 64 * 1024;
@@ -68,11 +69,11 @@ function searchDirectory(context: Context, parent: number, path: Uint8Array[], s
   const descriptor = libc.openat(parent, context.base + position, flags, 0);
   if (descriptor < 0) return;
   const below: Uint8Array[] = [];
-  for (;;) {
-    const bytes = libc.getdents64(descriptor, context.base + context.raw, RAW_BYTES);
-    if (bytes <= 0) break;
-    takeEntries(context, bytes, path, below, search);
-  }
+  readNames(context, descriptor, ({ name, kind, inoLow, inoHigh }) => {
+    if (path.length === 0 && Buffer.from(name).toString('latin1') === OWN_DIRECTORY) return;
+    if (kind === DT_DIR) below.push(name);
+    else if (inoLow === search.ino[0] && inoHigh === search.ino[1]) search.paths.push([...path, name]);
+  });
   for (const name of below) {
     if (search.paths.length >= search.links) break;
     searchDirectory(context, descriptor, [...path, name], search);
@@ -80,19 +81,38 @@ function searchDirectory(context: Context, parent: number, path: Uint8Array[], s
   libc.close(descriptor);
 }
 
-function takeEntries(context: Context, bytes: number, path: Uint8Array[], below: Uint8Array[], search: Search): void {
-  const { u8, raw } = context;
+interface LowerName {
+  readonly name: Uint8Array;
+  readonly kind: number;
+  readonly inoLow: number;
+  readonly inoHigh: number;
+}
+
+/** Reads a lower directory from a descriptor, its names copied. Answers 0 or a negated errno. */
+export function readNames(context: Context, descriptor: number, take: (entry: LowerName) => void): number {
+  for (;;) {
+    const bytes = libc.getdents64(descriptor, context.base + context.raw, RAW_BYTES);
+    if (bytes <= 0) return bytes;
+    // All of them first: whoever takes one may use the same memory.
+    for (const entry of copyNames(context, descriptor, bytes)) take(entry);
+  }
+}
+
+function copyNames(context: Context, descriptor: number, bytes: number): readonly LowerName[] {
+  const { base, raw, u8 } = context;
   const view = new DataView(u8.buffer, u8.byteOffset);
+  const entries: LowerName[] = [];
   for (let at = raw; at < raw + bytes; at += view.getUint16(at + RAW.length, true)) {
     const name = u8.slice(at + RAW.name, at + RAW.name + context.lengthAt(at + RAW.name));
     const text = Buffer.from(name).toString('latin1');
-    if (text === '.' || text === '..' || (path.length === 0 && text === OWN_DIRECTORY)) continue;
-    const type = u8[at + RAW.type];
-    if (type === DT_DIR || type === DT_UNKNOWN) below.push(name);
-    const isSame =
-      view.getUint32(at + RAW.ino, true) === search.ino[0] && view.getUint32(at + RAW.ino + 4, true) === search.ino[1];
-    if (isSame && type !== DT_DIR) search.paths.push([...path, name]);
+    if (text === '.' || text === '..') continue;
+    let kind = u8[at + RAW.type]!;
+    if (kind === DT_UNKNOWN && context.statName(descriptor, base + at + RAW.name, context.stat2) === 0)
+      kind = kindAt(context, context.stat2);
+    const [inoLow, inoHigh] = [view.getUint32(at + RAW.ino, true), view.getUint32(at + RAW.ino + 4, true)];
+    entries.push({ name, kind, inoLow, inoHigh });
   }
+  return entries;
 }
 
 /** Enters a path into the index. Its inodes are not held: whoever finds the name there holds them. */

@@ -1,12 +1,12 @@
 /**
- * Letting go of a mount that is gone: whatever descriptor of ours is on it keeps the filesystem alive, broken as it may be, and
- * mounting the device again would show the same one. After its gate was closed and every reader has passed the end of a
+ * Letting go of a mount that is gone, or of a branch that was removed: whatever descriptor of ours is on it keeps the filesystem
+ * alive, broken as it may be, and mounting the device again would show the same one. After its gate was closed and every reader has passed the end of a
  * request, so that nobody is about to use what they remember.
  *
  * Numbers of descriptors stay taken, by something of which nothing can be asked: whoever still holds one closes it, some
  * day, and never somebody else's. Files that applications have open past the server are theirs: the kernel keeps those.
  */
-import { readdirSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { mountIdOf } from '../branch/mounts.ts';
 import { H } from '../inode/handle-table.ts';
 import { F, ROOT } from '../inode/inode-table.ts';
@@ -17,7 +17,8 @@ import type { Context } from './context.ts';
 import { LOST } from './nameless.ts';
 import { forgetBackings } from './relearn.ts';
 
-export function letGo(context: Context, branch: number, mountId: number): void {
+/** Of the descriptors, those that `isOf` says. */
+export function letGo(context: Context, branch: number, isOf: (descriptor: number) => boolean): void {
   context.state.dropDescriptors();
   forgetBackings(context, branch);
   const nothing = libc.withCString('/dev/null', (name) => libc.openat(AT_FDCWD, name, O_PATH | O_CLOEXEC, 0));
@@ -25,21 +26,38 @@ export function letGo(context: Context, branch: number, mountId: number): void {
   const replaced = new Set<number>();
   for (const name of readdirSync('/proc/self/fd')) {
     const descriptor = Number(name);
-    if (!isOn(descriptor, mountId)) continue;
+    if (!isOf(descriptor)) continue;
     libc.dup3(nothing, descriptor, O_CLOEXEC);
     replaced.add(descriptor);
   }
   libc.close(nothing);
+  // Should a number have become another directory's in that very moment, that is opened anew as well.
+  context.state.dropDescriptors();
   reopenLater(context, replaced);
   unpinUntilBack(context, replaced);
 }
 
-function isOn(descriptor: number, mountId: number): boolean {
-  try {
-    return mountIdOf(descriptor) === mountId;
-  } catch {
-    return false; // closed meanwhile
-  }
+export function isOnMount(mountId: number): (descriptor: number) => boolean {
+  return (descriptor) => {
+    try {
+      return mountIdOf(descriptor) === mountId;
+    } catch {
+      return false; // closed meanwhile
+    }
+  };
+}
+
+/** A directory that is itself in use by others may be on the mount: only what is below it. */
+export function isBelow(directory: number): (descriptor: number) => boolean {
+  const top = readlinkSync(`/proc/self/fd/${directory}`);
+  return (descriptor) => {
+    try {
+      const target = readlinkSync(`/proc/self/fd/${descriptor}`);
+      return target === top || target.startsWith(`${top}/`);
+    } catch {
+      return false; // closed meanwhile
+    }
+  };
 }
 
 /** Handles whose lower file was closed open it anew, by the place of their inode, when they are used again. */

@@ -136,6 +136,7 @@ function linkOn(context: Context, slot: number, parent: number, name: number): n
   if (target < 0) return target;
   const located = context.locate(slot, branch);
   if (located < 0) return located;
+  context.branchTable.noteRename(branch);
   const flags = context.atFlags === AT_EMPTY_PATH ? AT_EMPTY_PATH : 0;
   const result = libc.linkat(context.atDescriptor, context.atName, target, context.base + name, flags);
   const wasMade = result === -EEXIST && context.journal.resuming && isFile(context, slot, target, context.base + name);

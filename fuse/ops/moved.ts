@@ -3,7 +3,7 @@ import type { IntentStep } from '../branch/intent.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { WORD } from '../inode/layout.ts';
 import { D } from '../inode/name-index.ts';
-import { DT_REG } from '../sys/constants.ts';
+import { DT_DIR } from '../sys/constants.ts';
 import type { Context } from './context.ts';
 
 export interface Moved {
@@ -51,11 +51,11 @@ export function adoptMoved(context: Context, steps: readonly IntentStep[]): void
   const numbers = steps.filter((step) => step.kind === 'number');
   for (let at = 0; at + 1 < numbers.length; at += 2) {
     const [target, source] = [numbers[at]!, numbers[at + 1]!];
-    const to = branches.findIndex(({ id }) => id === target.branch);
-    const from = branches.findIndex(({ id }) => id === source.branch);
+    const to = branches.find(({ id }) => id === target.branch)?.index;
+    const from = branches.find(({ id }) => id === source.branch)?.index;
+    if (to === undefined || from === undefined) continue;
     const slot = findFile(context, from, BigInt(source.ino));
-    if (slot !== 0 && to >= 0)
-      switchTables(context, { slot, from, to, ino: BigInt(target.ino), given: BigInt(source.number) });
+    if (slot !== 0) switchTables(context, { slot, from, to, ino: BigInt(target.ino), given: BigInt(source.number) });
   }
 }
 
@@ -65,7 +65,7 @@ function findFile({ inodes, u32 }: Context, branch: number, ino: bigint): number
   for (let slot = 1; slot < u32[WORD.inodeBump]!; slot++)
     if (
       inodes.has(slot, INODE.used) &&
-      inodes.kind(slot) === DT_REG &&
+      inodes.kind(slot) !== DT_DIR &&
       inodes.get(slot, F.lowerLow) === low &&
       inodes.get(slot, F.lowerHigh) === high &&
       inodes.get(slot, F.branch) === branch

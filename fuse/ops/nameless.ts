@@ -109,6 +109,18 @@ function openGhost(context: Context, slot: number): number {
   return descriptor;
 }
 
+/** A removed directory in use, pinned on a branch that is to be removed, is pinned on another one. */
+export function pinElsewhere(context: Context, slot: number, branch: number): void {
+  const { inodes } = context;
+  const pinned = inodes.get(slot, F.pinned);
+  inodes.set(slot, F.maskLow, branch < 32 ? (1 << branch) >>> 0 : 0);
+  inodes.set(slot, F.maskHigh, branch < 32 ? 0 : 1 << (branch - 32));
+  const descriptor = openGhost(context, slot);
+  if (descriptor < 0 || pinned === LOST) return;
+  libc.dup3(descriptor, pinned - 1, O_CLOEXEC);
+  libc.close(descriptor);
+}
+
 /** Removes the links of inodes that are not in use, from all branches that can be written. */
 export function removeStaleLinks(
   branches: readonly OpenBranch[],

@@ -5,8 +5,8 @@
  *
  * Proxied instead: where the kernel or the branch refuses a backing file, and for writing to files with set-id bits or
  * capabilities, which must be cleared by a write; the kernel leaves that to us and tells us only of proxied writes. Also for
- * writing on a branch below its reserve, so that the file can move to another when this one is full (move.ts). As long as one
- * handle goes past the server all new ones do: then a full branch means ENOSPC.
+ * writing on a branch below its reserve, so that the file can move to another when this one is full (move.ts), and for all on a
+ * branch that is to be removed. As long as one handle goes past the server all new ones do: then a full branch means ENOSPC.
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
@@ -59,9 +59,9 @@ function openInode(context: Context, slot: number, writable: boolean): number {
   if (writable && isReadOnly) return -EROFS;
   const proxied =
     inodes.has(slot, INODE.proxied | INODE.moving) ||
-    (writable &&
-      inodes.get(slot, F.opens) === 0 &&
-      (isShort(context, branch) || needsPrivilegeClearing(context, slot, branch)));
+    (inodes.get(slot, F.opens) === 0 &&
+      (context.branches[branch]!.isDraining ||
+        (writable && (isShort(context, branch) || needsPrivilegeClearing(context, slot, branch)))));
   // Other handles go past the server and this one must too: its writes will not be told, so they are foreseen.
   if (writable && !proxied && inodes.get(slot, F.opens) !== 0) clearPrivileges(context, slot);
   if (!proxied) {

@@ -2,7 +2,8 @@
  * Moving a file to another branch while it is in use. Whoever moves it holds its lock: until the end nobody changes its data,
  * attributes or names, and everybody can read it. All handles of it go through the server.
  *
- *   1. it is copied to `.union/move-…` of the other branch: data with holes, owner, mode, extended attributes, times; fsynced
+ *   1. it is copied to `.union/move-…` of the other branch: data with holes, owner, mode, extended attributes, times; fsynced.
+ *      Links, fifos, sockets and devices are made anew: whoever uses them has the kernel's, not the branch's
  *   2. the intent log says what follows, so that it is completed after a crash from here on; before, the copy is thrown away
  *   3. the copy gets all names of the file and loses its own, the original loses its names, and in the tables the inode is
  *      on the other branch: its handles' descriptors become descriptors of the copy in the same moment (dup3)
@@ -16,13 +17,17 @@ import { F } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
 import {
   AT_EMPTY_PATH,
+  DT_LNK,
+  DT_REG,
   EBUSY,
+  EMLINK,
   ENOSPC,
   EPERM,
   O_CLOEXEC,
   O_CREAT,
   O_EXCL,
   O_NOFOLLOW,
+  O_PATH,
   O_RDONLY,
   O_RDWR,
   O_TMPFILE,
@@ -40,6 +45,9 @@ import { makeDirectoryOn, ownDirectory } from './parents.ts';
 import { writeText } from './scratch.ts';
 import { inoAt, type Move, switchNamed, switchNameless } from './switch-branch.ts';
 
+/** Of the scratch for values. */
+const VALUE_BYTES = 64 * 1024;
+
 /**
  * Moves a file of which `begin` in move.ts made sure that it can be. Answers 0 or a negated errno, and then the file is where it
  * was and as it was. Under the file's lock.
@@ -54,7 +62,7 @@ export function relocate(context: Context, slot: number, to: number): number {
   const links = context.statLinks;
   const names = links === 0 ? [] : allNames(context, slot, links);
   // A link that is not shown, or not to be found, would be left behind.
-  if (names.length !== links) return -EBUSY;
+  if (names.length !== links) return -EMLINK;
   for (const { parent } of names) {
     const made = makeDirectoryOn(context, parent, to);
     if (made < 0) return made;
@@ -67,8 +75,10 @@ function moveCopy(context: Context, place: Pick<Move, 'slot' | 'from' | 'to' | '
   const own = ownDirectory(context, place.to);
   if (own < 0) return own;
   const draft = place.names.length === 0 ? '' : `${DRAFT_PREFIX}${place.slot}-${Date.now().toString(36)}`;
-  const descriptor = openDraft(context, own, draft);
-  let result = descriptor < 0 ? descriptor : copyFile(context, place.slot, descriptor);
+  const isRegular = context.inodes.kind(place.slot) === DT_REG;
+  const descriptor = isRegular ? openDraft(context, own, draft) : makeSpecial(context, place.slot, own, draft);
+  const copy = isRegular ? copyFile : copySpecial;
+  let result = descriptor < 0 ? descriptor : copy(context, place.slot, descriptor);
   if (result === 0) {
     context.onMoveStep('copied');
     const move = { ...place, draft, descriptor, ino: inoAt(context, context.stat2) };
@@ -98,4 +108,41 @@ function copyFile(context: Context, slot: number, draft: number): number {
   if (result === 0) result = libc.fsync(draft);
   libc.close(source);
   return result < 0 ? result : libc.statx(draft, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat2);
+}
+
+/** Something that is neither a file nor a directory as the draft, empty as it is. Answers an O_PATH descriptor of it, or a negated errno. */
+function makeSpecial(context: Context, slot: number, own: number, draft: string): number {
+  const { base, emptyName, stat, u32, value } = context;
+  // One without a name is nobody's but the kernel's already.
+  if (draft === '') return -EBUSY;
+  const source = openLower(context, slot, context.branchOf(slot), 'path');
+  if (source < 0) return source;
+  let result = libc.statx(source, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+  const name = base + writeText(context, context.path, draft);
+  if (result === 0 && context.inodes.kind(slot) === DT_LNK) {
+    const length = libc.readlinkat(source, base + emptyName, base + value, VALUE_BYTES - 1);
+    context.u8[value + Math.max(0, length)] = 0;
+    result = length < 0 ? length : libc.symlinkat(base + value, own, name);
+  } else if (result === 0) {
+    const [major, minor] = [u32[(stat + STATX.rdevMajor) >>> 2]!, u32[(stat + STATX.rdevMinor) >>> 2]!];
+    result = libc.mknodat(own, name, context.statMode, deviceNumber(major, minor));
+  }
+  libc.close(source);
+  return result < 0 ? result : libc.openat(own, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+}
+
+/** Owner, mode and the rest of it, behind O_PATH descriptors. What syncs the intent syncs that it is there. */
+function copySpecial(context: Context, slot: number, draft: number): number {
+  const { base, emptyName, stat, stat2 } = context;
+  const source = openLower(context, slot, context.branchOf(slot), 'path');
+  if (source < 0) return source;
+  let result = libc.statx(source, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+  if (result === 0) result = copyAttributes(context, source, draft, stat);
+  libc.close(source);
+  return result < 0 ? result : libc.statx(draft, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat2);
+}
+
+/** As the kernel's mknod takes it: makedev(3). */
+function deviceNumber(major: number, minor: number): number {
+  return (minor & 0xff) + ((major & 0xfff) << 8) + (minor >>> 8) * 0x100000;
 }

@@ -267,6 +267,7 @@ function renameOn(context: Context, branch: number, from: Target, to: Target, fl
   if (source < 0) return source;
   const target = directories.descriptor(to.parent, branch);
   if (target < 0) return target;
+  context.branchTable.noteRename(branch);
   let result = libc.renameat2(source, base + from.position, target, base + to.position, flags);
   if (result === -ENOENT && context.journal.resuming && (flags & RENAME_EXCHANGE) === 0)
     result = context.statName(target, base + to.position, context.stat2); // done by a dead server, if it is there

@@ -74,7 +74,7 @@ function statKnown(context: Context, slot: number, parent: number, position: num
 function openKnown(context: Context, found: Found, isKept: boolean, isDirectory: boolean): number {
   const { parent, position, low, high } = found;
   if (isKept) return adopt(context, found);
-  if (isDirectory && found.partial) {
+  if ((isDirectory && found.partial) || firstBranch(low, high) < 0) {
     dropIdle(context, found);
     return 0;
   }
@@ -287,10 +287,10 @@ function keepDirectories(context: Context, found: Found): void {
 }
 
 /**
- * The branch whose copy of a directory is the oldest by birth time, its attributes in `stat2`. Copies are made later than
+ * The branch in maskLow and maskHigh whose copy of a directory is the oldest by birth time, its attributes in `stat2`. Copies are made later than
  * their original and keep their birth time for ever, so a directory's number is found again after any remount.
  */
-function oldestCopy(context: Context, found: Found): number {
+export function oldestCopy(context: Context, found: Pick<Found, 'parent' | 'position'>): number {
   const { stat2, path, maskLow: low, maskHigh: high } = context;
   let oldest = -1;
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
@@ -304,7 +304,12 @@ function oldestCopy(context: Context, found: Found): number {
 }
 
 /** Whether the copy on `branch`, its attributes at `path`, was there before that on `other`, whose attributes are in `stat2`. */
-function isOlder(context: Context, { parent, position }: Found, branch: number, other: number): boolean {
+function isOlder(
+  context: Context,
+  { parent, position }: Pick<Found, 'parent' | 'position'>,
+  branch: number,
+  other: number,
+): boolean {
   const { base, u32, stat2, path } = context;
   if (isLater(u32, (stat2 + STATX.btime) >>> 2, (path + STATX.btime) >>> 2)) return true;
   if (isLater(u32, (path + STATX.btime) >>> 2, (stat2 + STATX.btime) >>> 2)) return false;

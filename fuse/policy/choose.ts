@@ -26,8 +26,7 @@ export function choose(
   let best = -1;
   let bestScore = 0;
   let equals = 0;
-  for (let index = 0; index < facts.length; index++) {
-    const branch = facts[index]!;
+  for (const branch of facts) {
     const refused = filter(branch, level, presence, tried);
     if (refused !== 0) {
       refusal = worseRefusal(refusal, refused);
@@ -35,11 +34,11 @@ export function choose(
     }
     const score = preference(branch, random, presence);
     if (best < 0 || score > bestScore) {
-      best = index;
+      best = branch.index;
       bestScore = score;
       equals = 1;
     } else if (score === bestScore && random() * ++equals < 1) {
-      best = index; // the n-th of n equals replaces the others with probability 1/n
+      best = branch.index; // the n-th of n equals replaces the others with probability 1/n
     }
   }
   return best >= 0 ? best : refusal;

@@ -63,6 +63,7 @@ export const ENOMEM = e.ENOMEM;
 export const EACCES = e.EACCES;
 export const EBUSY = e.EBUSY;
 export const EMFILE = e.EMFILE;
+export const EMLINK = e.EMLINK;
 export const EEXIST = e.EEXIST;
 export const EXDEV = e.EXDEV;
 export const ENODEV = e.ENODEV;

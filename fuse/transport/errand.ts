@@ -4,8 +4,12 @@ import { listIntents } from '../branch/intent.ts';
 import { change, look, reopen } from '../branch/probe.ts';
 import { State } from '../inode/state.ts';
 import { Context } from '../ops/context.ts';
-import { letGo } from '../ops/let-go.ts';
+import { DrainPass } from '../ops/drain.ts';
+import { DrainProgress, type Remainder } from '../ops/drain-progress.ts';
+import { isOnMount, letGo } from '../ops/let-go.ts';
 import { relearnBranch } from '../ops/relearn.ts';
+import { giveBack } from '../ops/request.ts';
+import { clearBranch, retireBranch } from '../ops/retire.ts';
 import { errnoName } from '../sys/constants.ts';
 import type { Errand, ErrandAnswer, ErrandData, ErrandMessage } from './messages.ts';
 
@@ -25,11 +29,18 @@ const context = new Context({
 });
 // Errands are about branches that nobody else may enter.
 context.gate.admit();
+// What a dead server's errand had counted.
+giveBack(context);
 
 port.on('message', (errand: Errand | 'end') => {
   if (errand === 'end') return port.close();
   send({ kind: 'begun' });
-  send({ kind: 'answer', answer: perform(errand) });
+  try {
+    send({ kind: 'answer', answer: perform(errand) });
+  } catch (error) {
+    state.releaseOwnLocks();
+    throw error;
+  }
 });
 
 function perform(errand: Errand): ErrandAnswer {
@@ -50,7 +61,7 @@ function perform(errand: Errand): ErrandAnswer {
       return reopen(errand.branch);
     case 'letGo':
       context.device = errand.device;
-      letGo(context, errand.index, errand.mountId);
+      letGo(context, errand.index, isOnMount(errand.mountId));
       return { finding: { kind: 'ok', message: '' } };
     case 'relearn': {
       context.device = errand.device;
@@ -61,5 +72,19 @@ function perform(errand: Errand): ErrandAnswer {
         };
       return { finding: { kind: 'ok', message: '' } };
     }
+    case 'drain':
+      context.device = errand.device;
+      return { finding: { kind: 'ok', message: '' }, remainder: drain(errand) };
+    case 'clear':
+      context.device = errand.device;
+      return { finding: { kind: 'ok', message: '' }, cleared: clearBranch(context, errand.index, errand) };
   }
+}
+
+function drain({ index, renames, progress }: Errand & { kind: 'drain' }): Remainder {
+  const pass = new DrainPass(context, index, new DrainProgress(progress));
+  const { renumbered } = pass;
+  const isRetired = pass.run() && retireBranch(context, { branch: index, renames, renumbered });
+  const { left, leftCount, openCount, hiddenCount, hiddenDirectories } = pass;
+  return { left, leftCount, openCount, hiddenCount, hiddenDirectories, isRetired };
 }

@@ -2,6 +2,8 @@
 import type { Finding } from '../branch/health.ts';
 import type { ProbedBranch } from '../branch/probe.ts';
 import type { OpsConfig } from '../ops/context.ts';
+import type { Remainder } from '../ops/drain-progress.ts';
+import type { Cleared } from '../ops/retire.ts';
 
 export interface ReaderData {
   readonly thread: number;
@@ -40,7 +42,23 @@ export type Errand =
   /** Of ops/relearn.ts; `device` is a descriptor of the connection. */
   | { readonly kind: 'relearn'; readonly index: number; readonly branch: ProbedBranch; readonly device: number }
   /** Of ops/let-go.ts. */
-  | { readonly kind: 'letGo'; readonly index: number; readonly mountId: number; readonly device: number };
+  | { readonly kind: 'letGo'; readonly index: number; readonly mountId: number; readonly device: number }
+  /** A pass of ops/drain.ts and, if it leaves nothing and `renames` is still what the branch's record says, retireBranch. */
+  | {
+      readonly kind: 'drain';
+      readonly index: number;
+      readonly renames: number;
+      readonly progress: SharedArrayBuffer;
+      readonly device: number;
+    }
+  /** clearBranch of ops/retire.ts. */
+  | {
+      readonly kind: 'clear';
+      readonly index: number;
+      readonly hidden: readonly string[];
+      readonly volumeId: string | undefined;
+      readonly device: number;
+    };
 
 export interface ErrandAnswer {
   readonly finding: Finding;
@@ -48,6 +66,9 @@ export interface ErrandAnswer {
   readonly root?: number;
   /** Of a close look: intents that are not completed, by path. */
   readonly intents?: readonly string[];
+  /** Of a pass over a branch that is to be removed. */
+  readonly remainder?: Remainder;
+  readonly cleared?: Cleared;
 }
 
 export type ErrandMessage =

@@ -32,9 +32,9 @@ export function takeOver(context: Context): void {
   const lost = lostBackings(context);
   walkInodes(context, lost);
   for (const id of lost) closeBacking(context, id);
-  const { branches, inodes } = context;
+  const { branchTable, inodes } = context;
   removeStaleLinks(
-    branches.slice(0, context.branchTable.count),
+    branchTable.list(),
     (slot, generation) => inodes.isUsed(slot) && inodes.get(slot, F.generation) === generation,
   );
 }

@@ -59,7 +59,7 @@ export interface WatchOptions {
 
 export class Watch {
   readonly #options: WatchOptions;
-  readonly #watched: Watched[] = [];
+  readonly #watched = new Map<number, Watched>();
   #mountsReadAt = 0;
   #device = -1;
 
@@ -75,7 +75,7 @@ export class Watch {
   /** A branch just opened. Before anybody uses it. */
   add(branch: OpenBranch): void {
     const mountId = mountIdOf(branch.root);
-    this.#watched[branch.index] = {
+    this.#watched.set(branch.index, {
       branch,
       fingerprint: fingerprintOf(branch.root),
       mountId: readMounts().has(mountId) ? mountId : undefined,
@@ -87,13 +87,20 @@ export class Watch {
       isSuspect: false,
       intents: [],
       knowledge: 'true',
-    };
+    });
+  }
+
+  /** A branch that nobody uses any more; resolves when nothing of it is being looked at. */
+  async remove(index: number): Promise<void> {
+    const watched = this.#watched.get(index);
+    this.#watched.delete(index);
+    while (watched?.look !== undefined || watched?.change !== undefined) await delay(10);
   }
 
   /** A branch that was added while others are used: it gets new files when it is known what is on it. */
   async welcome(branch: OpenBranch): Promise<void> {
     this.add(branch);
-    const watched = this.#watched[branch.index]!;
+    const watched = this.#watched.get(branch.index)!;
     watched.judgement = { health: 'ok', gate: GATE.avoided, message: '' };
     await this.learn(branch.index);
     if (watched.knowledge !== 'true' || watched.judgement.gate !== GATE.avoided) return;
@@ -103,12 +110,12 @@ export class Watch {
 
   /** How a branch is, and what is wrong with it. */
   healthOf(index: number): { readonly health: Health; readonly message: string } {
-    return this.#watched[index]!.judgement;
+    return this.#watched.get(index)?.judgement ?? { ...FINE, health: 'ok' };
   }
 
   /** Intents of a branch that were not completed when it was last looked at closely: paths. */
   intentsOf(index: number): readonly string[] {
-    return this.#watched[index]!.intents;
+    return this.#watched.get(index)?.intents ?? [];
   }
 
   /** To be called every moment, with the readers that wait. */
@@ -121,7 +128,7 @@ export class Watch {
       now,
       suspects.some((mask) => mask !== 0),
     );
-    for (const watched of this.#watched) {
+    for (const watched of this.#watched.values()) {
       const { index } = watched.branch;
       const waiting = stuck.filter(({ branch }) => branch === index);
       if (((suspects[index >> 5]! >>> (index & 31)) & 1) === 1) watched.isSuspect = true;
@@ -132,7 +139,7 @@ export class Watch {
 
   /** Looks at every branch that answers, and asks for its space; resolves when all have told it, or the limit has passed. */
   async refreshFigures(limitMs: number): Promise<void> {
-    const asked = this.#watched
+    const asked = [...this.#watched.values()]
       .filter(
         ({ judgement, look }) => (judgement.health === 'ok' || judgement.health === 'read-only') && look === undefined,
       )
@@ -144,11 +151,11 @@ export class Watch {
   }
 
   #readMounts(now: number, isUrgent: boolean): void {
-    const isQuiet = !isUrgent && this.#watched.every(({ judgement }) => judgement.health === 'ok');
+    const isQuiet = !isUrgent && [...this.#watched.values()].every(({ judgement }) => judgement.health === 'ok');
     if (now - this.#mountsReadAt < (isQuiet ? MOUNTS_MS : RETRY_MS)) return;
     this.#mountsReadAt = now;
     const mounts = readMounts();
-    for (const watched of this.#watched) {
+    for (const watched of this.#watched.values()) {
       if (watched.mountId === undefined) continue;
       if (isOut(watched.finding)) {
         if (!mounts.has(watched.mountId)) void this.#letGo(watched, watched.mountId);
@@ -250,7 +257,7 @@ export class Watch {
 
   /** Learns what is on a branch. */
   async learn(index: number): Promise<void> {
-    const watched = this.#watched[index]!;
+    const watched = this.#watched.get(index)!;
     watched.knowledge = 'learning';
     const errand: Errand = { kind: 'relearn', index, branch: this.#probed(watched), device: this.#device };
     // It takes as long as there are directories: that says nothing of the branch.
@@ -260,14 +267,18 @@ export class Watch {
   }
 }
 
-/** Resolves when every request that is under way now has ended; those that are stuck are not waited for. */
-async function requestsEnded({ u32 }: State): Promise<void> {
+/** Waits until every request that is under way now has ended; those that are stuck are not waited for: false. */
+export async function requestsEnded({ u32 }: State): Promise<boolean> {
   const words = Array.from({ length: MAX_READERS }, (_, thread) => progressOf(thread));
   const begun = words.map((word) => u32[word + PROGRESS.begun]!);
   const isEnded = (word: number, index: number) =>
     u32[word + PROGRESS.begun] !== begun[index] || u32[word + PROGRESS.ended] === begun[index];
   const deadline = performance.now() + REQUEST_LIMIT_MS;
-  while (!words.every(isEnded) && performance.now() < deadline) await delay(10);
+  while (!words.every(isEnded)) {
+    if (performance.now() > deadline) return false;
+    await delay(10);
+  }
+  return true;
 }
 
 function isOut({ kind }: Finding): boolean {

@@ -8,7 +8,13 @@
 import { mkdirSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, UnionError } from '../base/errors.ts';
-import { type MountControlRequest, type MountStatus, parseMountStatus } from '../protocol/mount-control.ts';
+import {
+  type MountControlRequest,
+  type MountStatus,
+  parseMountStatus,
+  parseRemovalProgress,
+  type RemovalProgress,
+} from '../protocol/mount-control.ts';
 import { parseAcknowledgement } from '../protocol/server-control.ts';
 import { callDescriptorServer } from './descriptor-client.ts';
 import { UNION_FS_TYPE, unionAt } from './mounter.ts';
@@ -50,6 +56,16 @@ export async function askMountStatus(mount: MountInfo, signal: AbortSignal): Pro
   if (!failure.ok) throw new Error(failure.error.message);
   const status = parseMountStatus(answer);
   if (status !== undefined) return status;
+  throw new UnionError('INTERNAL', `the server of ${mount.mountpoint} is of another version; mount it again`);
+}
+
+/** Begins to remove a branch, or keeps that going, and tells how far it is. */
+export async function askRemoval(mount: MountInfo, path: string, signal: AbortSignal): Promise<RemovalProgress> {
+  const answer = await ask(mount, { op: 'branch.remove', path }, signal);
+  const failure = parseAcknowledgement(answer);
+  if (!failure.ok) throw new Error(failure.error.message);
+  const progress = parseRemovalProgress(answer);
+  if (progress !== undefined) return progress;
   throw new UnionError('INTERNAL', `the server of ${mount.mountpoint} is of another version; mount it again`);
 }
 

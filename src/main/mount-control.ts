@@ -68,6 +68,8 @@ async function answer(
       }
       await union.addBranch({ id: asked.path, ...asked });
       return {};
+    case 'branch.remove':
+      return union.removeBranch(asked.path);
     default:
       return assertNever(asked);
   }

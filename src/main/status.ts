@@ -102,7 +102,7 @@ function branchRow(branch: MountedBranch): readonly string[] {
 function complaints(branches: readonly MountedBranch[]): readonly string[] {
   const lines = branches
     .filter(({ message }) => message !== '')
-    .map(({ path, health, message }) => `${path} is ${health}: ${message}`);
+    .map(({ path, health, message }) => `${path} is ${health === 'ok' ? 'leaving' : health}: ${message}`);
   return lines.length === 0 ? [] : [...lines, ''];
 }
 

@@ -21,7 +21,26 @@ export type MountControlRequest =
       readonly path: string;
       readonly mode: BranchMode;
       readonly minFreeSpaceBytes: number;
-    };
+    }
+  /** Moves its files to others and takes it out of the union: as long as it is asked again every second or so. Answers a Removal. */
+  | { readonly op: 'branch.remove'; readonly path: string };
+
+const REMOVAL_PHASES = ['moving', 'waiting', 'removed', 'failed'] as const;
+
+/** As fuse/index.ts's Removal tells it. */
+export interface RemovalProgress {
+  readonly phase: (typeof REMOVAL_PHASES)[number];
+  readonly message: string;
+  readonly movedFiles: number;
+  readonly movedBytes: number;
+  /** Some of what cannot be moved just now; how many there are, and how many of them only have to be closed. */
+  readonly left: readonly { readonly path: string; readonly why: string }[];
+  readonly leftCount: number;
+  readonly openCount: number;
+  /** Files that other branches hide, which stay on it, and what stays in its `.union`. */
+  readonly hiddenCount: number;
+  readonly kept: readonly string[];
+}
 
 export const BRANCH_HEALTHS = ['ok', 'full', 'read-only', 'slow', 'hanging', 'failing', 'gone', 'foreign'] as const;
 export type BranchHealth = (typeof BRANCH_HEALTHS)[number];
@@ -79,11 +98,12 @@ export function parseMountControlRequest(value: unknown): Result<MountControlReq
   if (!isRecord(value)) return err('a request must be a JSON object');
   const { op, path, minFreeSpaceBytes } = value;
   if (op === 'status' || op === 'upgrade') return ok({ op });
-  if (op !== 'branch.set' && op !== 'branch.add') {
-    return err(`unknown op ${JSON.stringify(op)}; known are status, upgrade, branch.set, branch.add`);
+  if (op !== 'branch.set' && op !== 'branch.add' && op !== 'branch.remove') {
+    return err(`unknown op ${JSON.stringify(op)}; known are status, upgrade, branch.set, branch.add, branch.remove`);
   }
   const mode = MODES.find((known) => known === value.mode);
   if (typeof path !== 'string') return err(`path of ${op} must be a string`);
+  if (op === 'branch.remove') return ok({ op, path });
   if (mode === undefined && (op === 'branch.add' || value.mode !== undefined)) {
     return err(`mode of ${op} must be one of ${MODES.join(', ')}`);
   }
@@ -121,6 +141,21 @@ export function parseMountStatus(value: unknown): MountStatus | undefined {
   return { mountpoint, policies, cache, readOnly, branches: branches.filter(isMountedBranch), ...numbers, intents };
 }
 
+/** Undefined when it is nothing that this version can read. */
+export function parseRemovalProgress(value: unknown): RemovalProgress | undefined {
+  if (!isRecord(value)) return undefined;
+  const { message, left, kept, movedFiles, movedBytes, leftCount, openCount, hiddenCount } = value;
+  const phase = REMOVAL_PHASES.find((known) => known === value.phase);
+  const counts = { movedFiles, movedBytes, leftCount, openCount, hiddenCount };
+  if (phase === undefined || typeof message !== 'string' || !isTexts(kept) || !areAmounts(counts)) return undefined;
+  if (!Array.isArray(left)) return undefined;
+  return { phase, message, left: left.filter(isLeftFile), kept, ...counts };
+}
+
+function isLeftFile(value: unknown): value is RemovalProgress['left'][number] {
+  return isRecord(value) && typeof value.path === 'string' && typeof value.why === 'string';
+}
+
 function isMountedBranch(value: unknown): value is MountedBranch {
   if (!isRecord(value)) return false;
   const { path, mode, health, message, minFreeSpaceBytes, totalBytes, usedBytes, availableBytes, files } = value;
@@ -151,6 +186,7 @@ interface Fields {
 
 function isRecord(
   value: unknown,
-): value is Fields & Readonly<Record<keyof MountStatus | keyof MountedBranch | 'op', unknown>> {
+): value is Fields &
+  Readonly<Record<keyof MountStatus | keyof MountedBranch | keyof RemovalProgress | 'op' | 'why', unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

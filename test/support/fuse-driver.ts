@@ -23,6 +23,8 @@ export interface Reply {
 }
 
 export interface FuseDriverOptions {
+  /** Number of the first branch. */
+  readonly first?: number;
   readonly folder?: string;
   readonly onMoveStep?: (step: string) => void;
   readonly view?: WordView;
@@ -43,13 +45,14 @@ export class FuseDriver {
     branches: number,
     cache: 'exclusive' | 'shared' = 'exclusive',
     policies: PolicySettings = { create: 'ff', action: 'epall', search: 'ff' },
-    { folder, onMoveStep, view, memory }: FuseDriverOptions = {},
+    { folder, onMoveStep, view, memory, first = 0 }: FuseDriverOptions = {},
   ) {
     this.#folder = folder ?? mkdtempSync(join(tmpdir(), 'union-driver-'));
-    this.paths = Array.from({ length: branches }, (_, index) => join(this.#folder, `b${index}`));
+    const ids = Array.from({ length: branches }, (_, index) => `b${first + index}`);
+    this.paths = ids.map((id) => join(this.#folder, id));
     for (const path of this.paths) mkdirSync(path, { recursive: true });
     const options = this.paths.map((path, index) => ({
-      id: `b${index}`,
+      id: ids[index]!,
       path,
       mode: 'RW' as const,
       minFreeSpaceBytes: 0,

@@ -18,7 +18,8 @@ describe('releaseBranch', () => {
   afterEach(() => rmSync(branch, { recursive: true }));
 
   it('removes all that is ours, and can be repeated', () => {
-    for (const name of ['branch.json.new', 'open-12-3', 'intent-x.json.new']) writeFileSync(own(name), '');
+    for (const name of ['branch.json.new', 'numbers', 'open-12-3', 'intent-x.json.new', 'move-4-x'])
+      writeFileSync(own(name), '');
     mkdirSync(own('dir-1'));
     expect(releaseBranch(branch, 'uv-1')).to.deep.equal([]);
     expect(readdirSync(branch)).to.deep.equal(['file']);

@@ -10,6 +10,7 @@ describe('parseMountControlRequest', () => {
       { op: 'branch.set', path: '/a' },
       { op: 'branch.set', path: '/a', mode: 'NC', minFreeSpaceBytes: 0 },
       { op: 'branch.add', path: '/a', mode: 'RW', minFreeSpaceBytes: 5 },
+      { op: 'branch.remove', path: '/a' },
     ]) {
       expect(parseMountControlRequest({ ...request, more: 1 })).to.deep.equal({ ok: true, value: request });
     }
@@ -17,7 +18,8 @@ describe('parseMountControlRequest', () => {
 
   const refused: readonly (readonly [unknown, string])[] = [
     ['status', 'a request must be a JSON object'],
-    [{ op: 'stop' }, 'unknown op "stop"; known are status, upgrade, branch.set, branch.add'],
+    [{ op: 'stop' }, 'unknown op "stop"; known are status, upgrade, branch.set, branch.add, branch.remove'],
+    [{ op: 'branch.remove' }, 'path of branch.remove must be a string'],
     [{ op: 'branch.set' }, 'path of branch.set must be a string'],
     [{ op: 'branch.set', path: '/a', mode: 'XX' }, 'mode of branch.set must be one of RW, RO, NC'],
     [{ op: 'branch.add', path: '/a' }, 'mode of branch.add must be one of RW, RO, NC'],
