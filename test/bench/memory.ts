@@ -51,7 +51,7 @@ export async function measureMemory(
 const mib = (bytes: number) => (bytes / 1024 ** 2).toFixed(0);
 
 /** Branches in memory, with this many empty files below folders of FILES_IN_FOLDER, each folder on one of them. */
-function makeBranches(folder: string, files: number): string[] {
+export function makeBranches(folder: string, files: number): string[] {
   const paths = Array.from({ length: BRANCHES }, (_, index) => join(folder, `branch${index}-${files}`));
   const folders = Math.ceil(files / FILES_IN_FOLDER);
   const names = Array.from({ length: Math.min(files, FILES_IN_FOLDER) }, (_, file) => `source-file-${file}.txt`);
@@ -64,6 +64,10 @@ function makeBranches(folder: string, files: number): string[] {
     }
   }
   return paths;
+}
+
+export function foldersOf(mountpoint: string, files: number): string[] {
+  return Array.from({ length: Math.ceil(files / FILES_IN_FOLDER) }, (_, at) => join(mountpoint, `folder${at}`));
 }
 
 /**
@@ -92,9 +96,7 @@ interface Memory {
  */
 async function known(branches: readonly string[], mountpoint: string, files: number): Promise<Memory> {
   const union = await mountUnion({ branches, mountpoint, options });
-  const folders = Array.from({ length: Math.ceil(files / FILES_IN_FOLDER) }, (_, at) =>
-    join(mountpoint, `folder${at}`),
-  );
+  const folders = foldersOf(mountpoint, files);
   const own = async () => {
     await settled(union.pid);
     return ownBytes(union.pid);
@@ -115,7 +117,7 @@ async function known(branches: readonly string[], mountpoint: string, files: num
 }
 
 /** Asks for the attributes of every file; answers how many there are. */
-function learn(folders: readonly string[]): number {
+export function learn(folders: readonly string[]): number {
   return runProgram('find', [...folders, '-type', 'f', '-size', '0', '-printf', '.']).length;
 }
 

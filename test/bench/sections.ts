@@ -1,6 +1,7 @@
 /** The parts of the benchmark: who competes in each, and the bars that the union has to reach (design, "Speed"). */
 import { contenderNames } from './contenders.ts';
 import { measureMemory } from './memory.ts';
+import { measurePause } from './pause.ts';
 import {
   BOUND,
   type Comparison,
@@ -117,6 +118,10 @@ export const sections: Readonly<Record<string, Section>> = {
   memory: {
     about: 'memory of an idle server and of known files, time until a mount answers',
     run: (plan, shop) => measureMemory({ knownFiles: plan.knownFiles, rounds: plan.rounds }, shop),
+  },
+  pause: {
+    about: 'how long a kept mount answers nobody when its server is killed',
+    run: (plan, shop) => measurePause({ knownFiles: plan.knownFiles, kills: plan.rounds * 2 + 1 }, shop),
   },
 };
 

@@ -3,8 +3,7 @@ import { type ChildProcess, execFile } from 'node:child_process';
 import { mkdir, open, opendir, readdir, readFile, rename, rm, rmdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { DEV_IOC_BACKING_CLOSE } from '../../../fuse/protocol/abi.ts';
-import * as libc from '../../../fuse/sys/libc.ts';
+import { closeBackingIds } from '../../support/backing-ids.ts';
 import { KeptUnion } from '../../support/kept-union.ts';
 import { LOCK_KINDS, takeLock } from '../../support/locker.ts';
 import { Mapper } from '../../support/mapper.ts';
@@ -156,7 +155,7 @@ for (const passthrough of [true, false]) {
         await work;
         for (const name of await readdir(union.mountpoint)) await rm(at(name), { recursive: true });
         await union.kill();
-        expect(backingIds(union.devices[0]!)).to.deep.equal([]);
+        expect(closeBackingIds(union.devices[0]!)).to.deep.equal([]);
         await union.start();
       });
 
@@ -175,11 +174,4 @@ for (const passthrough of [true, false]) {
         expect(await lock()).to.equal('locked');
       });
   });
-}
-
-/** The ids that a connection has: found by closing them. */
-function backingIds(device: number): number[] {
-  const HIGHEST = 5000;
-  const ids = Array.from({ length: HIGHEST }, (_, index) => index + 1);
-  return ids.filter((id) => libc.withWord(id, (address) => libc.ioctl(device, DEV_IOC_BACKING_CLOSE, address)) === 0);
 }
