@@ -10,7 +10,7 @@ import { isAbsolute } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import { probe, UNION_FS_TYPE } from '../host/mounter.ts';
-import { readMountInfo } from '../host/mountinfo.ts';
+import { type MountInfo, readMountInfo } from '../host/mountinfo.ts';
 import { realMountPath } from '../host/real-path.ts';
 import type { NodeDefinition } from '../protocol/generated/csi/v1/Node.ts';
 import type { NodePublishVolumeRequest__Output } from '../protocol/generated/csi/v1/NodePublishVolumeRequest.ts';
@@ -59,7 +59,7 @@ export function createNodeService(options: NodeServiceOptions): Handlers<NodeDef
         // 1. Nobody uses the mount any more. Done when nothing is mounted.
         await unmountAndRemove(stagingTargetPath, volumeId, options, signal);
         // 2. Nor do we, unless it is still published somewhere.
-        custodian.releaseUnmounted(volumeId);
+        await custodian.releaseUnmounted(volumeId);
         // 3. The server has closed the branches: from here on lower volumes can be unmounted. Done when it is gone or idle.
         await link.stop(volumeId, signal);
         return {};
@@ -124,10 +124,10 @@ async function stage(
   // 1. A mount of an earlier call that answers, or will, is kept, whatever is said of its server: a kubelet that was restarted
   // stages again what its pods use, also while the server waits for them to end. What is not ours is refused.
   const staged = ownMount(stagingPath, volumeId);
-  if (staged !== undefined && (await isAlive(staged, custodian, signal))) return;
+  if (staged !== undefined && (await isUsable(staged, volumeId, custodian, signal))) return;
   // 2. The server answers. A retry waits on from where the last call gave up.
   const place = await link.reach(volumeId, signal);
-  // 3. What is mounted now is dead: its descriptors went with the processes that had them.
+  // 3. What is mounted now is dead: its descriptors went with the processes that had them, or servers die of what is in its state.
   if (ownMount(stagingPath, volumeId) !== undefined) {
     log.warn('node.dead_mount_removed', { volumeId, stagingPath });
     await removeDead(stagingPath, volumeId);
@@ -136,6 +136,18 @@ async function stage(
   prepareStagingDirectory(stagingPath);
   // 5. Mount and hand over, or leave nothing.
   await custodian.mount(volumeId, stagingPath, place, signal);
+}
+
+/** It answers, or will. One that answers errors is good for those alone who use it already. */
+async function isUsable(
+  mount: MountInfo,
+  volumeId: string,
+  custodian: Custodian,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!(await isAlive(mount, custodian, signal))) return false;
+  if (custodian.standing(volumeId, mount.device).kind !== 'refused') return true;
+  return readMountInfo().some(({ device, mountpoint }) => device === mount.device && mountpoint !== mount.mountpoint);
 }
 
 async function publish(
@@ -150,7 +162,7 @@ async function publish(
     const message = `volume ${volumeId} is not mounted at the staging path ${stagingPath}; stage it first`;
     throw new UnionError('FAILED_PRECONDITION', message);
   }
-  if (!(await isAlive(before, options.custodian, context.signal))) {
+  if (!(await isUsable(before, volumeId, options.custodian, context.signal))) {
     await stage(options, { volumeId, stagingPath }, context);
   }
   const staged = ownMount(stagingPath, volumeId);
@@ -195,6 +207,7 @@ async function volumeStats(
   if (mounted?.fsType !== UNION_FS_TYPE || mounted.source !== volumeId) throw notMounted(volumeId, path);
   const { kind, message = 'the server of this mount has ended' } = custodian.standing(volumeId, mounted.device);
   if (kind === 'held') return abnormal(`${message}; it answers when the next one is up`);
+  if (kind === 'refused') return abnormal(`${message}; it answers errors until a better one is up`);
   const answer = await probe(path, signal);
   if (answer.kind !== 'alive') return abnormal(`${message}; pods that use it must be started again`);
   return {

@@ -117,6 +117,16 @@ export class UnionLink {
     throw errorOf(parsed.error);
   }
 
+  /** Throws why the server could not go on with this state memory. */
+  async check(socket: string, state: number, signal: AbortSignal): Promise<void> {
+    await this.#tell(socket, { op: 'check' }, { descriptors: [state], limitMs: STATUS_LIMIT_MS }, signal);
+  }
+
+  /** Has the server finish what it has begun, and end. Returns when it is about to. */
+  async makeWay(socket: string, signal: AbortSignal): Promise<void> {
+    await this.#tell(socket, { op: 'make-way' }, { limitMs: STOP_LIMIT_MS }, signal);
+  }
+
   /** The descriptors with which a server serves; the caller's, as is the connection that ends with the server. */
   async takeBack(socket: string, signal: AbortSignal): Promise<Taken> {
     const message: ServerRequest = { op: 'custody' };
@@ -136,14 +146,19 @@ export class UnionLink {
   async stop(volumeId: string, signal: AbortSignal): Promise<void> {
     const place = await this.locate(volumeId, signal);
     const status = place && (await this.status(place.socket, signal));
-    if (place && status?.ok) await this.#stopServer(place, signal);
+    if (place && status?.ok) await this.#tell(place.socket, { op: 'stop' }, { limitMs: STOP_LIMIT_MS }, signal);
     await this.#options.feeding.stop(volumeId, signal);
   }
 
-  async #stopServer(place: ServerPlace, signal: AbortSignal): Promise<void> {
-    const message: ServerRequest = { op: 'stop' };
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(STOP_LIMIT_MS)]);
-    const answer = parseAcknowledgement(await callDescriptorServer({ path: place.socket, message }, limit));
+  /** What has nothing but yes for an answer. */
+  async #tell(
+    path: string,
+    message: ServerRequest,
+    { descriptors = [], limitMs }: { readonly descriptors?: readonly number[]; readonly limitMs: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+    const answer = parseAcknowledgement(await callDescriptorServer({ path, message, descriptors }, limit));
     if (!answer.ok) throw errorOf(answer.error);
   }
 

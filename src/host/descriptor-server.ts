@@ -66,6 +66,11 @@ export class DescriptorServer {
     this.#poller.watch(this.#listener, this.#accept);
   }
 
+  /** Ends all connections on which no request is under way: whoever holds one is to ask again. */
+  hangUp(): void {
+    for (const connection of this.#connections) if (!connection.isBusy) connection.close();
+  }
+
   /** Ends all connections and removes the socket file. */
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
@@ -104,6 +109,8 @@ class Connection {
   #line = Buffer.alloc(0);
   #descriptors: number[] = [];
   #closed = false;
+  /** A request is being answered. */
+  isBusy = false;
 
   constructor(fd: number, poller: Poller, options: DescriptorServerOptions, signal: AbortSignal, onClose: () => void) {
     this.#fd = fd;
@@ -128,7 +135,9 @@ class Connection {
     const lines = this.#receive();
     if (lines.length === 0) return;
     this.#poller.unwatch(this.#fd); // one batch at a time: the next waits in the kernel
+    this.isBusy = true;
     void this.#answerAll(lines).finally(() => {
+      this.isBusy = false;
       if (!this.#closed) this.#poller.watch(this.#fd, this.#read);
     });
   };

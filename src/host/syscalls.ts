@@ -1,7 +1,7 @@
 /**
  * The few system calls that Node lacks and this folder needs: mounting, extended attributes, sockets that carry descriptors, holes and locks of
  * files. The filesystem's own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
- * Source: mount(2), umount(2), xattr(7), unix(7), poll(2), eventfd(2), fallocate(2), flock(2), lseek(2), preadv2(2); numbers are those of Linux on x86-64 and arm64, which agree here.
+ * Source: mount(2), umount(2), xattr(7), unix(7), poll(2), eventfd(2), fallocate(2), flock(2), lseek(2), preadv2(2), _exit(2); numbers are those of Linux on x86-64 and arm64, which agree here.
  */
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
@@ -89,6 +89,16 @@ export const lseek = waiting('lseek', 'int64_t lseek(int fd, int64_t offset, int
 export const flock = direct('flock', 'int flock(int fd, int operation)');
 export const preadv2 = direct('preadv2', 'long preadv2(int fd, void *vectors, int count, int64_t offset, int flags)');
 export const eventfd = direct('eventfd', 'int eventfd(uint initial, int flags)');
+
+const exit = libc.func('void _exit(int status)');
+
+/**
+ * Ends this process and all of its threads, whatever they wait for. process.exit waits for some of them, and process 1 of a
+ * container cannot kill itself.
+ */
+export function exitNow(status: number): void {
+  exit(status);
+}
 
 /** Where a buffer's bytes are. Only for buffers that are referenced until the call is over. */
 export function addressOf(buffer: Buffer): bigint {

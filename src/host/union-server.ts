@@ -19,10 +19,17 @@ import { parseServerRequest } from '../protocol/server-control.ts';
 import { type DescriptorRequest, WithDescriptors } from './descriptor-server.ts';
 import type { FedBranches } from './fed-branches.ts';
 
+/** The part of fuse/index.ts's Session that is used here. */
+export interface ServedSession {
+  readonly ended: Promise<void>;
+  /** Finishes what was read, and reads no more; then the process is to be killed. */
+  handOver(): Promise<void>;
+}
+
 /** The part of fuse/index.ts's Union that is used here. */
 export interface ServedUnion {
   /** Resolves when the mount answers. The descriptors stay the caller's, to be closed after the end. */
-  serve(options: { devices: readonly number[]; log: Logger }): Promise<{ readonly ended: Promise<void> }>;
+  serve(options: { devices: readonly number[]; log: Logger }): Promise<ServedSession>;
   branches(): Promise<readonly ServedBranch[]>;
   addBranch(branch: ServerBranch): Promise<void>;
   close(): Promise<void>;
@@ -41,12 +48,22 @@ export interface UnionServerOptions {
   readonly open: (options: OpenOptions) => ServedUnion;
   /** What it is given while it runs; `open` opens these branches too. */
   readonly fed: FedBranches;
+  /** Why a union cannot be served with this state memory; undefined when it can. */
+  readonly unreadable: (state: number) => string | undefined;
+  /** Ends the process at once. */
+  readonly die: () => void;
   readonly log: Logger;
 }
 
 type State =
   | { readonly kind: 'waiting'; readonly union: ServedUnion }
-  | { readonly kind: 'serving'; readonly union: ServedUnion; readonly ended: Promise<void> }
+  | {
+      readonly kind: 'serving';
+      readonly union: ServedUnion;
+      readonly session: ServedSession;
+      /** And everything closed. */
+      readonly ended: Promise<void>;
+    }
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'ended' };
 
@@ -57,6 +74,9 @@ export class UnionServer {
   #starting: Promise<unknown> | undefined;
   /** While serving: what it serves with, as it came. */
   #custody: { readonly descriptors: readonly number[]; readonly facts: MountFacts } | undefined;
+
+  /** The process is to end when nobody needs it any more: said to those who ask. */
+  isLeaving = false;
 
   constructor(options: UnionServerOptions) {
     this.#options = options;
@@ -79,6 +99,7 @@ export class UnionServer {
     if (request.ok && request.value.op === 'feed' && descriptors.length === 1) {
       return await this.#feed(request.value.branch, descriptors[0]!);
     }
+    if (request.ok && request.value.op === 'check' && descriptors.length > 0) return this.#check(descriptors);
     closeAll(descriptors);
     if (!request.ok) return refusal('INVALID_ARGUMENT', request.error);
     const { op } = request.value;
@@ -92,6 +113,10 @@ export class UnionServer {
           'INVALID_ARGUMENT',
           'no descriptors came with serve; send those of the state memory and of the mounted /dev/fuse',
         );
+      case 'check':
+        return refusal('INVALID_ARGUMENT', 'no descriptor came with check; send that of the state memory');
+      case 'make-way':
+        return await this.#makeWay();
       case 'custody':
         return this.#giveBack();
       case 'feed':
@@ -133,10 +158,25 @@ export class UnionServer {
       ok: true,
       volume: this.#options.volumeId,
       state: state.kind,
+      leaving: this.isLeaving,
       ...(state.kind === 'failed' && { message: state.message }),
       branches: state.kind === 'waiting' || state.kind === 'serving' ? await state.union.branches() : [],
       pid: process.pid,
     };
+  }
+
+  #check(descriptors: readonly number[]): ServerAnswer {
+    const unreadable = this.#options.unreadable(descriptors[0]!);
+    closeAll(descriptors);
+    return unreadable === undefined ? { ok: true } : refusal('FAILED_PRECONDITION', unreadable);
+  }
+
+  async #makeWay(): Promise<ServerAnswer> {
+    const { volumeId, die } = this.#options;
+    if (this.#state.kind !== 'serving') return refusal('FAILED_PRECONDITION', `volume ${volumeId} is not served`);
+    await this.#state.session.handOver();
+    setImmediate(die); // after the answer was sent
+    return { ok: true };
   }
 
   #giveBack(): ServerAnswer | WithDescriptors {
@@ -189,7 +229,7 @@ export class UnionServer {
     try {
       const session = await union.serve({ devices, log: this.#options.log });
       this.#custody = { descriptors, facts: { device, readOnly } };
-      this.#state = { kind: 'serving', union, ended: this.#closeAfter(union, devices, session.ended) };
+      this.#state = { kind: 'serving', union, session, ended: this.#closeAfter(union, devices, session.ended) };
       this.#options.log.info('server.serving');
       return { ok: true };
     } catch (error) {

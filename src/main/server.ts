@@ -2,18 +2,21 @@
  * `union-csi server`: serves one union, for as long as it is mounted. Runs as a pod for each volume and node; the node plugin
  * mounts and passes the FUSE descriptor (host/union-server.ts).
  *
- * SIGTERM means that the pod is to go. Applications come first: while the union is mounted it is only noted.
+ * SIGTERM means that the pod is to go. Applications come first: while the union is mounted it is only noted, and said to the
+ * node plugin, which has this server make way when another pod's can go on.
  */
 import { dirname, join } from 'node:path';
-import { isMounted, openUnion, type Union } from '../../fuse/index.ts';
+import { isMounted, openUnion, type Union, unreadableState } from '../../fuse/index.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';
 import { FedBranches } from '../host/fed-branches.ts';
+import { exitNow } from '../host/syscalls.ts';
 import { type OpenOptions, type ServedUnion, UnionServer } from '../host/union-server.ts';
 import { parseServerConfig, type ServerConfig } from '../protocol/server-config.ts';
 import { parseFlags, parsePort, required, UsageError } from './flags.ts';
 import { type Health, startHealth } from './health.ts';
+import { REFUSE, refuse } from './server-refuse.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 import { unionPages } from './union-pages.ts';
 
@@ -31,6 +34,7 @@ Ends with SIGTERM; while the union is mounted, only after the unmount.
 `;
 
 export async function run(argv: string[]): Promise<number> {
+  if (argv[0] === REFUSE) return await refuse(Number(argv[1]));
   const { values } = parseFlags({
     args: argv,
     options: {
@@ -57,9 +61,11 @@ export async function run(argv: string[]): Promise<number> {
     volumeId: config.value.volumeId,
     open: (options) => openBranches(withFed(config.value, fed), options, opened, log),
     fed,
+    unreadable: unreadableState,
+    die: () => exitNow(0),
     log,
   });
-  const ended = terminated(union, log); // before anyone can see the socket
+  const terminated = signalled(); // before anyone can see the socket
   const socket = new DescriptorServer({ path, handle: (request, signal) => union.handle(request, signal), log });
   log.info('listening', { socket: path });
   const stop = new AbortController();
@@ -68,7 +74,13 @@ export async function run(argv: string[]): Promise<number> {
     { port, host: values['metrics-host'], podUid: values['pod-uid'], volumeId: config.value.volumeId, opened, log },
     stop.signal,
   );
-  await ended;
+  const by = await terminated;
+  if (union.serving) {
+    log.warn('still mounted; ending after the unmount, or when another server can go on', { signal: by });
+    union.isLeaving = true;
+    socket.hangUp();
+    await union.idle();
+  }
   await socket.close();
   await union.idle(); // a request that was under way may have begun to serve
   await union.close();
@@ -112,16 +124,11 @@ async function tell(
   }
 }
 
-/** Resolves after SIGTERM or SIGINT, and not before the union is unmounted. */
-async function terminated(union: UnionServer, log: Logger): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const onSignal = (signal: NodeJS.Signals) => {
-      if (union.serving) log.warn('still mounted; ending after the unmount', { signal });
-      resolve();
-    };
-    process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+/** Resolves at the first SIGTERM or SIGINT. */
+function signalled(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.on('SIGTERM', resolve).on('SIGINT', resolve);
   });
-  await union.idle();
 }
 
 function withFed(config: ServerConfig, fed: FedBranches): ServerConfig {
@@ -144,12 +151,17 @@ function openBranches(
   opened.add(union);
   return {
     serve: async (options) => {
-      const { ended } = await union.serve(options);
+      const session = await union.serve(options);
+      let makesWay = false;
       return {
-        ended: ended.then(() => {
-          if (!isMounted(options.devices[0]!)) return;
+        handOver: async () => {
+          makesWay = true;
+          await session.handOver();
+        },
+        ended: session.ended.then(() => {
+          if (makesWay || !isMounted(options.devices[0]!)) return;
           log.error('serving ended while the union is mounted');
-          process.exit(1);
+          exitNow(1);
         }),
       };
     },

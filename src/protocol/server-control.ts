@@ -5,11 +5,14 @@
  *   status    how it is
  *   serve     goes with descriptors: of the state memory, of the mounted /dev/fuse, and of its clones, one for each further reader.
  *             State memory that was used before is gone on with
+ *   check     goes with the descriptor of state memory: could you go on with it?
+ *   make-way  finish what was begun, and end: another server goes on
  *   custody   its answer brings those descriptors back, to a node plugin that was started anew
  *   feed      goes with a descriptor: of the directory of a branch that was added since (feeding.ts)
  *   stop      let go of the branches, which the unmount has ended the need for
  *
- * The connection of `serve` and of `custody` is kept: it ends with the last thread of the server, and never before.
+ * The connection of `serve` and of `custody` is kept: it ends with the last thread of the server. A server that lives when it ends
+ * has something new to say in its status.
  */
 import { err, ok, type Result } from '../base/result.ts';
 import { type FeedRequest, parseFedBranch } from './feeding.ts';
@@ -32,6 +35,8 @@ export type ServerRequest =
   | ({ readonly op: 'serve' } & MountFacts)
   | { readonly op: 'custody' }
   | FeedRequest
+  | { readonly op: 'check' }
+  | { readonly op: 'make-way' }
   | { readonly op: 'stop' };
 
 export interface ServedBranch {
@@ -53,6 +58,8 @@ export interface ServerStatus {
   /** `failed`: the union cannot be opened or served, see message; `ended`: its session is over, branches are closed at stop. */
   readonly state: 'waiting' | 'serving' | 'failed' | 'ended';
   readonly message?: string;
+  /** Its pod is to go, and it waits for the unmount or for a successor. */
+  readonly leaving: boolean;
   readonly branches: readonly ServedBranch[];
   readonly pid: number;
 }
@@ -70,7 +77,7 @@ export interface ServerCustody extends MountFacts {
 
 export type ServerAnswer = ServerStatus | ServerCustody | { readonly ok: true } | ServerFailure;
 
-const OPS = ['status', 'serve', 'custody', 'feed', 'stop'] as const;
+const OPS = ['status', 'serve', 'check', 'make-way', 'custody', 'feed', 'stop'] as const;
 
 /** The error is a message for the peer. */
 export function parseServerRequest(value: unknown): Result<ServerRequest, string> {
@@ -123,6 +130,7 @@ export function parseServerStatus(value: unknown): Result<ServerStatus, ServerFa
     volume,
     state,
     ...(typeof message === 'string' && { message }),
+    leaving: value.leaving === true,
     branches: branches.filter(isServedBranch),
     pid,
   });

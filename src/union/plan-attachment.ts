@@ -1,8 +1,9 @@
 /**
  * What to do next about a UnionAttachment: pure, from what was observed to a list of actions.
- * Invariants: a union that one node may use has one server pod; the attachment goes only when its pod is gone from the API
- * (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced. Feeders (plan-feeders.ts) stay as
- * long as the server, which works in what they have mounted.
+ * Invariants: a union that one node may use has server pods on one node; the attachment goes only when its pods are gone from the
+ * API (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced. One that is ending serves until a
+ * successor beside it can go on (csi/held-union.ts): never more than these two. Feeders
+ * (plan-feeders.ts) stay as long as the server, which works in what they have mounted.
  * Source: kubernetes.md, sections 3 and 4.
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -63,17 +64,49 @@ export type AttachmentReason =
 export function planUnionAttachment(observed: ObservedAttachment): readonly AttachmentAction[] {
   const { attachment, servers } = observed;
   const held = attachment.metadata.finalizers?.includes(FINALIZER) === true;
-  const pod = servers.find((server) => isServerOf(attachment, server));
-  if (attachment.metadata.deletionTimestamp) return held ? planDetach(observed, pod) : [];
+  const own = servers.filter((server) => isServerOf(attachment, server));
+  if (attachment.metadata.deletionTimestamp) return held ? planDetach(observed, own) : [];
   if (!held) return [{ kind: 'add-finalizer' }];
-  return pod ? planRunning(observed, pod) : planStart(observed);
+  const staying = own.find(({ metadata }) => !metadata.deletionTimestamp);
+  const leaving = own.find(({ metadata }) => metadata.deletionTimestamp);
+  const isStarting = (staying?.status?.phase ?? 'Pending') === 'Pending';
+  if (leaving && isStarting) return planSuccession(observed, leaving, staying);
+  return staying ? planRunning(observed, staying) : planStart(observed);
 }
 
-function planDetach(observed: ObservedAttachment, pod: Pod | undefined): readonly AttachmentAction[] {
+function planDetach(observed: ObservedAttachment, own: readonly Pod[]): readonly AttachmentAction[] {
+  const [pod] = own;
   if (!pod) return planEnd(observed);
-  const message = `waits for server pod "${pod.metadata.namespace}/${pod.metadata.name}" to end`;
-  const status = statusActions(observed, { reason: 'Detaching', message, pod });
-  return pod.metadata.deletionTimestamp ? status : [{ kind: 'delete-pod', pod: podRef(pod) }, ...status];
+  const message = `waits for ${titleOf(pod)} to end`;
+  const staying = own.filter(({ metadata }) => !metadata.deletionTimestamp);
+  const deletions = staying.map((each) => ({ kind: 'delete-pod', pod: podRef(each) }) as const);
+  return [...deletions, ...statusActions(observed, { reason: 'Detaching', message, pod })];
+}
+
+/** Whoever uses the union is served by the pod that is ending, where the node plugin reaches it, until its successor runs. */
+function planSuccession(
+  observed: ObservedAttachment,
+  leaving: Pod,
+  successor: Pod | undefined,
+): readonly AttachmentAction[] {
+  const title = titleOf(leaving);
+  if (successor) {
+    const message = `${title} is ending; ${startingMessage(titleOf(successor), successor)}`;
+    return statusActions(observed, { reason: 'Starting', message, pod: leaving });
+  }
+  // One that does not serve, or whose node is cut off, has nothing to hand over.
+  const { volume, attachment, server, servers } = observed;
+  const serves = leaving.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
+  const name = [attachment.metadata.name, `${attachment.metadata.name}-2`].find(
+    (free) => !servers.some(({ metadata }) => metadata.name === free),
+  );
+  if (!volume || !serves || name === undefined || obstacleOf(observed)) {
+    const message = `${title} is ending, and is then started anew`;
+    return statusActions(observed, { reason: 'Starting', message, pod: leaving });
+  }
+  const pod = serverPod(volume, attachment, { ...server, name });
+  const message = `${title} is ending; ${titleOf(pod)} is to follow it`;
+  return [{ kind: 'create-pod', pod }, ...statusActions(observed, { reason: 'Starting', message, pod: leaving })];
 }
 
 /** The server is gone, and with it what it did on branches that feeders have mounted. */
@@ -94,16 +127,8 @@ function planRunning(observed: ObservedAttachment, pod: Pod): readonly Attachmen
 }
 
 function planServer(observed: ObservedAttachment, pod: Pod, refusals: readonly string[]): readonly AttachmentAction[] {
-  const title = `server pod "${pod.metadata.namespace}/${pod.metadata.name}"`;
+  const title = titleOf(pod);
   const { phase } = pod.status ?? {};
-  if (pod.metadata.deletionTimestamp) {
-    // It still serves who uses it, and the node plugin has to reach it.
-    return statusActions(observed, {
-      reason: 'Starting',
-      message: `${title} is ending, and is then started anew`,
-      pod,
-    });
-  }
   // A server that ended for good (evicted, its node restarted) makes room for the next.
   if (phase === 'Failed' || phase === 'Succeeded') {
     const message = `${title} has ended (${pod.status?.reason ?? phase}), and is started anew`;
@@ -145,7 +170,7 @@ function planStart(observed: ObservedAttachment): readonly AttachmentAction[] {
     return statusActions(observed, obstacle ?? { reason: 'VolumeGone', message: 'the union is gone' });
   }
   const pod = serverPod(volume, attachment, server);
-  const message = `server pod "${pod.metadata.namespace}/${pod.metadata.name}" is being made`;
+  const message = `${titleOf(pod)} is being made`;
   return [{ kind: 'create-pod', pod }, ...statusActions(observed, { reason: 'Starting', message })];
 }
 
@@ -187,6 +212,10 @@ function ageOf({ metadata }: UnionAttachment): string {
 
 function isServerOf(attachment: UnionAttachment, pod: Pod): boolean {
   return isOwnedBy(attachment, pod) && pod.metadata.labels?.[LABEL_BRANCH] === undefined;
+}
+
+function titleOf({ metadata }: Pod): string {
+  return `server pod "${metadata.namespace}/${metadata.name}"`;
 }
 
 interface Standing {

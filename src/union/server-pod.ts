@@ -44,7 +44,12 @@ const BASELINE_CAPABILITIES = [
 /** Files by handle, and passthrough: where the namespace is our own. */
 const DRIVER_CAPABILITIES = [...BASELINE_CAPABILITIES, 'DAC_READ_SEARCH', 'SYS_ADMIN'];
 
-export function serverPod(volume: UnionVolume, attachment: UnionAttachment, options: ServerPodOptions): Pod {
+/** `name`: the attachment's, unless another of its pods has that. */
+export function serverPod(
+  volume: UnionVolume,
+  attachment: UnionAttachment,
+  { image, name = attachment.metadata.name }: ServerPodOptions & { readonly name?: string },
+): Pod {
   const namespace = branchNamespace(volume.spec);
   const own = namespace === DRIVER_NAMESPACE;
   const branches = boundBranches(volume);
@@ -52,7 +57,7 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: {
-      name: attachment.metadata.name,
+      name,
       namespace,
       labels: {
         [LABEL_VOLUME]: volume.metadata.name,
@@ -79,7 +84,7 @@ export function serverPod(volume: UnionVolume, attachment: UnionAttachment, opti
       containers: [
         {
           name: 'server',
-          image: options.image,
+          image,
           command: ['union-csi', 'server'],
           args: [
             ...['--socket', SERVER_SOCKET, '--config', JSON.stringify(serverConfig(volume))],

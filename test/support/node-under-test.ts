@@ -6,6 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Custodian } from '../../src/csi/custodian.ts';
@@ -13,17 +14,19 @@ import { createNodeService } from '../../src/csi/node.ts';
 import { UnionLink } from '../../src/csi/union-link.ts';
 import { unmountOnce } from '../../src/host/mounter.ts';
 import { readMountInfo } from '../../src/host/mountinfo.ts';
+import { startRefuser } from '../../src/main/server-refuse.ts';
 import type { NodePublishVolumeRequest__Output } from '../../src/protocol/generated/csi/v1/NodePublishVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { attachmentNameOf, volumeIdOf } from '../../src/union/ids.ts';
 import { removeFolderWithMounts } from './loop-branches.ts';
 import { killed } from './processes.ts';
-import { type InProcessServer, spawnServer, startServer } from './union-servers.ts';
+import { type Inability, type InProcessServer, spawnServer, startServer } from './union-servers.ts';
 
 export const volumeId = volumeIdOf('pvc-1');
 export const nodeName = 'node-1';
 
+const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 const rest = { publishContext: {}, secrets: {}, volumeContext: {} };
 
 /** Branches are not added in these tests. */
@@ -42,16 +45,18 @@ export class NodeUnderTest {
   readonly said: string[] = [];
   readonly started: ChildProcess[] = [];
 
-  constructor() {
+  /** `speed`: how many times as fast time passes for it. */
+  constructor(speed = 20) {
     mkdirSync(join(this.kubeletDir, 'staging'), { recursive: true });
     const attachments = {
       get: async ({ name }: { name: string }) =>
         name === this.attachment?.metadata.name ? this.attachment : undefined,
     };
-    const clock = impatientClock();
+    const clock = impatientClock(speed);
     const link = new UnionLink({ nodeName, kubeletDir: this.kubeletDir, attachments, feeding: NO_FEEDERS, clock });
     this.custodian = new Custodian({
       ...{ link, clock, log: silentLogger },
+      refuse: (descriptors) => startRefuser(descriptors, [program]),
       tell: (_, { state, message }) => this.said.push(`${state} ${message}`.trim()),
     });
     const service = createNodeService({ nodeName, link, custodian: this.custodian, clock });
@@ -93,8 +98,8 @@ export class NodeUnderTest {
   }
 
   /** The server of a pod, in this process. */
-  serve(podUid = 'pod-1', options: { readonly volume?: string; readonly failure?: string } = {}): InProcessServer {
-    this.server = startServer(this.#socket(podUid), options.volume ?? volumeId, options.failure);
+  serve(podUid = 'pod-1', options: Inability & { readonly volume?: string } = {}): InProcessServer {
+    this.server = startServer(this.#socket(podUid), options.volume ?? volumeId, options);
     return this.server;
   }
 
@@ -114,7 +119,7 @@ export class NodeUnderTest {
 
   async close(): Promise<void> {
     for (const child of this.started) await killed(child);
-    this.custodian.close();
+    await this.custodian.close();
     // Not by a program that we would wait for: we may be the ones who answer it.
     for (const path of this.mounts().toReversed()) await unmountOnce(path, { lazy: true });
     await this.server?.close();
@@ -143,11 +148,11 @@ export function capability(
   return { accessMode: { mode }, accessType: 'mount', mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } };
 }
 
-/** Waits a twentieth of the time, and takes a wait for twenty times as long. */
-function impatientClock() {
+/** Waits a fraction of the time, and takes a wait for as many times as long. */
+function impatientClock(speed: number) {
   const start = systemClock.now();
   return {
-    now: () => start + (systemClock.now() - start) * 20,
-    sleep: (delayMs: number, signal?: AbortSignal) => systemClock.sleep(delayMs / 20, signal),
+    now: () => start + (systemClock.now() - start) * speed,
+    sleep: (delayMs: number, signal?: AbortSignal) => systemClock.sleep(delayMs / speed, signal),
   };
 }

@@ -11,7 +11,17 @@ const union = new UnionServer({
   volumeId,
   open: nullUnion,
   fed: new FedBranches(join(path, '../branches')),
+  unreadable: () => undefined,
+  die: () => process.kill(process.pid, 'SIGKILL'),
   log: silentLogger,
 });
-new DescriptorServer({ path, handle: (request, signal) => union.handle(request, signal), log: silentLogger });
+const socket = new DescriptorServer({
+  path,
+  handle: (request, signal) => union.handle(request, signal),
+  log: silentLogger,
+});
+process.on('SIGTERM', () => {
+  union.isLeaving = true;
+  socket.hangUp();
+});
 console.log('up');

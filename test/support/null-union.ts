@@ -31,7 +31,7 @@ export function nullUnion({ state }: OpenOptions): ServedUnion {
       const isTakenOver = fstatSync(state!).size > 0;
       if (!isTakenOver) await initialised.promise;
       ftruncateSync(state!, 1);
-      return { ended };
+      return { ended, handOver: async () => {} };
     },
   };
 }

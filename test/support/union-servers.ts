@@ -1,7 +1,7 @@
 /** Servers of null unions (null-union.ts), where a server pod's process would be: in the test's process, or one to be killed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { fstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { silentLogger } from '../../src/base/logger.ts';
@@ -15,16 +15,26 @@ export interface InProcessServer {
   close(): Promise<void>;
 }
 
+/** What a server cannot do: open its branches, or go on with what another one left. */
+export interface Inability {
+  readonly failure?: string;
+  readonly unfit?: string;
+}
+
 /** The server pod's process, but in ours; its FUSE requests are answered off the main thread. */
-export function startServer(path: string, volumeId: string, failure?: string): InProcessServer {
+export function startServer(path: string, volumeId: string, { failure, unfit }: Inability = {}): InProcessServer {
   mkdirSync(join(path, '..'), { recursive: true });
   const union = new UnionServer({
     volumeId,
     open: (options) => {
       if (failure !== undefined) throw new Error(failure);
+      const isUsed = options.state !== undefined && fstatSync(options.state).size > 0;
+      if (unfit !== undefined && isUsed) throw new Error(unfit);
       return nullUnion(options);
     },
     fed: new FedBranches(join(path, '../branches')),
+    unreadable: () => undefined,
+    die: () => {},
     log: silentLogger,
   });
   const socket = new DescriptorServer({

@@ -192,6 +192,10 @@ export class UnionWorld {
     }
   }
 
+  changePod(name: string, change: (pod: Pod) => Pod): void {
+    this.#setPod(name, change);
+  }
+
   /** What others could do now, by name, in a stable order. */
   moves(): ReadonlyMap<string, () => void> {
     const moves = new Map<string, () => void>();

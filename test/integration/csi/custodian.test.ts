@@ -5,8 +5,9 @@ import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { mountAt } from '../../../src/host/mountinfo.ts';
 import { attachmentTo, NodeUnderTest, volumeId } from '../../support/node-under-test.ts';
-import { killed, until } from '../../support/processes.ts';
+import { hasEnded, killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
+import type { Inability } from '../../support/union-servers.ts';
 
 const run = promisify(execFile);
 
@@ -38,9 +39,9 @@ describe('Custodian', () => {
 
     it('holds the mount, which the next server takes over', async () => {
       const before = mountAt(targetPath);
-      const waiting = run('ls', ['-A', targetPath]);
+      const waiting = look(targetPath);
       node.serve();
-      expect((await waiting).stdout).to.equal('');
+      expect(await waiting).to.equal('');
       expect(mountAt(targetPath)).to.deep.equal(before);
       expect(node.custodian.restarts.get(volumeId)).to.equal(1);
       expect(node.said).to.deep.equal(['Served', 'Held', 'Served']);
@@ -72,51 +73,110 @@ describe('Custodian', () => {
     it('hands over to the server of another pod', async () => {
       node.attachment = attachmentTo('pod-2');
       node.serve('pod-2');
-      expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');
+      expect(await look(targetPath)).to.equal('');
     });
+  });
 
-    it('lets go when a server is there that cannot serve', async () => {
-      node.serve('pod-1', { failure: 'branch b1 is gone' });
-      const denied = await run('ls', ['-A', targetPath]).catch((error: Error) => error);
-      expect(denied).to.be.an.instanceOf(Error);
+  describe('when there is no server that can go on', () => {
+    const begin = async (inability: Inability) => {
+      await node.close();
+      node = new NodeUnderTest(100);
+      ({ stagingTargetPath, targetPath } = node);
+      const first = await node.spawn();
+      await node.stage();
+      await node.publish();
+      await killed(first);
+      node.serve('pod-1', inability);
+      expect(await look(targetPath)).to.match(/Input\/output error/);
+    };
+
+    it('answers errors, says why, and goes on with a better one', async () => {
+      await begin({ failure: 'branch b1 is gone' });
       const { volumeCondition } = await node.stats(targetPath);
-      expect(volumeCondition?.message).to.include('cannot open its branches: branch b1 is gone; pods that use it must');
-      expect(node.said.at(-1)).to.match(/^Failed .*branch b1 is gone$/);
+      expect(volumeCondition?.message).to.match(/branch b1 is gone; it answers errors until a better one is up$/);
+      expect(node.said.slice(0, 2)).to.deep.equal(['Served', 'Held']);
+      expect(node.said[2]).to.match(/^Failed .*branch b1 is gone$/);
       await node.server!.close();
       node.serve();
-      await node.publish({ targetPath: `${targetPath}2` });
+      await until(async () => (await look(targetPath)) === '');
       expect(node.said.at(-1)).to.equal('Served');
-      expect((await run('ls', ['-A', `${targetPath}2`])).stdout).to.equal('');
+    });
+
+    it('mounts anew when nobody uses it', async () => {
+      await begin({ unfit: 'the state is of version 9' });
       await node.unpublish();
-      await node.unpublish(`${targetPath}2`);
+      // Until no attempt with the old state is under way.
+      await until(() =>
+        node.publish().then(
+          () => true,
+          () => false,
+        ),
+      );
+      expect(await look(targetPath)).to.equal('');
+      expect(node.said.at(-1)).to.equal('Served');
+      await node.unpublish();
       await node.unstage();
       expect(node.mounts()).to.deep.equal([]);
+      await until(() => devicesOpen() === 0);
     });
+  });
+
+  it('has a server whose pod is to go make way for the next one', async () => {
+    const first = await node.spawn();
+    await node.stage();
+    await node.publish();
+    const before = mountAt(targetPath);
+    first.kill('SIGTERM');
+    node.attachment = attachmentTo('pod-2');
+    node.serve('pod-2');
+    await until(() => hasEnded(first));
+    expect(await look(targetPath)).to.equal('');
+    expect(mountAt(targetPath)).to.deep.equal(before);
+    expect(node.custodian.restarts.get(volumeId)).to.equal(1);
+    expect(node.said).to.deep.equal(['Served', 'Served']);
+  });
+
+  it('lets a server be whose pod is to go and has no successor', async () => {
+    const first = await node.spawn();
+    await node.stage();
+    await node.publish();
+    first.kill('SIGTERM');
+    expect(await look(targetPath)).to.equal('');
+    await node.unpublish();
+    await node.unstage();
+    expect(hasEnded(first)).to.equal(false);
+    expect(node.said).to.deep.equal(['Served']);
   });
 
   it('takes custody back when it is started anew, and holds the mount again', async () => {
     const first = await node.spawn();
     await node.stage();
     await node.publish();
-    node.custodian.close();
+    await node.custodian.close();
     expect(devicesOpen()).to.equal(0);
     await node.custodian.recover([volumeId], () => true, AbortSignal.timeout(60_000));
     await killed(first);
     node.serve();
-    expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');
+    expect(await look(targetPath)).to.equal('');
   });
 
   it('mounts anew what died with its server while there was no custodian', async () => {
     const first = await node.spawn();
     await node.stage();
-    node.custodian.close();
+    await node.custodian.close();
     await killed(first);
     expect(await node.stats(stagingTargetPath)).to.have.nested.property('volumeCondition.abnormal', true);
     node.serve();
     await node.publish();
-    expect((await run('ls', ['-A', targetPath])).stdout).to.equal('');
+    expect(await look(targetPath)).to.equal('');
   });
 });
+
+/** What `ls` says, from outside of this process. */
+async function look(path: string): Promise<string> {
+  const { stdout, stderr } = await run('ls', ['-A', path]).catch((error: { stdout: string; stderr: string }) => error);
+  return stdout + stderr;
+}
 
 /** Descriptors of /dev/fuse in this process. */
 function devicesOpen(): number {

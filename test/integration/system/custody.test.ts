@@ -69,13 +69,15 @@ describe('a union in use', () => {
     await eventually('work to go on', async () => (await progress()) > before, LIMIT_MS);
   }
 
+  async function serverPods(): Promise<readonly Pod[]> {
+    return (await cluster.api.list(pods)).filter(({ metadata }) => metadata.namespace === DRIVER_NAMESPACE);
+  }
+
   async function serverPid(): Promise<number> {
     return await eventually(
       'the server to run',
       async () => {
-        const [server] = (await cluster.api.list(pods)).filter(
-          ({ metadata }: Pod) => metadata.namespace === DRIVER_NAMESPACE,
-        );
+        const [server] = await serverPods();
         const run = latestRun(containerDirectory(cluster.kubeletDir, server!.metadata.uid!, 'server'));
         return run?.kind === 'running' && holdsDevice(run.init.pid) && run.init.pid;
       },
@@ -113,6 +115,19 @@ describe('a union in use', () => {
       return pid !== killed && holdsDevice(pid);
     });
     await killServer();
+    expect(mounted()).to.deep.equal(before);
+  });
+
+  it('lives on when its server pod is deleted, which makes way for another one', async () => {
+    const before = mounted();
+    const [{ metadata }] = (await serverPods()) as [Pod];
+    await cluster.api.delete(pods, metadata);
+    const successor = await eventually('the pod to be followed by another one', async () => {
+      const [first, ...others] = await serverPods();
+      return others.length === 0 && first?.metadata.uid !== metadata.uid && first?.metadata.name;
+    });
+    expect(successor).to.equal(`${metadata.name}-2`);
+    await goesOn();
     expect(mounted()).to.deep.equal(before);
   });
 

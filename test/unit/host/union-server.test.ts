@@ -163,6 +163,38 @@ describe('UnionServer', () => {
     expect(await ask(server, { op: 'custody' })).to.include({ ok: false });
   });
 
+  it('makes way when it serves: finishes what it has begun, answers, and dies', async () => {
+    const { server, done, died } = setUp();
+    expect(await ask(server, { op: 'make-way' })).to.include({ ok: false, message: 'volume uv-1 is not served' });
+    await serve(server);
+    expect(await ask(server, { op: 'make-way' })).to.deep.equal({ ok: true });
+    expect(done).to.deep.equal(['handed over']);
+    await died.promise;
+  });
+
+  it('says whether it could go on with state memory, and closes the descriptor', async () => {
+    const { server, unreadable } = setUp();
+    for (const [why, answer] of [
+      [undefined, { ok: true }],
+      ['version 9', { ok: false, code: 'FAILED_PRECONDITION', message: 'version 9' }],
+    ] as const) {
+      if (why !== undefined) unreadable.current = why;
+      const descriptor = openSync('/dev/null', 'r');
+      expect(await server.handle({ message: { op: 'check' }, descriptors: [descriptor] }, signal)).to.deep.equal(
+        answer,
+      );
+      expect(() => fstatSync(descriptor)).to.throw('EBADF');
+    }
+    expect(await ask(server, { op: 'check' })).to.include({ ok: false, code: 'INVALID_ARGUMENT' });
+  });
+
+  it('says that it is leaving', async () => {
+    const { server } = setUp();
+    expect(await ask(server, { op: 'status' })).to.include({ leaving: false });
+    server.isLeaving = true;
+    expect(await ask(server, { op: 'status' })).to.include({ leaving: true });
+  });
+
   it('says why the branches cannot be opened, and tries again at the next status', async () => {
     const { server, fail } = setUp('branch b1 is gone');
     expect(await ask(server, { op: 'status' })).to.include({ state: 'failed', message: 'branch b1 is gone' });
@@ -208,6 +240,9 @@ function servedBranch({ id, path, mode }: ServerBranch): ServedBranch {
 
 function setUp(openFails?: string, serveFails?: string) {
   const ended = Promise.withResolvers<void>();
+  const died = Promise.withResolvers<void>();
+  const done: string[] = [];
+  const unreadable: { current?: string } = {};
   const unions: Record[] = [];
   const fed = new FedBranches(join(directory, 'branches'));
   let failure = openFails;
@@ -235,12 +270,29 @@ function setUp(openFails?: string, serveFails?: string) {
       serve: async () => {
         await initialised;
         if (serveFails !== undefined) throw new Error(serveFails);
-        return { ended: ended.promise };
+        return { ended: ended.promise, handOver: async () => void done.push('handed over') };
       },
     };
   };
-  const server = new UnionServer({ volumeId: 'uv-1', open, fed, log: silentLogger });
-  return { server, fed, unions, ended, init, fail: (message: string | undefined) => (failure = message) };
+  const server = new UnionServer({
+    ...{ volumeId: 'uv-1', open, fed, log: silentLogger },
+    unreadable: () => unreadable.current,
+    die: () => {
+      done.push('died');
+      died.resolve();
+    },
+  });
+  return {
+    server,
+    fed,
+    unions,
+    ended,
+    done,
+    died,
+    unreadable,
+    init,
+    fail: (message: string | undefined) => (failure = message),
+  };
 }
 
 function ask(server: UnionServer, message: unknown) {

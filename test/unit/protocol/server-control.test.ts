@@ -25,7 +25,7 @@ describe('server control protocol', () => {
     expect(parseServerRequest([])).to.deep.equal({ ok: false, error: 'a request must be a JSON object' });
     expect(parseServerRequest({ op: 'x' })).to.deep.equal({
       ok: false,
-      error: 'unknown op "x"; known are status, serve, custody, feed, stop',
+      error: 'unknown op "x"; known are status, serve, check, make-way, custody, feed, stop',
     });
     expect(parseServerRequest({ op: 'serve' })).to.deep.equal({
       ok: false,
@@ -50,6 +50,7 @@ describe('server control protocol', () => {
       volume: 'uv-1',
       state: 'serving',
       message: 'm',
+      leaving: true,
       branches: [branch],
       pid: 7,
     };

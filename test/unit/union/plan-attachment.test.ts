@@ -42,16 +42,65 @@ describe('planUnionAttachment', () => {
     expect(messageOf(actions)).to.match(/has ended \(Evicted\), and is started anew$/);
   });
 
-  it('waits for a pod that is being deleted, and makes no second one', () => {
-    const actions = planFor((pod) => ({
-      ...pod,
-      metadata: { ...pod.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' },
-    }));
+  const ending = (pod: Pod): Pod => ({
+    ...pod,
+    metadata: { ...pod.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' },
+    status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
+  });
+  const podOf = (actions: readonly AttachmentAction[]) =>
+    actions.find((action) => action.kind === 'update-status')?.status.pod?.name;
+
+  it('makes a successor beside a pod that is being deleted, which goes on serving', () => {
+    const world = attachedUnion();
+    const [name] = [...world.pods.keys()];
+    world.changePod(name!, ending);
+    const actions = world.planAttachment('node-1');
+    const [created] = actions.filter((action) => action.kind === 'create-pod');
+    expect(created?.pod.metadata.name).to.equal(`${name}-2`);
+    expect(messageOf(actions)).to.match(/ is ending; server pod ".*-2" is to follow it$/);
+    expect(podOf(actions)).to.equal(name);
+    for (const action of actions) world.applyAttachment('node-1', action);
+    expect(world.planAttachment('node-1').map(({ kind }) => kind)).to.deep.equal(['update-status']);
+    world.changePod(`${name}-2`, (pod) => ({ ...pod, status: { phase: 'Running' } }));
+    expect(podOf(world.planAttachment('node-1')), 'from now on the node plugin has the two change over').to.equal(
+      `${name}-2`,
+    );
+    world.pods.delete(name!);
+    expect(podOf(world.planAttachment('node-1'))).to.equal(`${name}-2`);
+    world.changePod(`${name}-2`, ending);
+    const [next] = world.planAttachment('node-1').filter((action) => action.kind === 'create-pod');
+    expect(next?.pod.metadata.name).to.equal(name);
+  });
+
+  it('makes no third pod when the successor is being deleted too', () => {
+    const world = attachedUnion();
+    const [name] = [...world.pods.keys()];
+    world.changePod(name!, ending);
+    step(world);
+    world.changePod(`${name}-2`, ending);
+    expect(world.planAttachment('node-1').map(({ kind }) => kind)).to.deep.equal(['update-status']);
+  });
+
+  it('waits for a pod that is being deleted and does not serve, as on a node that is cut off', () => {
+    const actions = planFor((pod) => ({ ...ending(pod), status: { phase: 'Running' } }));
     expect(actions.map(({ kind }) => kind)).to.deep.equal(['update-status']);
     expect(messageOf(actions)).to.match(/is ending, and is then started anew$/);
-    const [update] = actions.filter((action) => action.kind === 'update-status');
-    expect(update?.status).to.include({ phase: 'Pending' });
-    expect(update?.status.pod, 'the node plugin still has to reach it').to.have.property('uid');
+  });
+
+  it('deletes both pods at a detach, and waits for both', () => {
+    const world = attachedUnion();
+    const [name] = [...world.pods.keys()];
+    world.changePod(name!, ending);
+    step(world);
+    world.detach('node-1');
+    const actions = world.planAttachment('node-1');
+    expect(actions.flatMap((action) => (action.kind === 'delete-pod' ? action.pod.name : []))).to.deep.equal([
+      `${name}-2`,
+    ]);
+    world.pods.delete(name!);
+    expect(world.planAttachment('node-1').map(({ kind }) => kind)).not.to.include('remove-finalizer');
+    world.pods.delete(`${name}-2`);
+    expect(world.planAttachment('node-1').map(({ kind }) => kind)).to.deep.equal(['remove-finalizer']);
   });
 
   it('says what the scheduler says', () => {

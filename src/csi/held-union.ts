@@ -1,0 +1,304 @@
+/**
+ * One union in custody (custodian.ts): from server to server, until it is unmounted.
+ *
+ *   served --the server died--> held --another one is there--> served
+ *   held --servers keep dying (union/crash-loop.ts)--> refused --a minute later, another one is there--> served
+ *
+ * A server whose pod is to go says that it is leaving, and serves on. When another pod's can go on, it makes way.
+ * Invariant: a server is given the descriptors only when nothing else serves: the connection to the one before has ended, and with
+ * it its last thread. Descriptors are closed once, by `release`.
+ */
+import { closeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { isMounted } from '../../fuse/index.ts';
+import type { Clock } from '../base/clock.ts';
+import { messageOf, UnionError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { HeldConnection } from '../host/descriptor-client.ts';
+import { isWithin, readMountInfo } from '../host/mountinfo.ts';
+import type { MountStatus } from '../protocol/resources.ts';
+import { afterDeath, type Deaths, hopelessness } from '../union/crash-loop.ts';
+import { checkServer, type Taken, type UnionLink } from './union-link.ts';
+
+/** A process that answers errors. */
+export interface Refuser {
+  readonly ended: Promise<void>;
+  /** Resolves when it is dead to the last thread. */
+  end(): Promise<void>;
+}
+
+export interface HeldUnionOptions {
+  readonly link: UnionLink;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Starts one with the descriptors of a mount. */
+  readonly refuse: (descriptors: readonly number[]) => Refuser;
+  /** Told of every change. */
+  readonly tell?: (volumeId: string, status: MountStatus) => void;
+}
+
+const FIRST_RETRY_MS = 10;
+const RETRY_MS = 250;
+/** How often the API is asked where the server is, when nobody listens where it was, or another one is to follow. */
+const LOCATE_MS = 1_000;
+/** Between servers that are tried while errors are answered. */
+const REFUSED_RETRY_MS = 60_000;
+
+export class HeldUnion {
+  readonly volumeId: string;
+  readonly #options: HeldUnionOptions;
+  readonly #mount: Taken;
+  readonly #released = new AbortController();
+  /** Where its server is, or was last. */
+  #socket: string;
+  #connection: HeldConnection | undefined;
+  #servedSince: number;
+  #deaths: Deaths = [];
+  /** The server was asked to make way: its end is no death. */
+  #makesWay = false;
+  /** While errors are answered in place of a server. */
+  #refusing: { readonly refuser: Refuser; readonly message: string } | undefined;
+  /** When it is too early for another server, after so many. */
+  #retryAt = 0;
+  /** Filesystems that the server has as branches: `major:minor`. */
+  #branchDevices: readonly string[];
+  /** Servers that took over. */
+  restarts = 0;
+
+  /** Takes the descriptors over from the caller. */
+  constructor(
+    options: HeldUnionOptions,
+    of: { readonly volumeId: string; readonly socket: string; readonly mount: Taken },
+  ) {
+    this.#options = options;
+    this.volumeId = of.volumeId;
+    this.#socket = of.socket;
+    this.#mount = of.mount;
+    this.#connection = of.mount.connection;
+    this.#servedSince = options.clock.now();
+    this.#branchDevices = branchDevices(of.socket);
+  }
+
+  /** `major:minor` of the mount. */
+  get device(): string {
+    return this.#mount.device;
+  }
+
+  get isMounted(): boolean {
+    return isMounted(this.#mount.descriptors[1]!);
+  }
+
+  get isServed(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  /** Why errors are answered, while they are. */
+  get refusal(): string | undefined {
+    return this.#refusing?.message;
+  }
+
+  /** Ends the custody: the mount lives on with its server, if it has one. Resolves when nothing has its descriptors for us. */
+  async release(): Promise<void> {
+    if (this.#released.signal.aborted) return;
+    this.#released.abort(new UnionError('CANCELLED', `volume ${this.volumeId} is not held any more`));
+    this.#connection?.close();
+    for (const descriptor of this.#mount.descriptors) closeSync(descriptor);
+    await this.#refusing?.refuser.end();
+  }
+
+  /** From one server to the next. Resolves when the union is unmounted or released; rejects with why it cannot be held any more. */
+  async keep(): Promise<void> {
+    const { clock, log } = this.#options;
+    const { volumeId } = this;
+    const { signal } = this.#released;
+    this.#tell('Served');
+    try {
+      for (;;) {
+        void this.#followLeaving(this.#connection!);
+        await this.#connection!.ended;
+        signal.throwIfAborted();
+        this.#connection = undefined;
+        const diedAt = clock.now();
+        const isSame = await this.#reconnect();
+        if (isSame) continue;
+        if (!this.#makesWay) {
+          this.#deaths = afterDeath(this.#deaths, { servedSince: this.#servedSince, now: diedAt });
+          if (this.isMounted) log.warn('custodian.server_died', { volumeId });
+        }
+        if (!(await this.#nextServer())) return;
+        this.#makesWay = false;
+        this.#servedSince = clock.now();
+        this.#branchDevices = branchDevices(this.#socket);
+        this.restarts++;
+        this.#tell('Served');
+        log.info('custodian.server_took_over', { volumeId, pausedMs: this.#servedSince - diedAt });
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  /** Whether only the connection had ended, and stands again: the server had something to say. */
+  async #reconnect(): Promise<boolean> {
+    const { link } = this.#options;
+    const { signal } = this.#released;
+    const status = await link.status(this.#socket, signal);
+    if (!status.ok || status.state !== 'serving') return false;
+    try {
+      const taken = await link.takeBack(this.#socket, signal);
+      for (const descriptor of taken.descriptors) closeSync(descriptor);
+      this.#connection = taken.connection;
+      return true;
+    } catch {
+      signal.throwIfAborted();
+      return false;
+    }
+  }
+
+  /** Serves again: true; was unmounted instead: false. */
+  async #nextServer(): Promise<boolean> {
+    const { clock } = this.#options;
+    const { signal } = this.#released;
+    const deaths = this.#deaths;
+    let isTold = false;
+    let refusal: { message: string; since: number } | undefined;
+    let locatedAt = 0;
+    for (let delayMs = FIRST_RETRY_MS; this.isMounted; delayMs = Math.min(2 * delayMs, RETRY_MS)) {
+      this.#checkBranches();
+      // The successor of one that made way is there already.
+      if (!isTold && !(this.#makesWay && delayMs === FIRST_RETRY_MS)) {
+        isTold = true;
+        this.#tell('Held');
+      }
+      const why = hopelessness({ deaths, refusal, now: clock.now() });
+      if (why !== undefined && this.#refusing === undefined) this.#refuse(why);
+      if (why === undefined || clock.now() >= this.#retryAt) {
+        const answer = await this.#tryServer();
+        if (answer === 'serves') return true;
+        const now = clock.now();
+        if (answer !== 'absent') {
+          refusal = { message: answer.refuses, since: refusal?.since ?? now };
+          this.#retryAt = now + REFUSED_RETRY_MS;
+        } else if (now - locatedAt >= LOCATE_MS) {
+          locatedAt = now;
+          this.#socket = (await this.#locate()) ?? this.#socket;
+        }
+      }
+      await clock.sleep(delayMs, signal);
+    }
+    return false;
+  }
+
+  async #tryServer(): Promise<'serves' | 'absent' | { readonly refuses: string }> {
+    const { link } = this.#options;
+    const { signal } = this.#released;
+    const status = await link.status(this.#socket, signal);
+    if (!status.ok) return 'absent';
+    try {
+      checkServer(this.volumeId, status);
+      await this.#refusing?.refuser.end();
+      this.#connection = await link.serve(this.volumeId, this.#socket, this.#mount, signal);
+      return 'serves';
+    } catch (error) {
+      signal.throwIfAborted();
+      return { refuses: messageOf(error) };
+    }
+  }
+
+  /** Where the API says that the server is. */
+  async #locate(): Promise<string | undefined> {
+    const { link, log } = this.#options;
+    const { signal } = this.#released;
+    try {
+      return (await link.locate(this.volumeId, signal))?.socket;
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn('custodian.cannot_locate', { volumeId: this.volumeId, error: messageOf(error) });
+      return undefined;
+    }
+  }
+
+  /**
+   * Files of branches stay open with the mount (passthrough). Once a branch's filesystem is mounted nowhere, its driver takes the
+   * device away: what was written must get there before, which the end of the mount brings about.
+   */
+  #checkBranches(): void {
+    const mounted = new Set(readMountInfo().map(({ device }) => device));
+    if (this.#branchDevices.every((device) => mounted.has(device))) return;
+    throw new UnionError('FAILED_PRECONDITION', 'its server has ended, and a branch was unmounted');
+  }
+
+  #refuse(message: string): void {
+    const { clock, log, refuse } = this.#options;
+    log.error('custodian.refusing', { volumeId: this.volumeId, why: message });
+    const refuser = refuse(this.#mount.descriptors);
+    this.#refusing = { refuser, message };
+    this.#retryAt = clock.now() + REFUSED_RETRY_MS;
+    this.#tell('Failed', message);
+    // One that ends by itself is followed by another.
+    void refuser.ended.then(() => {
+      if (this.#refusing?.refuser === refuser) this.#refusing = undefined;
+    });
+  }
+
+  /** While this connection stands to a server that is leaving: looks for one of another pod that can go on. */
+  async #followLeaving(connection: HeldConnection): Promise<void> {
+    const { link, clock, log } = this.#options;
+    const { signal } = this.#released;
+    try {
+      const status = await link.status(this.#socket, signal);
+      while (status.ok && status.leaving && this.#connection === connection) {
+        const socket = await this.#locate();
+        if (socket !== undefined && socket !== this.#socket && (await this.#canGoOn(socket))) {
+          log.info('custodian.hand_over', { volumeId: this.volumeId });
+          return await this.#handOver(socket);
+        }
+        await clock.sleep(LOCATE_MS, signal);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      log.warn('custodian.cannot_hand_over', { volumeId: this.volumeId, error: messageOf(error) });
+    }
+  }
+
+  /** Has the server make way for the one at `socket`. Whether it did is told by the end of its connection. */
+  async #handOver(socket: string): Promise<void> {
+    const before = this.#socket;
+    this.#makesWay = true;
+    this.#socket = socket;
+    try {
+      await this.#options.link.makeWay(before, this.#released.signal);
+    } catch (error) {
+      this.#makesWay = false;
+      this.#socket = before;
+      throw error;
+    }
+  }
+
+  async #canGoOn(socket: string): Promise<boolean> {
+    const { link, log } = this.#options;
+    const { signal } = this.#released;
+    const status = await link.status(socket, signal);
+    if (!status.ok) return false;
+    try {
+      checkServer(this.volumeId, status);
+      await link.check(socket, this.#mount.descriptors[0]!, signal);
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn('custodian.unfit_server', { volumeId: this.volumeId, error: messageOf(error) });
+      return false;
+    }
+  }
+
+  #tell(state: MountStatus['state'], message = ''): void {
+    this.#options.tell?.(this.volumeId, { state, message });
+  }
+}
+
+/** Filesystems that the pod of a server has mounted; the socket is in one of the pod's volumes. */
+function branchDevices(socket: string): readonly string[] {
+  const volumes = dirname(dirname(dirname(socket)));
+  const mounted = readMountInfo().filter(({ mountpoint }) => isWithin(mountpoint, volumes));
+  return [...new Set(mounted.map(({ device }) => device))];
+}
