@@ -79,7 +79,10 @@ function npmEnvironment() {
 
 function run(command, commandArgs) {
   const path = [join(modules, 'node/bin'), join(modules, '.bin'), process.env.PATH].join(delimiter);
-  const child = spawn(command, commandArgs, { stdio: 'inherit', env: { ...process.env, PATH: path } });
+  // As bin/union-csi does: types stripped and code compiled once, for this program and those that it starts.
+  const cache = process.env.NODE_COMPILE_CACHE ?? join(modules, '.cache/union-csi');
+  const env = { ...process.env, PATH: path, NODE_COMPILE_CACHE: cache };
+  const child = spawn(command, commandArgs, { stdio: 'inherit', env });
   // A terminal sends Ctrl-C to the child too; it decides how to end, and this process follows it.
   process.on('SIGINT', () => {});
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
