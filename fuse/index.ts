@@ -20,6 +20,7 @@ import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
 import { InodeTable } from './inode/inode-table.ts';
 import { MAIN_THREAD, WORD } from './inode/layout.ts';
+import { assignLostNumbers } from './inode/lost-numbers.ts';
 import { requestCount } from './inode/progress.ts';
 import { appendBranch, makeRoot, restoreBranch } from './inode/root.ts';
 import { createStateMemory, State } from './inode/state.ts';
@@ -197,6 +198,7 @@ export class Union {
     }
     makeRoot(this.#state);
     for (const branch of opened) appendBranch(this.#state, this.#branches, branch);
+    assignLostNumbers(this.#state, this.#branches);
     this.#state.publish();
   }
 
@@ -312,6 +314,7 @@ export class Union {
     // No new files before it is known which names it has.
     this.#branches.setGate(branch.index, GATE.avoided);
     appendBranch(this.#state, this.#branches, branch);
+    assignLostNumbers(this.#state, this.#branches);
     await this.#watch.welcome(this.#branches.entries[branch.index]!);
   }
 

@@ -9,7 +9,7 @@ import { OWN_DIRECTORY } from './branches.ts';
 import { readIdentity } from './identity.ts';
 
 const IDENTITY = 'branch.json';
-/** Links of files that were open without a name, drafts, and numbers, which others tell of as well (ops/derived-numbers.ts). */
+/** Links of files that were open without a name, drafts, and numbers, which can be told from those of others (inode/lost-numbers.ts). */
 const OWN_FILES = /^(branch\.json\.new|numbers|open-\d+-\d+|intent-.*\.new|move-.*)$/;
 const DRAFT_DIRECTORIES = /^dir-/;
 

@@ -14,6 +14,14 @@ const FIRST = NUMBERS_AT / 4;
 /** Beyond it searches would take long. */
 const LIMIT = (MAX_NUMBERS / 4) * 3;
 
+export interface NumberRecord {
+  readonly branch: number;
+  readonly low: number;
+  readonly high: number;
+  readonly shownLow: number;
+  readonly shownHigh: number;
+}
+
 export class NumberTable {
   readonly #state: State;
   readonly #u32: Uint32Array;
@@ -59,6 +67,18 @@ export class NumberTable {
     state.put(record, branch + 1);
     state.put(WORD.numberCount, count + 1);
     return true;
+  }
+
+  /** All records. Reads the whole table. */
+  *records(): Generator<NumberRecord> {
+    const u32 = this.#u32;
+    if (u32[WORD.numberCount] === 0) return;
+    for (let at = FIRST; at < FIRST + MAX_NUMBERS * FIELDS; at += FIELDS) {
+      const branch = u32[at]! - 1;
+      if (branch < 0) continue;
+      const [low, high, shownLow, shownHigh] = [u32[at + 1]!, u32[at + 2]!, u32[at + 3]!, u32[at + 4]!];
+      yield { branch, low, high, shownLow, shownHigh };
+    }
   }
 
   /** The word of a lower inode's record, or of the free one where it belongs. */

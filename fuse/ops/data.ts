@@ -1,6 +1,6 @@
 /** READ, WRITE, FSYNC, FALLOCATE, LSEEK, COPY_FILE_RANGE, FLUSH: data of files, where the kernel does not go past us. */
 import { H, HANDLE } from '../inode/handle-table.ts';
-import { F, INODE } from '../inode/inode-table.ts';
+import { F, INODE, ROOT } from '../inode/inode-table.ts';
 import { REPLY_BYTES } from '../inode/layout.ts';
 import { WRITE_KILL_SUIDGID } from '../protocol/abi.ts';
 import { DT_REG, EBADF, EINVAL, ENOSYS, isNoSpace, O_CLOEXEC, O_RDONLY, O_RDWR } from '../sys/constants.ts';
@@ -178,10 +178,15 @@ export function fsyncDirectory(context: Context): number {
   return 0;
 }
 
+/** Every branch, also when another one fails. Answers the first error. */
 export function syncfs(context: Context): number {
-  for (const { index, root } of context.branchTable.list()) {
-    const result = context.gate.enter(index) || libc.syncfs(root);
-    if (result < 0 && result !== -EBADF) return result;
+  let failure = 0;
+  for (const { index } of context.branchTable.list()) {
+    // The root's own descriptor names it only (O_PATH): nothing can be synced by it.
+    const descriptor = openLower(context, ROOT, index, O_RDONLY | O_CLOEXEC);
+    const result = descriptor < 0 ? descriptor : libc.syncfs(descriptor);
+    if (descriptor >= 0) libc.close(descriptor);
+    if (result < 0) failure ||= result;
   }
-  return 0;
+  return failure;
 }

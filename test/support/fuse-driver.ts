@@ -6,6 +6,7 @@ import { openBranches } from '../../fuse/branch/branches.ts';
 import { finishIntents } from '../../fuse/branch/intent.ts';
 import { BranchTable } from '../../fuse/branch/table.ts';
 import { TOTAL_BYTES } from '../../fuse/inode/layout.ts';
+import { assignLostNumbers } from '../../fuse/inode/lost-numbers.ts';
 import { appendBranch, makeRoot } from '../../fuse/inode/root.ts';
 import { createStateMemory, State, type WordView } from '../../fuse/inode/state.ts';
 import { Context } from '../../fuse/ops/context.ts';
@@ -65,6 +66,7 @@ export class FuseDriver {
       makeRoot(state);
       finishIntents(opened);
       for (const branch of opened) appendBranch(state, table, branch);
+      assignLostNumbers(state, table);
     } else {
       state.recover();
       for (const { index, root } of opened) table.setRoot(index, root);

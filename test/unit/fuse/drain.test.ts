@@ -18,11 +18,13 @@ import { F } from '../../../fuse/inode/inode-table.ts';
 import { restoreBranch } from '../../../fuse/inode/root.ts';
 import { DrainPass } from '../../../fuse/ops/drain.ts';
 import { DrainProgress } from '../../../fuse/ops/drain-progress.ts';
+import { shownHigh, shownLow } from '../../../fuse/ops/inode-number.ts';
 import { clearBranch, retireBranch } from '../../../fuse/ops/retire.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
 
 const ROOT = 1;
+const moveRequest = (path: string) => [Buffer.byteLength(path), 0, 'trusted.union.branch', path];
 const [DRAINED, OTHER] = [0, 1];
 /** Of a pass over `plant`: each of three files is copied, intended, linked, … KILL_EACH=1 tries each of them. */
 const STEPS = 26;
@@ -120,6 +122,26 @@ describe('emptying a branch that is to be removed', () => {
     drain();
     driver = new FuseDriver(2, 'exclusive', undefined, { folder: driver.crash(), first: 1 });
     expect(view()).to.deep.equal(before);
+  });
+
+  it('has other numbers for the inodes that were left when the branch comes back', () => {
+    plant();
+    const paths = [['a'], ['a', 'only'], ['a', 'file'], ['a', 'link'], ['fifo']];
+    const left = paths.map((path) => [DRAINED, lstatSync(on(DRAINED, ...path)).ino] as const);
+    driver.ask(OP.SETXATTR, find('a', 'file'), moveRequest(on(2)));
+    const leftNext = [2, statSync(on(2, 'a', 'file')).ino] as const;
+    const before = view();
+    drain();
+    drain({ branch: 2 });
+    driver = new FuseDriver(3, 'exclusive', undefined, { folder: driver.crash() });
+    expect(view()).to.deep.equal(before);
+    const { context } = driver;
+    const shown = [...left, leftNext].map(
+      ([branch, ino]) => `${shownHigh(context, branch, ino, 0)}:${shownLow(context, branch, ino, 0)}`,
+    );
+    const taken = before.map((line) => line.split(' ')[1]!);
+    expect(shown.filter((number) => taken.includes(number))).to.deep.equal([]);
+    expect(new Set(shown).size).to.equal(shown.length);
   });
 
   it('leaves what other branches hide where it is, and counts it', () => {

@@ -35,6 +35,12 @@ describe('an error of a branch', () => {
     });
   }
 
+  it('is told by syncfs, which reaches every branch', () => {
+    driver = new FuseDriver(2);
+    expect(driver.ask(OP.SYNCFS, ROOT, [0, 0]).result).to.equal(0);
+    expect(withoutSecond(() => driver.ask(OP.SYNCFS, ROOT, [0, 0]).result)).to.be.lessThan(0);
+  });
+
   it('never makes a directory look empty, nor lets it be removed', () => {
     driver = new FuseDriver(2);
     for (const path of driver.paths) mkdirSync(join(path, 'd'));
