@@ -18,6 +18,7 @@ export const MNT_DETACH = 2;
 export const UMOUNT_NOFOLLOW = 8;
 export const AF_UNIX = 1;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CTRUNC = 8;

@@ -14,6 +14,8 @@ import { cloneDevice, createStateMemory, isMounted, mountDevice, openDevice, pol
 import type { Logger } from '../base/logger.ts';
 import { removeControlSockets } from '../host/mount-control.ts';
 import { unionAt, unmountOnce } from '../host/mounter.ts';
+import { realMountPath } from '../host/real-path.ts';
+import { notifyReady } from '../host/service-manager.ts';
 import {
   type Descriptors,
   type KeptMount,
@@ -24,11 +26,12 @@ import {
   startKept,
   type ToKeeper,
 } from './kept-process.ts';
-import { checkMachine, resolveBranches, resolveMountpoint } from './mount-checks.ts';
+import { checkMachine, type MountBranch, resolveBranches, resolveMountpoint } from './mount-checks.ts';
 import { removeDeadMount, tellParent, unmountOnSignals } from './mount-end.ts';
 import type { MountRequest } from './mount-options.ts';
 import { checkPolicies } from './policy-options.ts';
 import { createStderrLogger } from './stderr-logger.ts';
+import { findStoredMount, storeMount } from './stored-mount.ts';
 
 const MINUTE_MS = 60_000;
 
@@ -37,13 +40,10 @@ export async function keepMount(request: MountRequest): Promise<number> {
   const log = createStderrLogger('union-csi mount', () => silent);
   checkPolicies(request.policies, policyNames);
   checkMachine();
+  const { policies, moveOnNoSpace, cache, readOnly } = request;
   const branches = resolveBranches(request.branches, request.minFreeSpaceBytes);
-  await removeDeadMount(request.mountpoint, log);
-  const mountpoint = resolveMountpoint(request.mountpoint, branches);
-  const { policies, moveOnNoSpace, cache, readOnly, restrictions, source, fsname = source } = request;
-  const device = openDevice();
-  mountDevice({ deviceFd: device, mountpoint, fsname, readOnly, restrictions });
-  const descriptors = { state: createStateMemory(), devices: [device, ...cloneDevice(device)] };
+  const { mountpoint, descriptors } = findMount(request) ?? (await makeMount(request, branches, log));
+  storeMount(descriptors);
   const mount: KeptMount = {
     ...{ branches, policies, moveOnNoSpace, cache, readOnly, mountpoint },
     device: unionAt(mountpoint)?.device ?? '',
@@ -52,9 +52,31 @@ export async function keepMount(request: MountRequest): Promise<number> {
   };
   unmountOnSignals(mountpoint, log, process);
   return await new Keeper(mount, descriptors, log, async () => {
+    notifyReady();
     silent = await tellParent();
     return silent;
   }).run();
+}
+
+interface Mount {
+  readonly mountpoint: string;
+  readonly descriptors: Descriptors;
+}
+
+/** Of a keeper that was killed with its servers. Nobody answers: the mountpoint must not be looked at. */
+function findMount(request: MountRequest): Mount | undefined {
+  const mountpoint = realMountPath(request.mountpoint);
+  const descriptors = findStoredMount();
+  return mountpoint === undefined || descriptors === undefined ? undefined : { mountpoint, descriptors };
+}
+
+async function makeMount(request: MountRequest, branches: readonly MountBranch[], log: Logger): Promise<Mount> {
+  await removeDeadMount(request.mountpoint, log);
+  const mountpoint = resolveMountpoint(request.mountpoint, branches);
+  const { readOnly, restrictions, source, fsname = source } = request;
+  const device = openDevice();
+  mountDevice({ deviceFd: device, mountpoint, fsname, readOnly, restrictions });
+  return { mountpoint, descriptors: { state: createStateMemory(), devices: [device, ...cloneDevice(device)] } };
 }
 
 /** A keeper that a server started when its own had died. Its channel leads to that server. */

@@ -12,15 +12,12 @@ export interface KeptProcess {
   readonly command: string;
 }
 
-export class KeptMount {
+/** The processes of the mount at a place: its name must be no other's. */
+export class MountProcesses {
   readonly mountpoint: string;
 
-  /** Mounts in the background. The mountpoint must name this mount alone. */
-  constructor(branches: readonly string[], mountpoint: string, options: readonly string[], program = installed) {
+  constructor(mountpoint: string) {
     this.mountpoint = mountpoint;
-    const args = ['mount', '-o', options.join(','), branches.join(':'), mountpoint];
-    const { status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
-    if (status !== 0 || stderr !== '') throw new Error(`union-csi ${args.join(' ')} ended with ${status}: ${stderr}`);
   }
 
   /** Servers, oldest first: all but the oldest wait for their turn. */
@@ -51,6 +48,16 @@ export class KeptMount {
       for (const { pid } of alive) killIfThere(pid);
       return alive.length === 0;
     });
+  }
+}
+
+export class KeptMount extends MountProcesses {
+  /** Mounts in the background. The mountpoint must name this mount alone. */
+  constructor(branches: readonly string[], mountpoint: string, options: readonly string[], program = installed) {
+    super(mountpoint);
+    const args = ['mount', '-o', options.join(','), branches.join(':'), mountpoint];
+    const { status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+    if (status !== 0 || stderr !== '') throw new Error(`union-csi ${args.join(' ')} ended with ${status}: ${stderr}`);
   }
 
   /** Unmounts and waits for the end of all processes; kills them if that fails. */
