@@ -144,7 +144,9 @@ describe('a node that is drained', () => {
     run('kubectl', ['drain', node, '--ignore-daemonsets', '--delete-emptydir-data', ...args]);
 
   it('lets go of its union, and another node takes it; a server that goes first makes way for another one', async () => {
-    const { spec } = pod({ name: 'app', claim: 'load', script: 'echo $HOSTNAME >> hosts; exec sleep 10000' }) as Pod;
+    // Of a load that fails once the container starts anew, and says so.
+    const script = `echo $HOSTNAME >> hosts; ${CHECKED_LOAD}`;
+    const { spec } = pod({ name: 'app', claim: 'load', script }) as Pod;
     await apply({
       apiVersion: 'apps/v1',
       kind: 'Deployment',
