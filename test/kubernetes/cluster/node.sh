@@ -78,7 +78,7 @@ evictionHard: {memory.available: 100Mi}
 failCgroupV1: false
 failSwapOn: false
 maxOpenFiles: 20000
-nodeStatusUpdateFrequency: 4s
+nodeStatusUpdateFrequency: 1s
 oomScoreAdj: 0
 podLogsDir: /var/log/pods
 syncFrequency: 10s
