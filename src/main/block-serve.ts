@@ -37,7 +37,8 @@ With several replicas, one process for each:
   --id NAME           which of the members this is
   --member NAME=HOST:PORT
                       a member, and where it listens for the others; once for each, this one too
-  --peer-tls DIRECTORY  as --tls, between members; the common name of each certificate is the member's name
+  --peer-tls DIRECTORY  as --tls, between members; the common name of each certificate is the member's name;
+                      union-csi block-ca makes some
 
 Prints one line with its address once clients can come. Those who come while another replica is the primary are sent away.
 Ends with SIGTERM, after a flush.
@@ -136,7 +137,13 @@ async function serve({ id, members, replica, listen, tls, peerTls }: Serving): P
   const around = { disk, config: replica.register, network, log, onStop: () => end(1) };
   const host = new ReplicaHost({ id, identity, minInSync: 1 }, around);
   host.start();
-  const device = { name: identity.volume, blocks: identity.geometry.blocks, request: host.request.bind(host) };
+  const device = {
+    name: identity.volume,
+    get blocks() {
+      return host.blocks;
+    },
+    request: host.request.bind(host),
+  };
   const exports = [new NbdExport(new ByteDevice(device), { isServing: () => host.isServing })];
   const server = new NbdServer({ listen, exports, tls, log });
   // Of several replicas one is chosen to serve; a single one is waited for.

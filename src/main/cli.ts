@@ -48,6 +48,10 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'serve a block volume of this machine over NBD; needs no cluster',
     load: () => import('./block-serve.ts'),
   },
+  'block-ca': {
+    summary: 'make certificates for trying TLS between block replicas out',
+    load: () => import('./block-ca.ts'),
+  },
   'block-controller': {
     summary: 'CSI controller service of block volumes (a Deployment)',
     load: () => import('./block-controller.ts'),

@@ -15,15 +15,17 @@ export interface BlockDevice {
 
 export class ByteDevice {
   readonly name: string;
-  readonly sizeBytes: number;
   readonly #device: BlockDevice;
   /** Blocks that are being patched. */
   readonly #patching = new Map<number, Promise<void>>();
 
   constructor(device: BlockDevice) {
     this.name = device.name;
-    this.sizeBytes = device.blocks * BLOCK_SIZE;
     this.#device = device;
+  }
+
+  get sizeBytes(): number {
+    return this.#device.blocks * BLOCK_SIZE;
   }
 
   async read(offset: number, length: number): Promise<ClientAnswer> {

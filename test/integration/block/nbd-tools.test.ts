@@ -1,11 +1,12 @@
 /** The NBD server with clients that others wrote: qemu-io, nbdinfo, nbdcopy, fio, nbdkit and its filters; with and without TLS. */
 import { execFile } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import type { NbdServer } from '../../../src/host/nbd/server.ts';
 import type { TlsFiles } from '../../../src/host/tls.ts';
+import { makeCertificates } from '../../../src/main/block-ca.ts';
 import { random } from '../../sim/random.ts';
 import { type OpenVolume, TestVolume, VOLUME_NAME } from '../../support/block-volume.ts';
 import { needs, program } from '../../support/skip.ts';
@@ -174,10 +175,8 @@ describe('an NBD client of others', () => {
     let tls: TlsFiles;
 
     beforeEach(async function () {
-      needs(this, program('openssl'), program('nbdinfo'));
-      certificates = join(volume.folder, 'tls');
-      mkdirSync(certificates);
-      await makeCertificates(certificates);
+      needs(this, program('nbdinfo'));
+      certificates = await certified(join(volume.folder, 'tls'));
       const read = (name: string) => readFileSync(join(certificates, name), 'utf8');
       tls = { ca: read('ca-cert.pem'), cert: read('server-cert.pem'), key: read('server-key.pem') };
     });
@@ -195,9 +194,7 @@ describe('an NBD client of others', () => {
       const port = (await secured.listen()).split(':').at(-1);
       const address = `localhost:${port}`;
       expect(await info('nbds', address, certificates)).to.contain('export-size: 67108864');
-      const stranger = join(volume.folder, 'stranger');
-      mkdirSync(stranger);
-      await makeCertificates(stranger);
+      const stranger = await certified(join(volume.folder, 'stranger'));
       // It trusts the server, and is not trusted.
       writeFileSync(join(stranger, 'ca-cert.pem'), tls.ca);
       expect(await info('nbds', address, stranger)).to.not.contain('export-size');
@@ -209,24 +206,8 @@ describe('an NBD client of others', () => {
   });
 });
 
-/** An authority, a server and a client, as the files that libnbd and the server look for. */
-async function makeCertificates(directory: string): Promise<void> {
-  const at = (name: string) => join(directory, name);
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  await run('openssl', [
-    'req',
-    '-x509',
-    ...key,
-    '-keyout',
-    at('ca-key.pem'),
-    '-out',
-    at('ca-cert.pem'),
-    '-subj',
-    '/CN=test authority',
-  ]);
-  for (const who of ['server', 'client']) {
-    const files = ['-keyout', at(`${who}-key.pem`), '-out', at(`${who}-cert.pem`), '-subj', '/CN=localhost'];
-    const authority = ['-CA', at('ca-cert.pem'), '-CAkey', at('ca-key.pem'), '-addext', 'subjectAltName=DNS:localhost'];
-    await run('openssl', ['req', '-x509', ...key, ...files, ...authority]);
-  }
+/** The folder has an authority, and keys of a server and a client. */
+async function certified(directory: string): Promise<string> {
+  await makeCertificates(directory, ['localhost']);
+  return join(directory, 'localhost');
 }
