@@ -9,9 +9,10 @@ import { closeSync } from 'node:fs';
 import { cloneDevice, createStateMemory, isMounted, mountDevice, openDevice } from '../../fuse/index.ts';
 import { messageOf } from '../base/errors.ts';
 import { unionAt } from '../host/mounter.ts';
+import type { MountInfo } from '../host/mountinfo.ts';
 import { HeldUnion, type HeldUnionOptions } from './held-union.ts';
 import type { ServerPlace, Taken } from './union-link.ts';
-import { removeDead } from './union-mounts.ts';
+import { isAlive, removeDead } from './union-mounts.ts';
 
 export interface Standing {
   /** `held`: no server lives, the next one is awaited; `refused`: it answers errors meanwhile; `lost`: not known here. */
@@ -21,8 +22,8 @@ export interface Standing {
 }
 
 const FIRST_RECOVERY_MS = 10;
-/** Of a mount whose server gives nothing back: it may be dead. */
 const MAX_RECOVERY_MS = 10_000;
+const LOOK_MS = 50;
 
 export class Custodian {
   readonly #options: HeldUnionOptions;
@@ -98,27 +99,28 @@ export class Custodian {
     return [...this.#unions.values()];
   }
 
-  /** Takes back from living servers what they hold, each volume's as long as `isStaged` says so and nobody has done it. */
-  async recover(
-    volumeIds: readonly string[],
-    isStaged: (volumeId: string) => boolean,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await Promise.all(volumeIds.map((volumeId) => this.#recover(volumeId, isStaged, signal)));
+  /** Resolves when every union is served, or after `limitMs`: those that are not would end with this process. */
+  async settled(limitMs: number): Promise<void> {
+    const { clock } = this.#options;
+    for (const until = clock.now() + limitMs; this.heldCount > 0 && clock.now() < until; ) await clock.sleep(LOOK_MS);
   }
 
-  async #recover(volumeId: string, isStaged: (volumeId: string) => boolean, signal: AbortSignal): Promise<void> {
-    const { link, clock, log } = this.#options;
+  /** Takes back from living servers what they hold of mounts that are not ours, as `list` has them, until it is done. */
+  async recover(list: () => readonly MountInfo[], signal: AbortSignal): Promise<void> {
+    const volumeIds = new Set(list().map(({ source }) => source));
+    await Promise.all([...volumeIds].map((volumeId) => this.#recover(volumeId, list, signal)));
+  }
+
+  async #recover(volumeId: string, list: () => readonly MountInfo[], signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
     let delayMs = FIRST_RECOVERY_MS;
-    while (!signal.aborted && isStaged(volumeId) && !this.#unions.has(volumeId)) {
+    while (!signal.aborted && !this.#unions.has(volumeId)) {
+      const mount = list().find(({ source }) => source === volumeId);
+      if (mount === undefined) return;
       try {
-        const place = await link.locate(volumeId, signal);
-        if (place !== undefined) {
-          const taken = await link.takeBack(place.socket, signal);
-          if (this.#unions.has(volumeId) || !isMounted(taken.descriptors[1]!)) return letGo(taken);
-          this.#hold(volumeId, place.socket, taken);
-          log.info('custodian.taken_back', { volumeId });
-          return;
+        if (await this.#takeBack(volumeId, signal)) return;
+        if (!(await isAlive(mount, this, signal))) {
+          return this.#lose(volumeId, 'its server and the node plugin were away at the same time');
         }
       } catch (error) {
         log.debug('custodian.not_taken_back', { volumeId, error: messageOf(error) });
@@ -126,6 +128,22 @@ export class Custodian {
       await clock.sleep(delayMs, signal).catch(() => {});
       delayMs = Math.min(2 * delayMs, MAX_RECOVERY_MS);
     }
+  }
+
+  /** False when its server does not give anything back, or is not there. */
+  async #takeBack(volumeId: string, signal: AbortSignal): Promise<boolean> {
+    const { link, log } = this.#options;
+    const place = await link.locate(volumeId, signal);
+    const status = place && (await link.status(place.socket, signal));
+    if (place === undefined || !status?.ok || status.state !== 'serving') return false;
+    const taken = await link.takeBack(place.socket, signal);
+    if (this.#unions.has(volumeId) || !isMounted(taken.descriptors[1]!)) {
+      letGo(taken);
+    } else {
+      this.#hold(volumeId, place.socket, taken);
+      log.info('custodian.taken_back', { volumeId });
+    }
+    return true;
   }
 
   #hold(volumeId: string, socket: string, mount: Taken): void {
@@ -138,7 +156,6 @@ export class Custodian {
   }
 
   async #keep(union: HeldUnion): Promise<void> {
-    const { log, tell } = this.#options;
     const { volumeId } = union;
     let why: string | undefined;
     try {
@@ -150,10 +167,15 @@ export class Custodian {
     if (this.#unions.get(volumeId) !== union) return;
     this.#unions.delete(volumeId);
     if (why === undefined) return;
-    // With the last descriptor the connection has ended.
-    log.error('custodian.given_up', { volumeId, why });
+    this.#lose(volumeId, why);
+  }
+
+  /** With the last descriptor the connection has ended. */
+  #lose(volumeId: string, why: string): void {
+    const { log, tell } = this.#options;
+    log.error('custodian.lost', { volumeId, why });
     this.#lost.set(volumeId, why);
-    tell?.(volumeId, { state: 'Failed', message: why });
+    tell?.(volumeId, { state: 'Failed', message: `${why}; pods that use it must be started again` });
   }
 }
 

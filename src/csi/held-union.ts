@@ -119,8 +119,6 @@ export class HeldUnion {
         signal.throwIfAborted();
         this.#connection = undefined;
         const diedAt = clock.now();
-        const isSame = await this.#reconnect();
-        if (isSame) continue;
         if (!this.#makesWay) {
           this.#deaths = afterDeath(this.#deaths, { servedSince: this.#servedSince, now: diedAt });
           if (this.isMounted) log.warn('custodian.server_died', { volumeId });
@@ -138,26 +136,9 @@ export class HeldUnion {
     }
   }
 
-  /** Whether only the connection had ended, and stands again: the server had something to say. */
-  async #reconnect(): Promise<boolean> {
-    const { link } = this.#options;
-    const { signal } = this.#released;
-    const status = await link.status(this.#socket, signal);
-    if (!status.ok || status.state !== 'serving') return false;
-    try {
-      const taken = await link.takeBack(this.#socket, signal);
-      for (const descriptor of taken.descriptors) closeSync(descriptor);
-      this.#connection = taken.connection;
-      return true;
-    } catch {
-      signal.throwIfAborted();
-      return false;
-    }
-  }
-
   /** Serves again: true; was unmounted instead: false. */
   async #nextServer(): Promise<boolean> {
-    const { clock } = this.#options;
+    const { link, clock } = this.#options;
     const { signal } = this.#released;
     const deaths = this.#deaths;
     let isTold = false;
@@ -181,7 +162,8 @@ export class HeldUnion {
           this.#retryAt = now + REFUSED_RETRY_MS;
         } else if (now - locatedAt >= LOCATE_MS) {
           locatedAt = now;
-          this.#socket = (await this.#locate()) ?? this.#socket;
+          const socket = await this.#locate();
+          if (socket !== undefined && (await link.isGone(this.#socket, signal))) this.#socket = socket;
         }
       }
       await clock.sleep(delayMs, signal);
@@ -241,13 +223,14 @@ export class HeldUnion {
     });
   }
 
-  /** While this connection stands to a server that is leaving: looks for one of another pod that can go on. */
+  /** While this connection stands: once its server is leaving, looks for one of another pod that can go on. */
   async #followLeaving(connection: HeldConnection): Promise<void> {
     const { link, clock, log } = this.#options;
     const { signal } = this.#released;
     try {
       const status = await link.status(this.#socket, signal);
-      while (status.ok && status.leaving && this.#connection === connection) {
+      if (!status.ok || !status.leaving) await connection.nudged;
+      while (this.#connection === connection) {
         const socket = await this.#locate();
         if (socket !== undefined && socket !== this.#socket && (await this.#canGoOn(socket))) {
           log.info('custodian.hand_over', { volumeId: this.volumeId });

@@ -11,6 +11,7 @@ import {
   holdDescriptorServer,
   takeDescriptors,
 } from '../host/descriptor-client.ts';
+import { errnoCode } from '../host/syscalls.ts';
 import type { Repository } from '../kubernetes/repository.ts';
 import type { UnionAttachment } from '../protocol/resources.ts';
 import {
@@ -115,6 +116,20 @@ export class UnionLink {
     if (parsed.ok) return connection;
     connection.close();
     throw errorOf(parsed.error);
+  }
+
+  /** Whether the process that listened there has ended: whoever lives can be connected to, however busy it is. */
+  async isGone(socket: string, signal: AbortSignal): Promise<boolean> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(STATUS_LIMIT_MS)]);
+    try {
+      const { connection } = await holdDescriptorServer({ path: socket, message: { op: 'status' } }, limit);
+      connection.close();
+      return false;
+    } catch (error) {
+      signal.throwIfAborted();
+      const code = error instanceof Error ? errnoCode(error.cause) : undefined;
+      return code === 'ECONNREFUSED' || code === 'ENOENT';
+    }
   }
 
   /** Throws why the server could not go on with this state memory. */

@@ -18,6 +18,8 @@ export interface DescriptorCall {
 export interface HeldConnection {
   /** Resolves when that process has ended, to the last of its threads, or the connection is closed here or there. */
   readonly ended: Promise<void>;
+  /** Resolves when it says anything more; never, when it does not. */
+  readonly nudged: Promise<void>;
   close(): void;
 }
 
@@ -37,13 +39,13 @@ export async function callDescriptorServer(call: DescriptorCall, signal: AbortSi
 export async function holdDescriptorServer(call: DescriptorCall, signal: AbortSignal): Promise<HeldAnswer> {
   signal.throwIfAborted();
   const socket = new Socket({ fd: connectAndSend(call), readable: true, writable: true });
-  const connection = hold(socket);
   const abort = () => socket.destroy(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   try {
-    return { answer: JSON.parse(await readLine(socket, call.path)), connection };
+    const answer = JSON.parse(await readLine(socket, call.path));
+    return { answer, connection: hold(socket) };
   } catch (error) {
-    connection.close();
+    socket.destroy();
     if (signal.aborted) throw signal.reason;
     throw noAnswer(call, error);
   } finally {
@@ -82,12 +84,16 @@ function parseOrClose(text: string, descriptors: readonly number[]): unknown {
   }
 }
 
+/** To be called when the answer has come. */
 function hold(socket: Socket): HeldConnection {
   const ended = new Promise<void>((resolve) => {
-    socket.on('error', () => {}).on('close', () => resolve());
+    if (socket.closed) resolve();
+    socket.on('error', () => {}).once('close', () => resolve());
   });
-  socket.resume();
-  return { ended, close: () => void socket.destroy() };
+  const nudged = new Promise<void>((resolve) => {
+    socket.once('data', () => resolve()).resume();
+  });
+  return { ended, nudged, close: () => void socket.destroy() };
 }
 
 function noAnswer({ path }: DescriptorCall, error: unknown): UnionError {
@@ -127,7 +133,7 @@ async function readLine(socket: Socket, path: string): Promise<string> {
       received = Buffer.concat([received, chunk]);
       const end = received.indexOf(0x0a);
       if (end >= 0) {
-        socket.removeAllListeners('data').resume(); // what it may say later is nothing to us
+        socket.removeAllListeners('data');
         resolve(received.toString('utf8', 0, end));
       } else if (received.length > MAX_LINE_BYTES) reject(new Error(`it is longer than ${MAX_LINE_BYTES} bytes`));
     });

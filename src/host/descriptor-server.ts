@@ -66,9 +66,9 @@ export class DescriptorServer {
     this.#poller.watch(this.#listener, this.#accept);
   }
 
-  /** Ends all connections on which no request is under way: whoever holds one is to ask again. */
-  hangUp(): void {
-    for (const connection of this.#connections) if (!connection.isBusy) connection.close();
+  /** Sends a line to whoever holds a connection with no request under way: it is to ask again. */
+  nudge(): void {
+    for (const connection of this.#connections) connection.nudge();
   }
 
   /** Ends all connections and removes the socket file. */
@@ -110,7 +110,7 @@ class Connection {
   #descriptors: number[] = [];
   #closed = false;
   /** A request is being answered. */
-  isBusy = false;
+  #isBusy = false;
 
   constructor(fd: number, poller: Poller, options: DescriptorServerOptions, signal: AbortSignal, onClose: () => void) {
     this.#fd = fd;
@@ -131,13 +131,17 @@ class Connection {
     this.#onClose();
   }
 
+  nudge(): void {
+    if (!this.#isBusy) this.#reply({});
+  }
+
   readonly #read = (): void => {
     const lines = this.#receive();
     if (lines.length === 0) return;
     this.#poller.unwatch(this.#fd); // one batch at a time: the next waits in the kernel
-    this.isBusy = true;
+    this.#isBusy = true;
     void this.#answerAll(lines).finally(() => {
-      this.isBusy = false;
+      this.#isBusy = false;
       if (!this.#closed) this.#poller.watch(this.#fd, this.#read);
     });
   };

@@ -72,6 +72,9 @@ export async function run(argv: string[]): Promise<number> {
   }
 }
 
+/** At the end, for servers that are being started again; kubelet gives us thirty seconds. */
+const SETTLE_LIMIT_MS = 20_000;
+
 interface ServiceOptions {
   readonly nodeName: string;
   readonly endpoint: string;
@@ -107,7 +110,8 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
     metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, metrics, log }, signal);
   const watched = informer.start(signal);
   const fed = feeding.run(link, signal);
-  const recovered = recoverMounts(custodian, kubeletDir, signal);
+  // What was mounted by an earlier process of this node.
+  const recovered = custodian.recover(() => unionsWithin(kubeletDir), signal);
   const csi = loadCsi();
   const services = [
     implement(csi.Identity.service, identityHandlers({ plugin: UNION_PLUGIN, version: packageJson.version, isReady })),
@@ -119,10 +123,5 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const { driver } = UNION_PLUGIN;
   const registration = await startRegistration({ driver, kubeletDir, csiSocket: server.socketPath, log }, signal);
   await Promise.all([server.stopped, registration.stopped, health?.stopped, recovered, watched, fed]);
-}
-
-/** What was mounted by an earlier process of this node. */
-async function recoverMounts(custodian: Custodian, kubeletDir: string, signal: AbortSignal): Promise<void> {
-  const mounted = () => unionsWithin(kubeletDir).map(({ source }) => source);
-  await custodian.recover([...new Set(mounted())], (volumeId) => mounted().includes(volumeId), signal);
+  await custodian.settled(SETTLE_LIMIT_MS);
 }

@@ -78,7 +78,7 @@ export async function run(argv: string[]): Promise<number> {
   if (union.serving) {
     log.warn('still mounted; ending after the unmount, or when another server can go on', { signal: by });
     union.isLeaving = true;
-    socket.hangUp();
+    socket.nudge();
     await union.idle();
   }
   await socket.close();

@@ -11,8 +11,8 @@
  *   feed      goes with a descriptor: of the directory of a branch that was added since (feeding.ts)
  *   stop      let go of the branches, which the unmount has ended the need for
  *
- * The connection of `serve` and of `custody` is kept: it ends with the last thread of the server. A server that lives when it ends
- * has something new to say in its status.
+ * The connection of `serve` and of `custody` is kept: it ends with the last thread of the server, and never before. A line on it
+ * says that there is something new in the status.
  */
 import { err, ok, type Result } from '../base/result.ts';
 import { type FeedRequest, parseFedBranch } from './feeding.ts';

@@ -22,6 +22,6 @@ const socket = new DescriptorServer({
 });
 process.on('SIGTERM', () => {
   union.isLeaving = true;
-  socket.hangUp();
+  socket.nudge();
 });
 console.log('up');

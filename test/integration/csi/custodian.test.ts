@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { unionsWithin } from '../../../src/host/mounter.ts';
 import { mountAt } from '../../../src/host/mountinfo.ts';
 import { attachmentTo, NodeUnderTest, volumeId } from '../../support/node-under-test.ts';
 import { hasEnded, killed, until } from '../../support/processes.ts';
@@ -154,21 +155,41 @@ describe('Custodian', () => {
     await node.publish();
     await node.custodian.close();
     expect(devicesOpen()).to.equal(0);
-    await node.custodian.recover([volumeId], () => true, AbortSignal.timeout(60_000));
+    await node.custodian.recover(() => unionsWithin(node.folder), AbortSignal.timeout(60_000));
     await killed(first);
     node.serve();
     expect(await look(targetPath)).to.equal('');
   });
 
-  it('mounts anew what died with its server while there was no custodian', async () => {
+  it('says what died with its server while there was no custodian, and mounts it anew', async () => {
     const first = await node.spawn();
     await node.stage();
     await node.custodian.close();
     await killed(first);
-    expect(await node.stats(stagingTargetPath)).to.have.nested.property('volumeCondition.abnormal', true);
+    await node.custodian.recover(() => unionsWithin(node.folder), AbortSignal.timeout(60_000));
+    const why = 'its server and the node plugin were away at the same time; pods that use it must be started again';
+    expect(node.said.at(-1)).to.equal(`Failed ${why}`);
+    const { volumeCondition } = await node.stats(stagingTargetPath);
+    expect(volumeCondition).to.deep.equal({ abnormal: true, message: why });
     node.serve();
     await node.publish();
     expect(await look(targetPath)).to.equal('');
+  });
+
+  it('waits at its end for the server that is to take over', async () => {
+    const first = await node.spawn();
+    await node.stage();
+    await killed(first);
+    await until(() => node.custodian.heldCount === 1);
+    let isSettled = false;
+    const settled = node.custodian.settled(1_000_000).then(() => {
+      isSettled = true;
+    });
+    expect(isSettled).to.equal(false);
+    node.serve();
+    await settled;
+    expect(node.custodian.heldCount).to.equal(0);
+    await node.custodian.settled(0);
   });
 });
 

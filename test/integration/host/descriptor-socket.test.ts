@@ -19,9 +19,14 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { UnionError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { callDescriptorServer } from '../../../src/host/descriptor-client.ts';
+import { callDescriptorServer, holdDescriptorServer, takeDescriptors } from '../../../src/host/descriptor-client.ts';
 import { sendMessage } from '../../../src/host/descriptor-message.ts';
-import { type DescriptorRequest, DescriptorServer, MAX_LINE_BYTES } from '../../../src/host/descriptor-server.ts';
+import {
+  type DescriptorRequest,
+  DescriptorServer,
+  MAX_LINE_BYTES,
+  WithDescriptors,
+} from '../../../src/host/descriptor-server.ts';
 import { until } from '../../support/processes.ts';
 
 const signal = () => AbortSignal.timeout(60_000);
@@ -73,6 +78,31 @@ describe('descriptor socket', () => {
     expect(answer).to.deep.equal({ ok: true, read: 'content' });
     expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).to.match(/^pos:\s+7/m);
     closeSync(fd);
+  });
+
+  it('gives descriptors with an answer, which stay open here', async () => {
+    writeFileSync(join(directory, 'file'), 'content');
+    const fd = openSync(join(directory, 'file'), 'r');
+    serve(async () => new WithDescriptors({ ok: true }, [fd]));
+    const { answer, descriptors, connection } = await takeDescriptors({ path, message: {} }, signal());
+    expect(answer).to.deep.equal({ ok: true });
+    expect(descriptors.map((each) => readFileSync(each, 'utf8'))).to.deep.equal(['content']);
+    for (const each of [fd, ...descriptors]) closeSync(each);
+    connection.close();
+  });
+
+  it('tells whoever holds a connection that there is news, and when the server has ended', async () => {
+    const server = serve(async ({ message }) => ({ echo: message }));
+    const { connection } = await holdDescriptorServer({ path, message: 1 }, signal());
+    let hasEnded = false;
+    const ended = connection.ended.then(() => {
+      hasEnded = true;
+    });
+    server.nudge();
+    await connection.nudged;
+    expect(hasEnded).to.equal(false);
+    await server.close();
+    await ended;
   });
 
   it('works at paths longer than sun_path', async () => {
