@@ -22,6 +22,10 @@ const PATIENCE_MS = 60_000;
 
 export interface ReplicaOptions {
   readonly blocks: number;
+  /** Below which all of them lie. */
+  readonly parent?: string;
+  /** False: no wires that can be cut, and none that take time. */
+  readonly wired?: boolean;
   /** Where a replica's files lie, if not in the common folder. */
   readonly directories?: Readonly<Record<string, string>>;
   /** Arguments besides, of each. */
@@ -30,7 +34,7 @@ export interface ReplicaOptions {
 
 export class ReplicaProcesses {
   readonly ids: readonly string[];
-  readonly folder = mkdtempSync(join(tmpdir(), 'union-block-replicas-'));
+  readonly folder: string;
   readonly #options: ReplicaOptions;
   readonly #processes = new Map<string, ChildProcess>();
   readonly #ports = new Map<string, number>();
@@ -42,6 +46,7 @@ export class ReplicaProcesses {
   private constructor(ids: readonly string[], options: ReplicaOptions) {
     this.ids = ids;
     this.#options = options;
+    this.folder = mkdtempSync(join(options.parent ?? tmpdir(), 'union-block-replicas-'));
   }
 
   static async start(ids: readonly string[], options: ReplicaOptions): Promise<ReplicaProcesses> {
@@ -49,7 +54,8 @@ export class ReplicaProcesses {
     for (const id of ids) replicas.#ports.set(id, await freePort());
     for (const from of ids) {
       for (const to of ids) {
-        if (from !== to) replicas.#wires.set(`${from}>${to}`, await Relay.open(replicas.#ports.get(to)!));
+        if (from !== to && options.wired !== false)
+          replicas.#wires.set(`${from}>${to}`, await Relay.open(replicas.#ports.get(to)!));
       }
     }
     for (const id of ids) replicas.start(id);
@@ -64,7 +70,7 @@ export class ReplicaProcesses {
 
   start(id: string): void {
     const { blocks, arguments: more } = this.#options;
-    const port = (other: string) => (other === id ? this.#ports.get(id) : this.#wires.get(`${id}>${other}`)!.port);
+    const port = (other: string) => this.#wires.get(`${id}>${other}`)?.port ?? this.#ports.get(other);
     const members = this.ids.flatMap((other) => ['--member', `${other}=127.0.0.1:${port(other)}`]);
     const args = ['block-serve', '--size', String(blocks * BLOCK_SIZE), '--id', id, ...members, ...(more?.(id) ?? [])];
     const where = ['--config', this.#config, '--socket', this.socketOf(id), this.directoryOf(id)];
