@@ -18,9 +18,26 @@ const PREFIX = 'open-';
 
 /** Pins an inode that is about to lose a name by which its handles may need it, unless it has another known name. */
 export function keepOpen(context: Context, slot: number): number {
+  const { inodes } = context;
+  const isDirectory = inodes.kind(slot) === DT_DIR;
+  return isDirectory || inodes.get(slot, F.opens) !== 0 ? pin(context, slot, !isDirectory) : 0;
+}
+
+/**
+ * The same for a file whose name becomes another's. Who has just looked the name up is about to open what it was: told ESTALE, the kernel
+ * looks once more, and whoever replaces the file all the time may have done so again by then. It need not outlive this server.
+ */
+export function keepReplaced(context: Context, slot: number): number {
+  const { inodes } = context;
+  const kept = keepOpen(context, slot);
+  if (kept === 0 && inodes.kind(slot) !== DT_DIR && inodes.get(slot, F.lookups) !== 0) pin(context, slot, false);
+  return kept;
+}
+
+function pin(context: Context, slot: number, isLinked: boolean): number {
   const { inodes, names } = context;
   const isDirectory = inodes.kind(slot) === DT_DIR;
-  if (inodes.get(slot, F.pinned) !== 0 || (!isDirectory && inodes.get(slot, F.opens) === 0)) return 0;
+  if (inodes.get(slot, F.pinned) !== 0) return 0;
   const dentry = inodes.get(slot, F.dentry);
   if (dentry !== 0 && names.get(dentry, D.alias) !== 0) return 0;
   const branch = context.branchOf(slot);
@@ -30,7 +47,7 @@ export function keepOpen(context: Context, slot: number): number {
     ? libc.dup(context.atDescriptor)
     : libc.openat(context.atDescriptor, context.atName, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
   if (descriptor < 0) return descriptor;
-  if (!isDirectory) linkOpen(context, slot, branch, descriptor);
+  if (isLinked) linkOpen(context, slot, branch, descriptor);
   inodes.set(slot, F.pinned, descriptor + 1);
   return 0;
 }
@@ -77,11 +94,12 @@ export function pinAgain(context: Context, slot: number): void {
   const { inodes } = context;
   const isDirectory = inodes.kind(slot) === DT_DIR;
   const descriptor = isDirectory ? openGhost(context, slot) : openLink(context, slot);
-  // It was about to be unpinned, having a name again.
-  const isNamed = descriptor < 0 && inodes.get(slot, F.dentry) !== 0;
-  if (isNamed) inodes.clearFlag(slot, INODE.kept);
+  // It was about to be unpinned, having a name again; or nobody had it open.
+  const isNamed = inodes.get(slot, F.dentry) !== 0;
+  const isFree = descriptor < 0 && (isNamed || (!isDirectory && inodes.get(slot, F.opens) === 0));
+  if (isFree) inodes.clearFlag(slot, INODE.kept);
   // Without one, what is asked of the inode fails, and only that.
-  inodes.set(slot, F.pinned, isNamed ? 0 : descriptor < 0 ? LOST : descriptor + 1);
+  inodes.set(slot, F.pinned, isFree ? 0 : descriptor < 0 ? LOST : descriptor + 1);
 }
 
 /** Pinned by a descriptor that is gone: what is asked of the inode fails. */

@@ -28,7 +28,7 @@ import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { enterCopies } from './copies.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
 import { makeRoom } from './move.ts';
-import { keepOpen, unpin } from './nameless.ts';
+import { keepReplaced, unpin } from './nameless.ts';
 import { dropBacking } from './open.ts';
 import { makeDirectoryLocked, makeDirectoryOn, setAside } from './parents.ts';
 import {
@@ -147,7 +147,7 @@ function makeParents(context: Context, parent: number, { low, high }: Mask): num
 function moveTo(context: Context, source: Target, target: Target, from: Mask): number {
   const { state } = context;
   const replaced = copiesOf(context, target);
-  const kept = target.slot === 0 ? 0 : keepOpen(context, target.slot);
+  const kept = target.slot === 0 ? 0 : keepReplaced(context, target.slot);
   if (kept < 0) return kept;
   hideCopies(context, target, replaced);
   let result = openDirectories(context, source, target, from);

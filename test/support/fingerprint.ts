@@ -61,7 +61,10 @@ function ofInode({ inodes }: Context, slot: number): string {
   const counts = isDirectory
     ? `subdirectories ${inodes.get(slot, F.subdirectories)} children ${inodes.get(slot, F.children)} live ${inodes.get(slot, F.liveChildren)} listers ${inodes.get(slot, F.listers)} mask ${inodes.get(slot, F.maskLow)}`
     : `opens ${inodes.get(slot, F.opens)} writers ${inodes.get(slot, F.writers)} branch ${inodes.get(slot, F.branch)}`;
-  return `lookups ${inodes.get(slot, F.lookups)} flags ${flags.toString(16)} pinned ${inodes.get(slot, F.pinned) !== 0} ${counts}`;
+  // Of a file that nobody has open a server may know more than the next one.
+  const isNeeded = inodes.kind(slot) === DT_DIR || inodes.get(slot, F.opens) !== 0;
+  const pinned = isNeeded && inodes.get(slot, F.pinned) !== 0;
+  return `lookups ${inodes.get(slot, F.lookups)} flags ${flags.toString(16)} pinned ${pinned} ${counts}`;
 }
 
 function describeInodes(context: Context): string[] {

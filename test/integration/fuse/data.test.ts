@@ -120,6 +120,15 @@ for (const proxied of [false, true]) {
       expect(fstatSync(descriptor, { bigint: true }).ino).not.to.equal(statSync(file, { bigint: true }).ino);
     });
 
+    it('is opened as what it was by who found it before its name became another file’s', () => {
+      writeFileSync(file, 'content');
+      const found = open(O_PATH);
+      writeFileSync(`${file}2`, 'another');
+      renameSync(`${file}2`, file);
+      expect(readFileSync(`/proc/self/fd/${found}`, 'utf8')).to.equal('content');
+      expect(readFileSync(file, 'utf8')).to.equal('another');
+    });
+
     it('is told of by descriptors that only name it, files and directories, after the name has gone', () => {
       writeFileSync(file, 'content', { mode: 0o640 });
       mkdirSync(`${file}2`);
