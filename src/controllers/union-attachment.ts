@@ -7,8 +7,14 @@ import { KeyedMutex } from '../base/keyed-mutex.ts';
 import { createWorkQueue } from '../kubernetes/workqueue.ts';
 import { FINALIZER, LABEL_ATTACHMENT, LABEL_VOLUME, type UnionAttachment } from '../protocol/resources.ts';
 import { branchNamespace } from '../union/ids.ts';
-import { type AttachmentAction, type ObservedAttachment, planUnionAttachment } from '../union/plan-attachment.ts';
+import {
+  type AttachmentAction,
+  isOutdated,
+  type ObservedAttachment,
+  planUnionAttachment,
+} from '../union/plan-attachment.ts';
 import { type ReconcilerDeps, written } from './cluster-view.ts';
+import { mayReplace, nextOutdated } from './outdated.ts';
 import { tell } from './tell.ts';
 
 const CONCURRENCY = 8;
@@ -21,15 +27,21 @@ export async function runUnionAttachmentController(deps: ReconcilerDeps, signal:
   const mutex = new KeyedMutex();
   const queue = createWorkQueue({
     name: 'union-attachment',
-    work: (key, signal) => {
+    work: async (key, signal) => {
       const volume = view.attachments.informer.get(key)?.spec.volume ?? key;
-      return mutex.run(volume, () => reconcileUnionAttachment(deps, key, signal));
+      const outcome = await mutex.run(volume, () => reconcileUnionAttachment(deps, key, signal));
+      if (outcome?.isPassedOver) addNext(key, { wraps: false });
+      return outcome?.requeueAfterMs === undefined ? undefined : { requeueAfterMs: outcome.requeueAfterMs };
     },
     concurrency: CONCURRENCY,
     log: deps.log,
     measure: deps.measure,
     clock: deps.clock,
   });
+  const addNext = (after: string, how: { wraps: boolean }) => {
+    const next = nextOutdated(deps, after, how);
+    if (next !== undefined) queue.add(next);
+  };
   const addAllOf = (volume: string) => {
     for (const { metadata, spec } of view.attachments.informer.list())
       if (spec.volume === volume) queue.add(metadata.name);
@@ -43,7 +55,9 @@ export async function runUnionAttachmentController(deps: ReconcilerDeps, signal:
     view.volumes.informer.onChange(({ key }) => addAllOf(key)),
     view.pods.informer.onChange(({ object }) => {
       const name = object.metadata.labels?.[LABEL_ATTACHMENT];
-      if (name !== undefined) queue.add(name);
+      if (name === undefined) return;
+      queue.add(name);
+      addNext(name, { wraps: true });
     }),
   ];
   try {
@@ -53,12 +67,18 @@ export async function runUnionAttachmentController(deps: ReconcilerDeps, signal:
   }
 }
 
+export interface AttachmentOutcome {
+  readonly requeueAfterMs?: number;
+  /** Its server is of another version, and cannot be replaced now: another one's may be. */
+  readonly isPassedOver: boolean;
+}
+
 /** One round: exported for tests that step through it. */
 export async function reconcileUnionAttachment(
   deps: ReconcilerDeps,
   name: string,
   signal: AbortSignal,
-): Promise<undefined | { requeueAfterMs: number }> {
+): Promise<undefined | AttachmentOutcome> {
   const observed = await observe(deps, name, signal);
   if (!observed) return undefined;
   const actions = planUnionAttachment(observed);
@@ -68,14 +88,18 @@ export async function reconcileUnionAttachment(
   }
   const update = actions.find((action) => action.kind === 'update-status');
   const status = update?.status ?? observed.attachment.status;
-  return status?.phase === 'Failed' ? { requeueAfterMs: REFUSED_MS } : undefined;
+  const { servers, mayReplace } = observed;
+  const isReplacing = actions.some(({ kind }) => kind === 'create-pod' || kind === 'delete-pod');
+  const isPassedOver = mayReplace && !isReplacing && servers.some((pod) => isOutdated(pod, deps.server));
+  return { ...(status?.phase === 'Failed' && { requeueAfterMs: REFUSED_MS }), isPassedOver };
 }
 
 async function observe(
-  { view, clock, server }: ReconcilerDeps,
+  deps: ReconcilerDeps,
   name: string,
   signal: AbortSignal,
 ): Promise<ObservedAttachment | undefined> {
+  const { view, clock, server } = deps;
   const attachment = await view.attachments.live.get({ name }, signal);
   if (!attachment) return undefined;
   const volumeName = attachment.spec.volume;
@@ -92,7 +116,10 @@ async function observe(
       ? [[], []]
       : await Promise.all([view.claims.live.list({ namespace }, signal), view.pods.live.list({ namespace }, signal)]);
   const now = new Date(clock.now()).toISOString();
-  return { attachment, volume, attachments, servers, claims, pods, storageClasses, server, now };
+  return {
+    ...{ attachment, volume, attachments, servers, claims, pods, storageClasses, server, now },
+    mayReplace: mayReplace(deps, name, attachment.spec.node),
+  };
 }
 
 async function act(

@@ -23,6 +23,8 @@ export const FINALIZER = `${API_GROUP}/protect`;
 export const FINALIZER_ADOPTED = `${API_GROUP}/adopted`;
 /** On a UnionVolume that CreateVolume has answered for: from then on only DeleteVolume may remove it. */
 export const ANNOTATION_PROVISIONED = `${API_GROUP}/provisioned`;
+/** On a server pod: the image that was asked for. What its spec says may have been rewritten by an admission webhook. */
+export const ANNOTATION_IMAGE = `${API_GROUP}/image`;
 export const TOPOLOGY_KEY_NODE = 'kubernetes.io/hostname';
 
 export type BranchMode = 'RW' | 'RO' | 'NC';

@@ -1,15 +1,14 @@
 /**
  * What to do next about a UnionAttachment: pure, from what was observed to a list of actions.
  * Invariants: a union that one node may use has server pods on one node; the attachment goes only when its pods are gone from the
- * API (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced. One that is ending serves until a
- * successor beside it can go on (csi/held-union.ts): never more than these two. Feeders
+ * API (a pod that may still run on a node that is cut off is not gone); a lost pod is replaced. One that is ending, or of another
+ * version than we are, serves until a successor beside it can go on (csi/held-union.ts): never more than these two. Feeders
  * (plan-feeders.ts) stay as long as the server, which works in what they have mounted.
  * Source: kubernetes.md, sections 3 and 4.
  */
-import { isDeepStrictEqual } from 'node:util';
-import { assertNever } from '../base/assert.ts';
 import type { PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
 import {
+  ANNOTATION_IMAGE,
   DRIVER_NAMESPACE,
   FINALIZER,
   LABEL_BRANCH,
@@ -19,10 +18,11 @@ import {
   type UnionVolume,
 } from '../protocol/resources.ts';
 import { isMultiNode } from './access-mode.ts';
+import { type Standing, statusActions } from './attachment-status.ts';
 import { refusalOf } from './branch-refusal.ts';
-import { type ConditionFacts, condition, eventOf, findCondition, type PlannedEvent } from './conditions.ts';
+import { findCondition, type PlannedEvent } from './conditions.ts';
 import { isOwnedBy } from './owner.ts';
-import { feedersOf, isFeederOf, planFeeders, podRef } from './plan-feeders.ts';
+import { isFeederOf, planFeeders, podRef } from './plan-feeders.ts';
 import { type ServerPodOptions, serverPod } from './server-pod.ts';
 
 export interface ObservedAttachment {
@@ -37,6 +37,8 @@ export interface ObservedAttachment {
   readonly pods: readonly Pod[];
   readonly storageClasses: readonly StorageClass[];
   readonly server: ServerPodOptions;
+  /** No other union's server is just being replaced on the node. */
+  readonly mayReplace: boolean;
   /** RFC 3339. */
   readonly now: string;
 }
@@ -49,26 +51,20 @@ export type AttachmentAction =
   | { readonly kind: 'event'; readonly event: PlannedEvent }
   | { readonly kind: 'update-status'; readonly status: UnionAttachmentStatus };
 
-/** Reasons of the condition Ready. */
-export type AttachmentReason =
-  | 'Ready'
-  | 'Starting'
-  | 'ServerDied'
-  | 'ServerFails'
-  | 'Detaching'
-  | 'VolumeNotReady'
-  | 'VolumeGone'
-  | 'AttachedElsewhere'
-  | 'BranchRefused';
-
 export function planUnionAttachment(observed: ObservedAttachment): readonly AttachmentAction[] {
   const { attachment, servers } = observed;
   const held = attachment.metadata.finalizers?.includes(FINALIZER) === true;
   const own = servers.filter((server) => isServerOf(attachment, server));
   if (attachment.metadata.deletionTimestamp) return held ? planDetach(observed, own) : [];
   if (!held) return [{ kind: 'add-finalizer' }];
-  const staying = own.find(({ metadata }) => !metadata.deletionTimestamp);
   const leaving = own.find(({ metadata }) => metadata.deletionTimestamp);
+  const live = own.filter(({ metadata }) => !metadata.deletionTimestamp);
+  const outdated = leaving ? undefined : live.find((pod) => isOutdated(pod, observed.server));
+  if (outdated) {
+    const successor = live.find((pod) => pod !== outdated);
+    return planReplacement(observed, outdated, successor);
+  }
+  const [staying] = live;
   const isStarting = (staying?.status?.phase ?? 'Pending') === 'Pending';
   if (leaving && isStarting) return planSuccession(observed, leaving, staying);
   return staying ? planRunning(observed, staying) : planStart(observed);
@@ -94,19 +90,66 @@ function planSuccession(
     const message = `${title} is ending; ${startingMessage(titleOf(successor), successor)}`;
     return statusActions(observed, { reason: 'Starting', message, pod: leaving });
   }
-  // One that does not serve, or whose node is cut off, has nothing to hand over.
-  const { volume, attachment, server, servers } = observed;
-  const serves = leaving.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
-  const name = [attachment.metadata.name, `${attachment.metadata.name}-2`].find(
-    (free) => !servers.some(({ metadata }) => metadata.name === free),
-  );
-  if (!volume || !serves || name === undefined || obstacleOf(observed)) {
-    const message = `${title} is ending, and is then started anew`;
-    return statusActions(observed, { reason: 'Starting', message, pod: leaving });
+  const pod = isHeardOf(leaving) ? successorOf(observed) : undefined;
+  const next = pod ? `${titleOf(pod)} is to follow it` : 'it is then started anew';
+  return [
+    ...(pod ? [{ kind: 'create-pod' as const, pod }] : []),
+    ...statusActions(observed, { reason: 'Starting', message: `${title} is ending; ${next}`, pod: leaving }),
+  ];
+}
+
+/** The old server is asked to end when the new one is there, and no sooner: that may never start. */
+function planReplacement(
+  observed: ObservedAttachment,
+  outdated: Pod,
+  successor: Pod | undefined,
+): readonly AttachmentAction[] {
+  const goesOn = planRunning(observed, outdated);
+  if (successor === undefined) {
+    const pod = observed.mayReplace && !mustBeAlone(observed) ? successorOf(observed) : undefined;
+    return pod ? [{ kind: 'create-pod', pod }, ...goesOn] : goesOn;
   }
-  const pod = serverPod(volume, attachment, { ...server, name });
-  const message = `${title} is ending; ${titleOf(pod)} is to follow it`;
-  return [{ kind: 'create-pod', pod }, ...statusActions(observed, { reason: 'Starting', message, pod: leaving })];
+  const end = (pod: Pod): AttachmentAction => ({ kind: 'delete-pod', pod: podRef(pod) });
+  if (hasEnded(successor)) return [end(successor), ...goesOn];
+  return isReady(successor) ? [end(outdated), ...goesOn] : goesOn;
+}
+
+export function isOutdated({ metadata }: Pod, { image }: ServerPodOptions): boolean {
+  return metadata.annotations?.[ANNOTATION_IMAGE] !== image;
+}
+
+/** Of a node that is cut off nothing is heard: neither that its pods are ready, nor that they have stopped. */
+function isHeardOf(pod: Pod): boolean {
+  const stopped = pod.status?.containerStatuses?.some(({ state }) => state?.waiting || state?.terminated);
+  return isReady(pod) || stopped === true;
+}
+
+function isReady({ status }: Pod): boolean {
+  return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
+}
+
+/** For good: evicted, its node restarted. */
+function hasEnded({ status }: Pod): boolean {
+  return status?.phase === 'Failed' || status?.phase === 'Succeeded';
+}
+
+/** Adopted claims that one pod may use cannot be mounted by two at a time. */
+function mustBeAlone({ volume, claims }: ObservedAttachment): boolean {
+  const adopted = volume?.spec.branches.filter(({ origin }) => origin === 'adopted') ?? [];
+  return adopted.some(({ claim: { namespace, name } }) =>
+    claims
+      .find(({ metadata }) => metadata.namespace === namespace && metadata.name === name)
+      ?.spec?.accessModes?.includes('ReadWriteOncePod'),
+  );
+}
+
+/** Another server pod beside the one that is there, if there may be one. */
+function successorOf(observed: ObservedAttachment): Pod | undefined {
+  const { volume, attachment, server, servers } = observed;
+  const names = [attachment.metadata.name, `${attachment.metadata.name}-2`];
+  const name = names.find((free) => !servers.some(({ metadata }) => metadata.name === free));
+  if (!volume || name === undefined || obstacleOf(observed)) return undefined;
+  return serverPod(volume, attachment, { ...server, name });
 }
 
 /** The server is gone, and with it what it did on branches that feeders have mounted. */
@@ -129,8 +172,8 @@ function planRunning(observed: ObservedAttachment, pod: Pod): readonly Attachmen
 function planServer(observed: ObservedAttachment, pod: Pod, refusals: readonly string[]): readonly AttachmentAction[] {
   const title = titleOf(pod);
   const { phase } = pod.status ?? {};
-  // A server that ended for good (evicted, its node restarted) makes room for the next.
-  if (phase === 'Failed' || phase === 'Succeeded') {
+  // It makes room for the next.
+  if (hasEnded(pod)) {
     const message = `${title} has ended (${pod.status?.reason ?? phase}), and is started anew`;
     return [{ kind: 'delete-pod', pod: podRef(pod) }, ...statusActions(observed, { reason: 'Starting', message })];
   }
@@ -216,51 +259,4 @@ function isServerOf(attachment: UnionAttachment, pod: Pod): boolean {
 
 function titleOf({ metadata }: Pod): string {
   return `server pod "${metadata.namespace}/${metadata.name}"`;
-}
-
-interface Standing {
-  readonly reason: AttachmentReason;
-  readonly message: string;
-  readonly pod?: Pod;
-}
-
-function statusActions(observed: ObservedAttachment, { reason, message, pod }: Standing): readonly AttachmentAction[] {
-  const { attachment, now } = observed;
-  const feeders = feedersOf(observed);
-  const { generation } = attachment.metadata;
-  const before = attachment.status?.conditions ?? [];
-  const facts: ConditionFacts = { type: 'Ready', status: reason === 'Ready' ? 'True' : 'False', reason, message };
-  const ready = condition(facts, { before, now, generation });
-  const status: UnionAttachmentStatus = {
-    phase: phaseOf(reason, pod),
-    ...(pod ? { pod: podRef(pod) } : {}),
-    ...(attachment.status?.mount ? { mount: attachment.status.mount } : {}),
-    ...(feeders.length > 0 ? { feeders } : {}),
-    conditions: [ready],
-    ...(generation === undefined ? {} : { observedGeneration: generation }),
-  };
-  if (isDeepStrictEqual(attachment.status, status)) return [];
-  const event = eventOf(findCondition(before, 'Ready'), ready);
-  return [...(event ? [{ kind: 'event' as const, event }] : []), { kind: 'update-status', status }];
-}
-
-function phaseOf(reason: AttachmentReason, pod: Pod | undefined): NonNullable<UnionAttachmentStatus['phase']> {
-  switch (reason) {
-    case 'Ready':
-    case 'ServerDied':
-    case 'ServerFails':
-      return 'Running';
-    case 'Starting':
-      return pod?.spec?.nodeName && !pod.metadata.deletionTimestamp ? 'Scheduled' : 'Pending';
-    case 'Detaching':
-      return 'Detaching';
-    case 'VolumeNotReady':
-      return 'Pending';
-    case 'VolumeGone':
-    case 'AttachedElsewhere':
-    case 'BranchRefused':
-      return 'Failed';
-    default:
-      return assertNever(reason);
-  }
 }

@@ -6,6 +6,7 @@
  */
 import type { Pod } from '../protocol/objects.ts';
 import {
+  ANNOTATION_IMAGE,
   type BranchSpec,
   DRIVER_NAME,
   DRIVER_NAMESPACE,
@@ -65,8 +66,11 @@ export function serverPod(
         'app.kubernetes.io/name': 'union-csi-server',
         'app.kubernetes.io/managed-by': DRIVER_NAME,
       },
-      // The socket's directory holds nothing that a node's removal would lose.
-      annotations: { 'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes': SERVER_RUN_VOLUME },
+      annotations: {
+        [ANNOTATION_IMAGE]: image,
+        // The socket's directory holds nothing that a node's removal would lose.
+        'cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes': SERVER_RUN_VOLUME,
+      },
       // Without a controlling owner `kubectl drain` refuses to go on.
       ownerReferences: ownedBy('UnionAttachment', attachment),
     },

@@ -34,6 +34,9 @@ export class UnionWorld {
   readonly attachments = new Map<string, UnionAttachment>();
   volume: UnionVolume | undefined;
   readonly events: string[] = [];
+  /** Of the controller. */
+  image = 'union-csi';
+  mayReplace = true;
   #counter = 0;
 
   /** Makes the union that a claim `files` with this list of branches asks for. */
@@ -111,7 +114,8 @@ export class UnionWorld {
       claims: [...this.claims.values()],
       pods,
       storageClasses: this.storageClasses,
-      server: { image: 'union-csi' },
+      server: { image: this.image },
+      mayReplace: this.mayReplace,
       now: NOW,
     });
   }

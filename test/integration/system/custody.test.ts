@@ -10,7 +10,7 @@ import { latestRun } from '../../../src/embedded/kubelet/container.ts';
 import { containerDirectory } from '../../../src/embedded/kubelet/layout.ts';
 import { UNION_FS_TYPE } from '../../../src/host/mounter.ts';
 import type { Pod } from '../../../src/protocol/objects.ts';
-import { DRIVER_NAMESPACE } from '../../../src/protocol/resources.ts';
+import { ANNOTATION_IMAGE, DRIVER_NAMESPACE } from '../../../src/protocol/resources.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -118,16 +118,30 @@ describe('a union in use', () => {
     expect(mounted()).to.deep.equal(before);
   });
 
-  it('lives on when its server pod is deleted, which makes way for another one', async () => {
-    const before = mounted();
-    const [{ metadata }] = (await serverPods()) as [Pod];
-    await cluster.api.delete(pods, metadata);
+  /** Until another server pod is alone. */
+  async function replaced({ metadata }: Pod): Promise<Pod> {
     const successor = await eventually('the pod to be followed by another one', async () => {
       const [first, ...others] = await serverPods();
-      return others.length === 0 && first?.metadata.uid !== metadata.uid && first?.metadata.name;
+      return others.length === 0 && first?.metadata.uid !== metadata.uid && first;
     });
-    expect(successor).to.equal(`${metadata.name}-2`);
     await goesOn();
+    return successor;
+  }
+
+  it('lives on when its server pod is deleted, which makes way for another one', async () => {
+    const before = mounted();
+    const [pod] = (await serverPods()) as [Pod];
+    await cluster.api.delete(pods, pod.metadata);
+    expect((await replaced(pod)).metadata.name).to.equal(`${pod.metadata.name}-2`);
+    expect(mounted()).to.deep.equal(before);
+  });
+
+  it('lives on when its server is of another version, and is replaced', async () => {
+    const before = mounted();
+    const [pod] = (await serverPods()) as [Pod];
+    await cluster.api.patch(pods, pod.metadata, { metadata: { annotations: { [ANNOTATION_IMAGE]: 'older' } } });
+    const { annotations } = (await replaced(pod)).metadata;
+    expect(annotations?.[ANNOTATION_IMAGE]).to.equal(pod.metadata.annotations?.[ANNOTATION_IMAGE]);
     expect(mounted()).to.deep.equal(before);
   });
 

@@ -84,7 +84,7 @@ describe('planUnionAttachment', () => {
   it('waits for a pod that is being deleted and does not serve, as on a node that is cut off', () => {
     const actions = planFor((pod) => ({ ...ending(pod), status: { phase: 'Running' } }));
     expect(actions.map(({ kind }) => kind)).to.deep.equal(['update-status']);
-    expect(messageOf(actions)).to.match(/is ending, and is then started anew$/);
+    expect(messageOf(actions)).to.match(/is ending; it is then started anew$/);
   });
 
   it('deletes both pods at a detach, and waits for both', () => {
@@ -101,6 +101,66 @@ describe('planUnionAttachment', () => {
     expect(world.planAttachment('node-1').map(({ kind }) => kind)).not.to.include('remove-finalizer');
     world.pods.delete(`${name}-2`);
     expect(world.planAttachment('node-1').map(({ kind }) => kind)).to.deep.equal(['remove-finalizer']);
+  });
+
+  it('makes a successor beside a pod that has stopped and is being deleted', () => {
+    const state = { waiting: { reason: 'CrashLoopBackOff' } };
+    const containerStatuses = [{ name: 'server', state, image: '', imageID: '', ready: false, restartCount: 9 }];
+    const actions = planFor((pod) => ({ ...ending(pod), status: { phase: 'Running', containerStatuses } }));
+    expect(actions.map(({ kind }) => kind)).to.include('create-pod');
+  });
+
+  describe('whose server is of another version', () => {
+    const ready = (pod: Pod): Pod => ({ ...ending(pod), metadata: pod.metadata });
+    const upgraded = () => {
+      const world = attachedUnion();
+      const [name] = [...world.pods.keys()] as [string];
+      world.changePod(name, ready);
+      step(world);
+      world.image = 'union-csi:next';
+      return { world, name };
+    };
+    const kinds = (world: UnionWorld) => world.planAttachment('node-1').map(({ kind }) => kind);
+
+    it('gets another one, which the old one makes way for once it is ready', () => {
+      const { world, name } = upgraded();
+      const [created] = world.planAttachment('node-1').filter((action) => action.kind === 'create-pod');
+      expect(created?.pod.spec?.containers[0]?.image).to.equal('union-csi:next');
+      step(world);
+      expect(kinds(world)).to.deep.equal([]);
+      world.changePod(`${name}-2`, (pod) => ({ ...pod, status: { phase: 'Running' } }));
+      expect(kinds(world), 'it may be one that never starts').to.deep.equal([]);
+      world.changePod(`${name}-2`, ready);
+      const [deleted] = world.planAttachment('node-1').filter((action) => action.kind === 'delete-pod');
+      expect(deleted?.pod.name).to.equal(name);
+      step(world);
+      expect(podOf(world.planAttachment('node-1'))).to.equal(`${name}-2`);
+      step(world);
+      world.pods.delete(name);
+      expect(kinds(world)).to.deep.equal([]);
+    });
+
+    it('keeps it while another one is replaced on the node', () => {
+      const { world } = upgraded();
+      world.mayReplace = false;
+      expect(kinds(world)).to.deep.equal([]);
+    });
+
+    it('gets another one when the first successor has ended', () => {
+      const { world, name } = upgraded();
+      step(world);
+      world.changePod(`${name}-2`, (pod) => ({ ...pod, status: { phase: 'Failed' } }));
+      const [deleted] = world.planAttachment('node-1').filter((action) => action.kind === 'delete-pod');
+      expect(deleted?.pod.name).to.equal(`${name}-2`);
+    });
+
+    it('takes the old one back when the controller is rolled back', () => {
+      const { world, name } = upgraded();
+      step(world);
+      world.image = 'union-csi';
+      const [deleted] = world.planAttachment('node-1').filter((action) => action.kind === 'delete-pod');
+      expect(deleted?.pod.name).to.equal(`${name}-2`);
+    });
   });
 
   it('says what the scheduler says', () => {
