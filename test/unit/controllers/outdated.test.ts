@@ -20,6 +20,8 @@ interface ServerFacts {
 function clusterWith(servers: readonly ServerFacts[]) {
   const pods = servers.map(
     ({ attachment, image = 'old', isEnding = false, isFeeder = false }, index): Pod => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
       metadata: {
         name: `pod-${index}`,
         labels: { [LABEL_ATTACHMENT]: attachment, ...(isFeeder && { [LABEL_BRANCH]: 'b1' }) },
