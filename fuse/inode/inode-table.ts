@@ -95,6 +95,11 @@ export class InodeTable {
     this.#state.put(FIRST + slot * FIELDS + field, value);
   }
 
+  /** Of a record that was allocated under this hold of the lock: if that is undone, the record is a free one, which needs no note. */
+  fill(slot: number, field: number, value: number): void {
+    this.#u32[FIRST + slot * FIELDS + field] = value;
+  }
+
   add(slot: number, field: number, value: number): number {
     const at = FIRST + slot * FIELDS + field;
     this.#state.put(at, this.#u32[at]! + value);

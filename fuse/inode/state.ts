@@ -140,18 +140,24 @@ export class State {
    */
   put(word: number, value: number): void {
     const { u32 } = this;
-    if (u32[WORD.tableLock] === this.#owner) this.#note(word, u32[word]!);
+    const old = u32[word]!;
+    if (old === value) return;
+    if (u32[WORD.tableLock] === this.#owner) this.#note(word, old);
     u32[word] = value;
   }
 
   /** Sets bits of a word in which others may change other bits at the same time, without the lock. */
   setBits(word: number, bits: number): void {
-    if (this.u32[WORD.tableLock] === this.#owner) this.#note((word | UNDO_CLEARS) >>> 0, bits & ~this.u32[word]!);
+    const changed = bits & ~this.u32[word]!;
+    if (changed === 0) return;
+    if (this.u32[WORD.tableLock] === this.#owner) this.#note((word | UNDO_CLEARS) >>> 0, changed);
     Atomics.or(this.i32, word, bits);
   }
 
   clearBits(word: number, bits: number): void {
-    if (this.u32[WORD.tableLock] === this.#owner) this.#note(word | UNDO_SETS, bits & this.u32[word]!);
+    const changed = bits & this.u32[word]!;
+    if (changed === 0) return;
+    if (this.u32[WORD.tableLock] === this.#owner) this.#note(word | UNDO_SETS, changed);
     Atomics.and(this.i32, word, ~bits);
   }
 

@@ -259,9 +259,9 @@ function obtainInode(context: Context, kind: number, branch: number): number {
   const slot = inodes.allocate(kind);
   if (slot === 0) return 0;
   if (kind !== DT_DIR) {
-    inodes.set(slot, F.branch, branch);
-    inodes.set(slot, F.lowerLow, low);
-    inodes.set(slot, F.lowerHigh, high);
+    inodes.fill(slot, F.branch, branch);
+    inodes.fill(slot, F.lowerLow, low);
+    inodes.fill(slot, F.lowerHigh, high);
     if ((context.statMode & (S_ISUID | S_ISGID)) !== 0) inodes.setFlag(slot, INODE.privileged);
     if (isLinked) inodes.linkIntoTable(slot);
   }
