@@ -1,5 +1,6 @@
 /** The parts of the benchmark: who competes in each, and the bars that the union has to reach (design, "Speed"). */
 import { contenderNames } from './contenders.ts';
+import { measureFrozen } from './frozen.ts';
 import { measureMemory } from './memory.ts';
 import { measurePause } from './pause.ts';
 import {
@@ -118,6 +119,10 @@ export const sections: Readonly<Record<string, Section>> = {
   memory: {
     about: 'memory of an idle server and of known files, time until a mount answers',
     run: (plan, shop) => measureMemory({ knownFiles: plan.knownFiles, rounds: plan.rounds }, shop),
+  },
+  frozen: {
+    about: 'a union of which one branch is frozen, for who needs the others, beside itself before',
+    run: (plan, shop) => measureFrozen({ files: Math.ceil(plan.files / 2), rounds: Math.min(plan.rounds, 3) }, shop),
   },
   pause: {
     about: 'how long a kept mount answers nobody when its server is killed',
