@@ -15,6 +15,7 @@
  *   buckets     two hash tables that grow by linear hashing
  *   names       NUL-terminated names in multiples of 16 bytes
  *   idle        inodes whose backing ids are kept for their next open
+ *   locks       a word for each file, and one for each inode
  *   listings    at LISTINGS_AT, MAX_LISTING_BYTES for each handle
  */
 export const MAGIC = 0x55434653;
@@ -83,7 +84,14 @@ export const LINK_BUCKETS_AT = NAME_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_AT = LINK_BUCKETS_AT + MAX_BUCKETS * 4;
 export const NAMES_END = NAMES_AT + NAME_BYTES;
 export const IDLE_AT = NAMES_END;
-export const TOTAL_BYTES = IDLE_AT + BACKING_RING * 4;
+/**
+ * Locks of files, and of inodes: one for each, up to LOCKS inodes. Who waits for a branch that does not answer may hold some, and
+ * must not be in the way of files that are elsewhere.
+ */
+export const LOCKS = 1 << 20;
+export const FILE_LOCKS_AT = IDLE_AT + BACKING_RING * 4;
+export const INODE_LOCKS_AT = FILE_LOCKS_AT + LOCKS * 4;
+export const TOTAL_BYTES = INODE_LOCKS_AT + LOCKS * 4;
 /**
  * Behind the sections, where no mapping reaches: the listing of each open directory, by its handle. Read and written with pread and
  * pwrite, and given back by a hole.
@@ -162,13 +170,9 @@ export const WORD = {
   figuresWanted: 80,
   /** Readers with this number and above end after the request at hand. */
   readersWanted: 81,
-  stripes: 256,
   /** For each thread PROGRESS_WORDS (progress.ts): no two threads share a cache line. */
   progress: 4096,
-  fileLocks: 8192,
 } as const;
-export const STRIPES = 256;
-export const FILE_LOCKS = 4096;
 /** What counters of whole memory do not exceed. */
 export const MOST: Readonly<Partial<Record<keyof typeof WORD, number>>> = {
   inodeBump: MAX_INODES,

@@ -6,7 +6,7 @@
  * old value first; `unlock` drops the notes, and a successor that finds the lock held puts the old values back (`recover`):
  * what is done under one hold of the lock is done wholly or not at all.
  *
- * Locks, in the order in which they are taken: those of files (`lockFiles`), the tree (`lockTree`), inodes' stripes (`lockInode`,
+ * Locks, in the order in which they are taken: those of files (`lockFiles`), the tree (`lockTree`), inodes (`lockInode`,
  * one at a time), the tables (`lock`). The last is held for memory work only, never across a system call.
  */
 import { fstatSync } from 'node:fs';
@@ -14,11 +14,13 @@ import * as libc from '../sys/libc.ts';
 import { Changes } from './changes.ts';
 import {
   DENTRY_BYTES,
-  FILE_LOCKS,
+  FILE_LOCKS_AT,
   HANDLE_BYTES,
   HEADER_BYTES,
   INODE_BYTES,
+  INODE_LOCKS_AT,
   LAYOUT,
+  LOCKS,
   MAGIC,
   MAX_UNDO,
   MOST,
@@ -27,7 +29,6 @@ import {
   REQUEST_BYTES,
   SCRATCH_BYTES,
   STATE_VERSION,
-  STRIPES,
   THREAD_BYTES,
   THREADS_AT,
   TOTAL_BYTES,
@@ -37,8 +38,12 @@ import {
   UNDO_WORD,
   WORD,
 } from './layout.ts';
+import { HolderWatch, LostLock } from './lost-lock.ts';
 import { pause, SPINS_BEFORE_SLEEP } from './pause.ts';
 import { migrate, whyUnreadable } from './versions.ts';
+
+/** About half a second. */
+const SPINS_BEFORE_LOOK = 2 * SPINS_BEFORE_SLEEP;
 
 /** Stands between the code and the words, for tests that end a server between two stores. */
 export type WordView = (words: Uint32Array) => Uint32Array;
@@ -195,8 +200,8 @@ export class State {
   recover(): void {
     const { i32, u32 } = this;
     this.#undo();
-    for (let stripe = 0; stripe < STRIPES; stripe++) i32[WORD.stripes + stripe] = 0;
-    for (let file = 0; file < FILE_LOCKS; file++) i32[WORD.fileLocks + file] = 0;
+    const used = this.#usedLocks();
+    for (const first of [FILE_LOCKS_AT / 4, INODE_LOCKS_AT / 4]) i32.fill(0, first, first + used);
     u32[WORD.movesEnded] = u32[WORD.movesStarted]!;
     u32[WORD.switchesEnded] = u32[WORD.switchesStarted]!;
     i32[WORD.treeLock] = i32[WORD.tableLock] = 0;
@@ -219,8 +224,8 @@ export class State {
    */
   lockFiles(slot: number, other = 0): void {
     const [first, second] = fileLocks(slot, other);
-    if (first !== 0) this.#acquire(first);
-    if (second !== 0) this.#acquire(second);
+    if (first !== 0) this.#acquireOrGiveUp(first);
+    if (second !== 0) this.#acquireOrGiveUp(second);
   }
 
   unlockFiles(slot: number, other = 0): void {
@@ -231,11 +236,11 @@ export class State {
 
   /** The same for one file, as the hot path has it: it allocates nothing. */
   lockFile(slot: number): void {
-    this.#acquire(WORD.fileLocks + (slot % FILE_LOCKS));
+    this.#acquireOrGiveUp(fileLock(slot));
   }
 
   unlockFile(slot: number): void {
-    Atomics.store(this.i32, WORD.fileLocks + (slot % FILE_LOCKS), 0);
+    Atomics.store(this.i32, fileLock(slot), 0);
   }
 
   /**
@@ -243,6 +248,11 @@ export class State {
    * Held across system calls.
    */
   lockTree(): void {
+    this.#acquireOrGiveUp(WORD.treeLock);
+  }
+
+  /** For who cannot stop halfway. */
+  lockTreeAnyhow(): void {
     this.#acquire(WORD.treeLock);
   }
 
@@ -252,26 +262,31 @@ export class State {
 
   /** Serialises open and release of one inode, and the loss of a name, among threads. */
   lockInode(slot: number): void {
-    this.#acquire(WORD.stripes + (slot % STRIPES));
+    this.#acquireOrGiveUp(inodeLock(slot));
+  }
+
+  /** For who cannot stop halfway. */
+  lockInodeAnyhow(slot: number): void {
+    this.#acquire(inodeLock(slot));
   }
 
   /** The same for who can do without: false when it is not to be had in a moment. */
   lockInodeSoon(slot: number): boolean {
-    return this.#acquire(WORD.stripes + (slot % STRIPES), SPINS_BEFORE_SLEEP);
+    return this.#acquire(inodeLock(slot), SPINS_BEFORE_SLEEP);
   }
 
   /** Whether two inodes have the same lock: who holds the one's holds the other's too. */
   shareLock(one: number, other: number): boolean {
-    return one % STRIPES === other % STRIPES;
+    return inodeLock(one) === inodeLock(other);
   }
 
   /** For who holds another inode's lock already: does not wait. */
   tryLockInode(slot: number): boolean {
-    return Atomics.compareExchange(this.i32, WORD.stripes + (slot % STRIPES), 0, this.#owner) === 0;
+    return Atomics.compareExchange(this.i32, inodeLock(slot), 0, this.#owner) === 0;
   }
 
   unlockInode(slot: number): void {
-    Atomics.store(this.i32, WORD.stripes + (slot % STRIPES), 0);
+    Atomics.store(this.i32, inodeLock(slot), 0);
   }
 
   /** After an exception: gives up whatever this thread still holds. */
@@ -281,8 +296,14 @@ export class State {
     if (this.u32[WORD.tableLock] === this.#owner) this.#undo();
     release(WORD.tableLock);
     release(WORD.treeLock);
-    for (let stripe = 0; stripe < STRIPES; stripe++) release(WORD.stripes + stripe);
-    for (let file = 0; file < FILE_LOCKS; file++) release(WORD.fileLocks + file);
+    const used = this.#usedLocks();
+    for (const first of [FILE_LOCKS_AT / 4, INODE_LOCKS_AT / 4])
+      for (let word = first; word < first + used; word++) release(word);
+  }
+
+  /** Those behind were never taken: their memory need not be there. */
+  #usedLocks(): number {
+    return Math.min(LOCKS, this.u32[WORD.inodeBump]!);
   }
 
   /** False when it was not to be had in so many spins. */
@@ -291,6 +312,13 @@ export class State {
       if (spins >= limit) return false;
       else pause(spins);
     return true;
+  }
+
+  /** Throws LostLock. */
+  #acquireOrGiveUp(word: number): void {
+    if (this.#acquire(word, SPINS_BEFORE_LOOK)) return;
+    const watch = new HolderWatch();
+    while (!this.#acquire(word, SPINS_BEFORE_LOOK)) if (watch.isLost(this.u32, this.i32[word]!)) throw new LostLock();
   }
 
   /** Memory that the tables have used so far: it is given out again, not back. */
@@ -342,9 +370,17 @@ export function createStateMemory(): number {
   return fd;
 }
 
+function fileLock(slot: number): number {
+  return FILE_LOCKS_AT / 4 + (slot % LOCKS);
+}
+
+function inodeLock(slot: number): number {
+  return INODE_LOCKS_AT / 4 + (slot % LOCKS);
+}
+
 /** The words that lock two files, in order; 0 where there is nothing to lock. */
 function fileLocks(slot: number, other: number): readonly [number, number] {
-  const a = slot === 0 ? 0 : WORD.fileLocks + (slot % FILE_LOCKS);
-  const b = other === 0 ? 0 : WORD.fileLocks + (other % FILE_LOCKS);
+  const a = slot === 0 ? 0 : fileLock(slot);
+  const b = other === 0 ? 0 : fileLock(other);
   return a === b ? [a, 0] : [Math.min(a, b), Math.max(a, b)];
 }

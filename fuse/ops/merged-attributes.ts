@@ -34,7 +34,7 @@ function statOnly(context: Context, slot: number): number {
   return 0;
 }
 
-/** By the record of the directory's attributes, brought up to date. Under the inode's stripe lock. */
+/** By the record of the directory's attributes, brought up to date. Under the inode's lock. */
 function statRemembered(context: Context, slot: number): number {
   const { attributes, inodes, stat } = context;
   const position = attributes.position(slot);

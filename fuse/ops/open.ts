@@ -146,7 +146,7 @@ function answerOpen(context: Context, slot: number, opened: Opened): number {
   return putOpen(context, context.out, slot, opened);
 }
 
-/** fuse_open_out with a new handle. Answers its length or -ENFILE. Under the inode's stripe lock, or for a new inode. */
+/** fuse_open_out with a new handle. Answers its length or -ENFILE. Under the inode's lock, or for a new inode. */
 export function putOpen(context: Context, to: number, slot: number, { writable, descriptor, backing }: Opened): number {
   const { inodes, handles, u32, state } = context;
   const flags = (writable ? HANDLE.writable : 0) | (backing !== 0 ? HANDLE.passthrough : 0);
@@ -183,7 +183,7 @@ export function release(context: Context): number {
 
 /** What a dead server, which had freed the handle, may not have come to. */
 function finishClose(context: Context, slot: number): void {
-  context.state.lockInode(slot);
+  context.state.lockInodeAnyhow(slot);
   const isLast = context.inodes.kind(slot) === DT_REG && context.inodes.get(slot, F.opens) === 0;
   if (isLast) dropUse(context, slot);
   context.state.unlockInode(slot);
@@ -193,13 +193,13 @@ function finishClose(context: Context, slot: number): void {
 /** Closes an open file. */
 export function closeOpened(context: Context, handle: number): void {
   const slot = context.handles.slot(handle);
-  context.state.lockInode(slot);
+  context.state.lockInodeAnyhow(slot);
   const isLast = closeHandle(context, handle, slot);
   context.state.unlockInode(slot);
   if (isLast && context.inodes.get(slot, F.lookups) === 0) forget(context, slot, 0);
 }
 
-/** Under the inode's stripe lock. True when it was the inode's last handle. */
+/** Under the inode's lock. True when it was the inode's last handle. */
 function closeHandle(context: Context, handle: number, slot: number): boolean {
   const { handles, inodes, state } = context;
   const descriptor = handles.descriptor(handle);
@@ -236,7 +236,7 @@ function keepWritten(context: Context, slot: number): void {
   if (context.statCopy(slot, context.branchOf(slot), context.stat) === 0) keepAttributes(context, slot, epoch);
 }
 
-/** Puts an idle backing id into the ring, and closes the one whose place it takes. Under the inode's stripe lock. */
+/** Puts an idle backing id into the ring, and closes the one whose place it takes. Under the inode's lock. */
 function keepBacking(context: Context, slot: number): void {
   const { inodes, u32, state } = context;
   if (inodes.has(slot, INODE.unlinked)) {

@@ -113,7 +113,7 @@ export function forgetBackings(context: Context, branch: number): void {
   const { inodes, state, u32 } = context;
   for (let slot = ROOT; slot < u32[WORD.inodeBump]!; slot++) {
     if (!inodes.isUsed(slot) || inodes.kind(slot) !== DT_REG || inodes.get(slot, F.branch) !== branch) continue;
-    state.lockInode(slot);
+    state.lockInodeAnyhow(slot);
     if (inodes.get(slot, F.backing) !== 0) dropBacking(context, slot);
     state.unlockInode(slot);
   }

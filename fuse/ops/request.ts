@@ -9,6 +9,7 @@
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { PHASE } from '../inode/journal.ts';
+import { LostLock } from '../inode/lost-lock.ts';
 import { IN, OP, OP_COUNT } from '../protocol/abi.ts';
 import {
   ECONNABORTED,
@@ -146,6 +147,10 @@ function operate(context: Context, table: Operations): number {
     return context.directories.makeRoom() ? operation(context) : result;
   } catch (error) {
     context.state.releaseOwnLocks();
+    if (error instanceof LostLock) {
+      giveBack(context);
+      return -EIO;
+    }
     context.log.error('operation_failed', {
       opcode,
       node: context.slot,

@@ -43,7 +43,7 @@ function joined(low: number, high: number): bigint {
 export function switchNameless(context: Context, move: Move): number {
   const { state } = context;
   state.changes.begin(move.slot);
-  state.lockInode(move.slot);
+  state.lockInodeAnyhow(move.slot);
   switchInode(context, move);
   state.unlockInode(move.slot);
   state.changes.end();
@@ -54,7 +54,7 @@ export function switchNameless(context: Context, move: Move): number {
 export function switchNamed(context: Context, move: Move): number {
   const hidden = hideCopies(context, move);
   if (hidden < 0) return hidden;
-  context.state.lockTree();
+  context.state.lockTreeAnyhow();
   try {
     const steps = stepsOf(context, move);
     const intent = record(context, context.branches[move.to]!, steps.all);
@@ -136,7 +136,7 @@ function switchNames(context: Context, move: Move, { links, removals }: Steps): 
   const times = directoryTimes(context, move);
   state.switchBegin();
   state.changes.begin(move.slot);
-  state.lockInode(move.slot);
+  state.lockInodeAnyhow(move.slot);
   try {
     const linked = performAll(context, links);
     if (linked < 0) {
@@ -186,7 +186,7 @@ function finish(context: Context, intent: string, { links, removals, numbers }: 
   else context.log.error('move_unfinished', { intent });
 }
 
-/** Under the inode's stripe lock: nobody opens or closes the file. Its handles are proxied, all of them. */
+/** Under the inode's lock: nobody opens or closes the file. Its handles are proxied, all of them. */
 function switchInode(context: Context, move: Move): void {
   const { inodes } = context;
   const { slot, from, to, ino, descriptor } = move;

@@ -16,6 +16,7 @@ import { type PolicySettings, resolvePolicies } from '../../fuse/policy/function
 import { IN, OP } from '../../fuse/protocol/abi.ts';
 import { close, munmap } from '../../fuse/sys/libc.ts';
 import { takeOver } from '../../fuse/transport/takeover.ts';
+import { checkLockOrder } from './lock-order.ts';
 
 export interface Reply {
   /** Negated errno, or the length of the body. */
@@ -58,7 +59,7 @@ export class FuseDriver {
       mode: 'RW' as const,
       minFreeSpaceBytes: 0,
     }));
-    const state = State.open(memory ?? createStateMemory(), 0, view);
+    const state = checkLockOrder(State.open(memory ?? createStateMemory(), 0, view));
     const table = new BranchTable(state);
     const opened = openBranches(options, undefined);
     if (memory === undefined) {
@@ -87,7 +88,7 @@ export class FuseDriver {
   restart(view?: WordView): void {
     const { base, fd } = this.context.state;
     munmap(base, TOTAL_BYTES);
-    const state = State.open(fd, 0, view);
+    const state = checkLockOrder(State.open(fd, 0, view));
     state.recover();
     this.context = this.#newContext(state);
     takeOver(this.context);

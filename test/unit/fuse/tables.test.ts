@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { H, HANDLE, HandleTable } from '../../../fuse/inode/handle-table.ts';
@@ -9,6 +7,7 @@ import { bucketOf, splitBucket } from '../../../fuse/inode/linear-hash.ts';
 import { State } from '../../../fuse/inode/state.ts';
 import { DT_DIR, DT_REG } from '../../../fuse/sys/constants.ts';
 import * as libc from '../../../fuse/sys/libc.ts';
+import { runInWorker } from '../../support/state-worker.ts';
 
 describe('linear hash', () => {
   it('keeps every record in the bucket of its hash while it grows', () => {
@@ -62,23 +61,7 @@ describe('state memory', () => {
     libc.close(state.fd);
   });
 
-  const inWorker = async (body: string, thread: number, data: object = {}) => {
-    const at = (path: string) => JSON.stringify(new URL(`../../../fuse/${path}`, import.meta.url).href);
-    const program = `
-      import { parentPort, workerData } from 'node:worker_threads';
-      import { WORD } from ${at('inode/layout.ts')};
-      import { State } from ${at('inode/state.ts')};
-      import { InodeTable } from ${at('inode/inode-table.ts')};
-      import { HandleTable } from ${at('inode/handle-table.ts')};
-      const state = State.attach(workerData.fd, ${thread});
-      ${body}
-      parentPort.postMessage('done');`;
-    const url = new URL(`data:text/javascript,${encodeURIComponent(program)}`);
-    const worker = new Worker(url, { workerData: { fd: state.fd, ...data } });
-    const [answer] = await once(worker, 'message');
-    await worker.terminate();
-    return answer as string;
-  };
+  const inWorker = (body: string, thread: number, data: object = {}) => runInWorker(state, { body, thread, data });
 
   it('is one memory for another thread', async () => {
     state.u8[state.threadArea(3).request] = 77;
@@ -137,6 +120,7 @@ describe('state memory', () => {
   });
 
   it('gives up, after an exception, the locks of this thread only', async () => {
+    state.u32[WORD.inodeBump] = 10;
     state.lock();
     state.lockInode(5);
     await inWorker(`state.lockInode(6); state.lockTree();`, 1);
