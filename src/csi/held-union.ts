@@ -18,7 +18,7 @@ import type { HeldConnection } from '../host/descriptor-client.ts';
 import { isWithin, readMountInfo } from '../host/mountinfo.ts';
 import type { MountStatus } from '../protocol/resources.ts';
 import { afterDeath, type Deaths, hopelessness } from '../union/crash-loop.ts';
-import { checkServer, type Taken, type UnionLink } from './union-link.ts';
+import { checkServer, type ServerPlace, type Taken, type UnionLink } from './union-link.ts';
 
 /** A process that answers errors. */
 export interface Refuser {
@@ -31,8 +31,8 @@ export interface HeldUnionOptions {
   readonly link: UnionLink;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Starts one with the descriptors of a mount. */
-  readonly refuse: (descriptors: readonly number[]) => Refuser;
+  /** Starts one with the descriptors of a mount; undefined when there are too many. */
+  readonly refuse: (descriptors: readonly number[]) => Refuser | undefined;
   /** Told of every change. */
   readonly tell?: (volumeId: string, status: MountStatus) => void;
 }
@@ -143,7 +143,8 @@ export class HeldUnion {
     const deaths = this.#deaths;
     let isTold = false;
     let refusal: { message: string; since: number } | undefined;
-    let locatedAt = 0;
+    let [locatedAt, starts] = [0, 0];
+    let place: ServerPlace | undefined;
     for (let delayMs = FIRST_RETRY_MS; this.isMounted; delayMs = Math.min(2 * delayMs, RETRY_MS)) {
       this.#checkBranches();
       // The successor of one that made way is there already.
@@ -151,7 +152,7 @@ export class HeldUnion {
         isTold = true;
         this.#tell('Held');
       }
-      const why = hopelessness({ deaths, refusal, now: clock.now() });
+      const why = hopelessness({ deaths, starts, refusal, now: clock.now() });
       if (why !== undefined && this.#refusing === undefined) this.#refuse(why);
       if (why === undefined || clock.now() >= this.#retryAt) {
         const answer = await this.#tryServer();
@@ -162,8 +163,11 @@ export class HeldUnion {
           this.#retryAt = now + REFUSED_RETRY_MS;
         } else if (now - locatedAt >= LOCATE_MS) {
           locatedAt = now;
-          const socket = await this.#locate();
-          if (socket !== undefined && (await link.isGone(this.#socket, signal))) this.#socket = socket;
+          const before = place?.restarts;
+          place = (await this.#locate()) ?? place;
+          starts += Math.max(0, (place?.restarts ?? 0) - (before ?? Number.POSITIVE_INFINITY));
+          const isElsewhere = place !== undefined && place.socket !== this.#socket;
+          if (isElsewhere && (await link.isGone(this.#socket, signal))) this.#socket = place!.socket;
         }
       }
       await clock.sleep(delayMs, signal);
@@ -188,11 +192,11 @@ export class HeldUnion {
   }
 
   /** Where the API says that the server is. */
-  async #locate(): Promise<string | undefined> {
+  async #locate(): Promise<ServerPlace | undefined> {
     const { link, log } = this.#options;
     const { signal } = this.#released;
     try {
-      return (await link.locate(this.volumeId, signal))?.socket;
+      return await link.locate(this.volumeId, signal);
     } catch (error) {
       signal.throwIfAborted();
       log.warn('custodian.cannot_locate', { volumeId: this.volumeId, error: messageOf(error) });
@@ -214,6 +218,7 @@ export class HeldUnion {
     const { clock, log, refuse } = this.#options;
     log.error('custodian.refusing', { volumeId: this.volumeId, why: message });
     const refuser = refuse(this.#mount.descriptors);
+    if (refuser === undefined) throw new UnionError('RESOURCE_EXHAUSTED', message);
     this.#refusing = { refuser, message };
     this.#retryAt = clock.now() + REFUSED_RETRY_MS;
     this.#tell('Failed', message);
@@ -231,7 +236,7 @@ export class HeldUnion {
       const status = await link.status(this.#socket, signal);
       if (!status.ok || !status.leaving) await connection.nudged;
       while (this.#connection === connection) {
-        const socket = await this.#locate();
+        const socket = (await this.#locate())?.socket;
         if (socket !== undefined && socket !== this.#socket && (await this.#canGoOn(socket))) {
           log.info('custodian.hand_over', { volumeId: this.volumeId });
           return await this.#handOver(socket);

@@ -39,6 +39,8 @@ export interface ServerPlace {
   readonly socket: string;
   /** What the attachment says. */
   readonly readOnly: boolean;
+  /** How often its container was started again. */
+  readonly restarts: number;
 }
 
 /** What a server needs, and gives back. */
@@ -85,7 +87,7 @@ export class UnionLink {
       const status = socket === undefined ? undefined : await this.status(socket, signal);
       if (socket !== undefined && status?.ok) {
         checkServer(volumeId, status);
-        return { socket, readOnly: attachment.spec.readOnly };
+        return placeOf(attachment, socket);
       }
       if (clock.now() >= deadline) {
         throw new UnionError('UNAVAILABLE', `volume ${volumeId} is not served yet: ${pending(attachment, status)}`);
@@ -98,7 +100,7 @@ export class UnionLink {
   async locate(volumeId: string, signal: AbortSignal): Promise<ServerPlace | undefined> {
     const attachment = await this.#attachment(volumeId, signal);
     const socket = attachment && this.#socketOf(attachment);
-    return attachment && socket !== undefined ? { socket, readOnly: attachment.spec.readOnly } : undefined;
+    return attachment && socket !== undefined ? placeOf(attachment, socket) : undefined;
   }
 
   /**
@@ -198,6 +200,10 @@ export class UnionLink {
   #socketOf({ status }: UnionAttachment): string | undefined {
     return podSocket(this.#options.kubeletDir, status?.pod);
   }
+}
+
+function placeOf({ spec, status }: UnionAttachment, socket: string): ServerPlace {
+  return { socket, readOnly: spec.readOnly, restarts: status?.restarts ?? 0 };
 }
 
 /** Throws what keeps this server from serving the volume. */

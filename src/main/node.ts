@@ -25,7 +25,7 @@ import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
 import { createLogger } from './logging.ts';
 import { checkMachine } from './mount-checks.ts';
-import { startRefuser } from './server-refuse.ts';
+import { limitedRefusers } from './server-refuse.ts';
 
 const HELP = `usage: union-csi node --node-name NAME --csi-endpoint unix:///PATH [FLAGS]
 
@@ -98,7 +98,7 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const report = new MountReport({ nodeName, attachments, clock: systemClock, log }, signal);
   const custodian = new Custodian({
     ...{ link, clock: systemClock, log },
-    refuse: startRefuser,
+    refuse: limitedRefusers(),
     tell: (volumeId, status) => report.tell(volumeId, status),
   });
   const isReady = () => true;

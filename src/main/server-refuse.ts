@@ -11,6 +11,22 @@ export const REFUSE = '--refuse';
 /** Where the descriptors are in the child: the state memory's, and behind it those of the devices. */
 const FIRST = 3;
 
+/** Each takes some 60 MB of the node plugin's memory; mounts beyond these end instead. */
+const MAX_REFUSERS = 3;
+
+export function limitedRefusers(): (descriptors: readonly number[]) => Refuser | undefined {
+  let running = 0;
+  return (descriptors) => {
+    if (running >= MAX_REFUSERS) return undefined;
+    running++;
+    const refuser = startRefuser(descriptors);
+    void refuser.ended.then(() => {
+      running--;
+    });
+    return refuser;
+  };
+}
+
 /** `program`: what runs `union-csi`, by default as this process was started. */
 export function startRefuser(
   descriptors: readonly number[],

@@ -140,6 +140,8 @@ export interface UnionAttachmentStatus {
   readonly phase?: 'Pending' | 'Scheduled' | 'Running' | 'Detaching' | 'Failed';
   /** The server pod, in DRIVER_NAMESPACE or the claim's namespace. */
   readonly pod?: PodRef;
+  /** How often kubelet has started the server's container again. */
+  readonly restarts?: number;
   /** The one field that is written by the node plugin. */
   readonly mount?: MountStatus;
   /** Those that run. */

@@ -37,7 +37,7 @@ export function statusActions(
   const ready = condition(facts, { before, now, generation });
   const status: UnionAttachmentStatus = {
     phase: phaseOf(reason, pod),
-    ...(pod ? { pod: podRef(pod) } : {}),
+    ...(pod ? { pod: podRef(pod), restarts: restartsOf(pod) } : {}),
     ...(attachment.status?.mount ? { mount: attachment.status.mount } : {}),
     ...(feeders.length > 0 ? { feeders } : {}),
     conditions: [ready],
@@ -46,6 +46,10 @@ export function statusActions(
   if (isDeepStrictEqual(attachment.status, status)) return [];
   const event = eventOf(findCondition(before, 'Ready'), ready);
   return [...(event ? [{ kind: 'event' as const, event }] : []), { kind: 'update-status', status }];
+}
+
+function restartsOf({ status }: Pod): number {
+  return status?.containerStatuses?.reduce((sum, { restartCount }) => sum + restartCount, 0) ?? 0;
 }
 
 function phaseOf(reason: AttachmentReason, pod: Pod | undefined): NonNullable<UnionAttachmentStatus['phase']> {

@@ -20,15 +20,19 @@ export function afterDeath(deaths: Deaths, { servedSince, now }: { servedSince: 
 
 export interface Outage {
   readonly deaths: Deaths;
+  /** How often the server's container was started again since the last death: a server may end before it can serve. */
+  readonly starts: number;
   /** What the server that is there said instead of serving, and since when nothing else was heard. */
   readonly refusal?: { readonly message: string; readonly since: number } | undefined;
   readonly now: number;
 }
 
 /** Why the mount is to be let go, while nothing serves it; undefined while there is hope. */
-export function hopelessness({ deaths, refusal, now }: Outage): string | undefined {
+export function hopelessness({ deaths, starts, refusal, now }: Outage): string | undefined {
   if (refusal !== undefined && now - refusal.since >= MINUTE_MS) return refusal.message;
   const forMs = now - (deaths[0] ?? now);
-  const isLoop = deaths.length >= MAX_DEATHS || (deaths.length >= FEW_DEATHS && forMs >= MINUTE_MS);
-  return isLoop ? `its server died ${deaths.length} times in ${Math.ceil(forMs / 1000)} s` : undefined;
+  if (deaths.length >= MAX_DEATHS) return `its server died ${deaths.length} times in ${Math.ceil(forMs / 1000)} s`;
+  if (forMs < MINUTE_MS || deaths.length + starts < FEW_DEATHS) return undefined;
+  const starting = starts > 0 ? `, and was started ${starts} times since` : '';
+  return `its server died ${deaths.length} times${starting}`;
 }

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { unionsWithin } from '../../../src/host/mounter.ts';
 import { mountAt } from '../../../src/host/mountinfo.ts';
+import type { UnionAttachment } from '../../../src/protocol/resources.ts';
 import { attachmentTo, NodeUnderTest, volumeId } from '../../support/node-under-test.ts';
 import { hasEnded, killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
@@ -79,7 +80,8 @@ describe('Custodian', () => {
   });
 
   describe('when there is no server that can go on', () => {
-    const begin = async (inability: Inability) => {
+    /** `then`: a server that cannot go on, or what the attachment says while there is none. */
+    const begin = async (then: Inability | UnionAttachment) => {
       await node.close();
       node = new NodeUnderTest(100);
       ({ stagingTargetPath, targetPath } = node);
@@ -87,7 +89,8 @@ describe('Custodian', () => {
       await node.stage();
       await node.publish();
       await killed(first);
-      node.serve('pod-1', inability);
+      if ('kind' in then) node.attachment = then;
+      else node.serve('pod-1', then);
       expect(await look(targetPath)).to.match(/Input\/output error/);
     };
 
@@ -101,6 +104,18 @@ describe('Custodian', () => {
       node.serve();
       await until(async () => (await look(targetPath)) === '');
       expect(node.said.at(-1)).to.equal('Served');
+    });
+
+    it('answers errors, too, when servers end before they listen', async () => {
+      let restarts = 0;
+      const { status, ...rest } = attachmentTo('pod-1');
+      await begin({
+        ...rest,
+        get status() {
+          return { ...status, restarts: restarts++ };
+        },
+      });
+      expect(node.said.at(-1)).to.match(/^Failed its server died 1 times, and was started \d+ times since$/);
     });
 
     it('mounts anew when nobody uses it', async () => {

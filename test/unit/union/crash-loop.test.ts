@@ -11,7 +11,7 @@ function deathsAt(times: readonly number[], served = 0): Deaths {
 }
 
 function verdict(deaths: Deaths, now: number): string | undefined {
-  return hopelessness({ deaths, now: now * 1000 });
+  return hopelessness({ deaths, starts: 0, now: now * 1000 });
 }
 
 describe('a mount whose servers die', () => {
@@ -28,7 +28,7 @@ describe('a mount whose servers die', () => {
   it('is let go after a minute when the next server is started later and later', () => {
     const deaths = deathsAt([0, 1.5, 13, 35]);
     expect(verdict(deaths, 59)).to.equal(undefined);
-    expect(verdict(deaths, 60)).to.equal('its server died 4 times in 60 s');
+    expect(verdict(deaths, 60)).to.equal('its server died 4 times');
   });
 
   it('is kept for as long as it takes when servers had served for a while', () => {
@@ -37,9 +37,17 @@ describe('a mount whose servers die', () => {
     expect(verdict(deathsAt([0, 1]), 100_000)).to.equal(undefined);
   });
 
+  it('is let go after a minute when servers end before they can serve', () => {
+    const deaths = deathsAt([0]);
+    expect(hopelessness({ deaths, starts: 3, now: 59_000 })).to.equal(undefined);
+    expect(hopelessness({ deaths, starts: 1, now: 600_000 }), 'one that takes long to start').to.equal(undefined);
+    const why = 'its server died 1 times, and was started 2 times since';
+    expect(hopelessness({ deaths, starts: 2, now: 60_000 })).to.equal(why);
+  });
+
   it('is let go when a server is there that has refused for a minute, with what it says', () => {
     const refusal = { message: 'branch b1 is gone', since: 5_000 };
-    expect(hopelessness({ deaths: deathsAt([0]), refusal, now: 64_000 })).to.equal(undefined);
-    expect(hopelessness({ deaths: deathsAt([0]), refusal, now: 65_000 })).to.equal('branch b1 is gone');
+    expect(hopelessness({ deaths: deathsAt([0]), starts: 0, refusal, now: 64_000 })).to.equal(undefined);
+    expect(hopelessness({ deaths: deathsAt([0]), starts: 0, refusal, now: 65_000 })).to.equal('branch b1 is gone');
   });
 });
