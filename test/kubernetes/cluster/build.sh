@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds what a real Kubernetes consists of, the CSI sidecars and third-party drivers that the tests need, from Go modules:
 #   build.sh DIR        some minutes on two cores, nothing when DIR has it all
-# Programs whose dependencies agree are built together: most of the time goes into libraries. Needs Go 1.26.
+# Programs whose dependencies agree are built together, and nothing is made for debuggers: most of the time goes into libraries.
+# Needs Go 1.26.
 set -euo pipefail
 
 out=$(realpath -m "${1:?usage: build.sh DIR}")
@@ -43,7 +44,7 @@ build() {
     fi
     for package in "${missing[@]}"; do
       local started=$SECONDS
-      go build -ldflags "$flags" -o "bin/${package##*/}.new" "$package"
+      go build -gcflags=all=-dwarf=false -ldflags "$flags" -o "bin/${package##*/}.new" "$package"
       mv "bin/${package##*/}.new" "bin/${package##*/}"
       echo "built $package in $((SECONDS - started)) s"
     done
