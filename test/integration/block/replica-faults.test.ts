@@ -10,7 +10,7 @@ import { eventually } from '../../support/eventually.ts';
 import { shutDown } from '../../support/faults.ts';
 import { type LoopBranches, makeLoopBranches, runProgram } from '../../support/loop-branches.ts';
 import type { NbdClient } from '../../support/nbd-client.ts';
-import { hasEnded, until } from '../../support/processes.ts';
+import { hasEnded } from '../../support/processes.ts';
 import { ReplicaProcesses } from '../../support/replica-processes.ts';
 import { loop, needs } from '../../support/skip.ts';
 
@@ -19,6 +19,7 @@ const MIB = 1024 ** 2;
 const BLOCKS = 1024;
 /** The upper half is written so often that the log is more than half full, and the lower half is applied. */
 const PASSES = 5;
+const PATIENCE_MS = 60_000;
 
 describe('a replica whose disk fails', function () {
   this.timeout(120_000);
@@ -80,7 +81,7 @@ describe('a replica whose disk fails', function () {
       closeSync(room);
     }
     await fill(client, 1);
-    await until(() => hasEnded(replicas.processOf(backup)));
+    await eventually('it stops', () => hasEnded(replicas.processOf(backup)), PATIENCE_MS);
     await replicas.evicted(backup);
     await expectContent(client, 1);
     runProgram('rm', [join(replicas.directoryOf(backup), '..', 'ballast')]);
@@ -114,7 +115,11 @@ describe('a replica whose disk fails', function () {
       const { client, primary, backup } = await start([64, 64]);
       await fill(client, 1);
       const victim = role === 'primary' ? primary : backup;
-      await until(() => flip(join(replicas.directoryOf(victim), 'replica', 'data'), 100));
+      await eventually(
+        'there is something to flip',
+        () => flip(join(replicas.directoryOf(victim), 'replica', 'data'), 100),
+        PATIENCE_MS,
+      );
       // The primary finds it when it is read, the backup when it scrubs.
       const isOut = async () => !(await replicas.config()).inSync.includes(victim);
       await eventually(
@@ -124,7 +129,7 @@ describe('a replica whose disk fails', function () {
           if (answer) expect(answer.equals(Buffer.alloc(BLOCK_SIZE, 101))).to.equal(true);
           return await isOut();
         },
-        60_000,
+        PATIENCE_MS,
       );
       await replicas.allInSync();
       client.close();
