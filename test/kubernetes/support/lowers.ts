@@ -119,7 +119,7 @@ export async function growDirectory(namespace: string, name: string): Promise<vo
 }
 
 export async function deleteDirectories(): Promise<void> {
-  await kubectl('delete', 'persistentvolume', '--selector', 'disk=directory', '--wait', '--timeout=120s');
+  await kubectl('delete', 'persistentvolume', '--selector', 'disk=directory', '--wait', '--timeout=600s');
 }
 
 const NAMESPACE = 'local-path';
