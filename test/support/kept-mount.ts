@@ -7,6 +7,10 @@ import { until } from './processes.ts';
 
 const installed = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 
+/** Of 10 ms, that loading takes at least. */
+const LOADING_TICKS = 15;
+const REST_MS = 200;
+
 export interface KeptProcess {
   readonly pid: number;
   readonly command: string;
@@ -31,6 +35,17 @@ export class MountProcesses {
 
   refusers(): readonly KeptProcess[] {
     return this.processes().filter(({ command }) => command.includes('--refuser'));
+  }
+
+  /** Resolves when the server that waits for its turn has loaded what it needs: it rests after having worked. */
+  async nextHasLoaded(): Promise<void> {
+    let seen = { ticks: 0, at: 0 };
+    await until(() => {
+      const next = this.servers()[1];
+      const ticks = next === undefined ? 0 : cpuTicks(next.pid);
+      if (ticks !== seen.ticks) seen = { ticks, at: performance.now() };
+      return ticks > LOADING_TICKS && performance.now() - seen.at > REST_MS;
+    });
   }
 
   processes(): readonly KeptProcess[] {
@@ -87,10 +102,21 @@ function commandOf(pid: string): string {
 
 /** Clock ticks since the machine's start. */
 function birthOf(pid: string): number {
+  return Number(statOf(pid)[19] ?? 0);
+}
+
+/** That a process has worked. */
+function cpuTicks(pid: number): number {
+  const [user = 0, system = 0] = statOf(`${pid}`).slice(11, 13).map(Number);
+  return user + system;
+}
+
+/** The fields of /proc/PID/stat behind the name. */
+function statOf(pid: string): readonly string[] {
   try {
     const stat = readFileSync(join('/proc', pid, 'stat'), 'latin1');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch {
-    return 0;
+    return []; // it has ended
   }
 }

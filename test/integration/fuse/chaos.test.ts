@@ -19,7 +19,7 @@ import { until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { describeTree, mergeTrees, readTree } from '../../support/tree.ts';
 
-const kills = Number(process.env.CHAOS_KILLS ?? 6);
+const kills = Number(process.env.CHAOS_KILLS ?? 5);
 const mebibyte = 1024 ** 2;
 const client = fileURLToPath(new URL('../../support/chaos-client.ts', import.meta.url));
 const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
@@ -102,7 +102,10 @@ for (const cache of isLong ? (['exclusive', 'shared'] as const) : (['exclusive']
       );
       const said = clients.map(({ name, output }, index) => (codes[index] === 0 ? '' : `${name}: ${output}`)).join('');
       expect(said, `seed ${seed}`).to.equal('');
-      console.log(`    pause per kill, ms: ${summary(pauses)}; seed ${seed}`);
+      const { loaded, loading } = pauses;
+      console.log(
+        `    pause, ms: ${summary(loaded)}; if the next server was loading: ${summary(loading)}; seed ${seed}`,
+      );
     });
 
     it('leaves on the branches what the union shows', () => {
@@ -140,17 +143,21 @@ for (const cache of isLong ? (['exclusive', 'shared'] as const) : (['exclusive']
     });
 
     /** Kills, and answers for how long a client had to wait each time. */
-    async function killAtRandom(): Promise<readonly number[]> {
-      const pauses: number[] = [];
+    /** Kills; every other time as soon as there is a next server, which has to load first, else when that has loaded. */
+    async function killAtRandom(): Promise<Pauses> {
+      const pauses: Pauses = { loaded: [], loading: [] };
       for (let kill = 0; kill < kills; kill++) {
         await until(() => union!.servers().length === 2 && union!.keepers().length === 1);
+        const kind = kill % 2 === 0 ? 'loaded' : 'loading';
+        if (kind === 'loaded') await union!.nextHasLoaded();
         await delay(Math.random() * 300);
-        const victim = kill % KEEPER_ONE_IN === KEEPER_ONE_IN - 1 ? union!.keepers()[0] : union!.servers()[0];
+        const isKeeper = kill % KEEPER_ONE_IN === KEEPER_ONE_IN - 1;
+        const victim = isKeeper ? union!.keepers()[0] : union!.servers()[0];
         if (victim === undefined) continue;
         const begun = performance.now();
         process.kill(victim.pid, 'SIGKILL');
         await stat(join(union!.mountpoint, `none-${kill}`)).catch(() => {});
-        pauses.push(performance.now() - begun);
+        if (!isKeeper) pauses[kind].push(performance.now() - begun);
         const failed = clients.find(({ child }) => child.exitCode !== null && child.exitCode !== 0);
         if (failed !== undefined) throw new Error(`${failed.name}, after ${kill + 1} kills: ${failed.output}`);
       }
@@ -158,7 +165,13 @@ for (const cache of isLong ? (['exclusive', 'shared'] as const) : (['exclusive']
     }
   });
 
+interface Pauses {
+  readonly loaded: number[];
+  readonly loading: number[];
+}
+
 function summary(pauses: readonly number[]): string {
+  if (pauses.length === 0) return 'none';
   const sorted = [...pauses].sort((one, other) => one - other);
   return `median ${sorted[sorted.length >> 1]!.toFixed(0)}, most ${sorted.at(-1)!.toFixed(0)}`;
 }
