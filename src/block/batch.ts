@@ -17,7 +17,7 @@ const RECORD_SIZE = 16;
 export const MAX_BATCH_RECORDS = (BLOCK_SIZE - RECORDS_OFFSET) / RECORD_SIZE;
 export const MAX_PAYLOAD_BLOCKS = 1024;
 /** Data of at least so many bytes stay where they are; shorter ones are copied next to each other. */
-const MIN_PART_BYTES = 64 * 1024;
+export const MIN_PART_BYTES = 64 * 1024;
 
 /**
  * One change of the volume. `data` holds whole blocks, `crcs` the CRC-32 of each once it is known; ZERO and TRIM both read as
@@ -94,7 +94,7 @@ function place(records: readonly LogRecord[]): { parts: readonly Uint8Array[]; p
       parts.push(data);
       from = to;
     }
-    return { ...record, data, crcs: blockCrcs(data) };
+    return { ...record, data, crcs: record.crcs ?? blockCrcs(data) };
   });
   if (to > from) parts.push(room.subarray(from, to));
   return { parts, placed };

@@ -16,6 +16,7 @@ import {
   setEntry,
   type TableEntry,
   type TablePage,
+  ZERO_BLOCK,
   ZERO_CRC,
 } from './table-page.ts';
 import { perform, readAll, type Task } from './tasks.ts';
@@ -25,6 +26,8 @@ import { BLOCK_SIZE, type Lsn, toLsn } from './units.ts';
 const LOAD_PAGES = 512;
 /** Blocks of the data area that are written at once. */
 const MAX_WRITE_BLOCKS = 256;
+/** Operations of a checkpoint that are under way at once: the log's must not have to wait for all of them. */
+const MAX_GROUP = 32;
 const BLANK: TableEntry = { crc: ZERO_CRC, lsn: toLsn(0) };
 
 export class Extents {
@@ -81,7 +84,8 @@ export class Extents {
 
   /** Whether `data` is what the block should hold. */
   isIntact(lba: number, data: Uint8Array): boolean {
-    return this.entry(lba).crc === crc32(data);
+    const { crc } = this.entry(lba);
+    return (crc === ZERO_CRC && ZERO_BLOCK.equals(data)) || crc === crc32(data);
   }
 
   /** Writes the changes and their entries; durable when it returns. */
@@ -93,7 +97,7 @@ export class Extents {
   /** Writes the changes' data; their entries stay in memory until `flush`. */
   *put(changes: ReadonlyMap<number, Change>): Task {
     for (const [lba, change] of changes) this.#setEntry(lba, crcOf(change, lba) ?? ZERO_CRC, change.lsn);
-    yield* perform(dataOperations(changes));
+    yield* inGroups(dataOperations(changes));
   }
 
   /** Forgets content: zeros from `lba` on. */
@@ -135,7 +139,7 @@ export class Extents {
       return this.#pageWrite(page);
     });
     this.#dirty.clear();
-    yield* perform(writes);
+    yield* inGroups(writes);
     yield* perform([
       { kind: 'sync', area: 'data' },
       { kind: 'sync', area: 'table' },
@@ -153,6 +157,12 @@ export class Extents {
 
 export function tablePages(blocks: number): number {
   return Math.ceil(blocks / ENTRIES_PER_PAGE);
+}
+
+function* inGroups(operations: readonly DiskOperation[]): Task {
+  for (let first = 0; first < operations.length; first += MAX_GROUP) {
+    yield* perform(operations.slice(first, first + MAX_GROUP));
+  }
 }
 
 /** In the order of the volume, neighbours at once where their data also lie side by side in memory, as those of one batch do. */

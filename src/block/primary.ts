@@ -4,7 +4,15 @@
  * them have on their disks what it covers. Plain writes are answered from memory: a disk with a volatile cache.
  */
 import { MAX_BLOCKS } from './areas.ts';
-import { encodeBatch, type LogRecord, MAX_BATCH_RECORDS, MAX_PAYLOAD_BLOCKS, payloadOf } from './batch.ts';
+import {
+  encodeBatch,
+  type LogRecord,
+  MAX_BATCH_RECORDS,
+  MAX_PAYLOAD_BLOCKS,
+  MIN_PART_BYTES,
+  payloadOf,
+} from './batch.ts';
+import { blockCrcs } from './block-crc.ts';
 import type { Context } from './context.ts';
 import type { Message } from './messages.ts';
 import type { Change } from './overlay.ts';
@@ -239,7 +247,9 @@ function split(body: ContentChange, maxPayload: number): readonly LogRecord[] {
   if (body.kind === 'write') {
     for (let offset = 0; offset < body.data.length; offset += maxPayload * BLOCK_SIZE) {
       const data = body.data.subarray(offset, offset + maxPayload * BLOCK_SIZE);
-      records.push({ kind: 'write', lba: body.lba + offset / BLOCK_SIZE, data });
+      const record = { kind: 'write', lba: body.lba + offset / BLOCK_SIZE, data } as const;
+      // Of long ones while the batch before is on its way, and not when the disk waits for the next.
+      records.push(data.length < MIN_PART_BYTES ? record : { ...record, crcs: blockCrcs(data) });
     }
     return records;
   }

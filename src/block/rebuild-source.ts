@@ -7,6 +7,7 @@
 import type { Context } from './context.ts';
 import type { Message } from './messages.ts';
 import type { Peer } from './peers.ts';
+import { ZERO_BLOCK } from './table-page.ts';
 import { type Task, until } from './tasks.ts';
 import { BEAT_MS, EVICT_MS } from './timing.ts';
 import { BLOCK_SIZE, type Epoch, type Point } from './units.ts';
@@ -14,7 +15,6 @@ import { BLOCK_SIZE, type Epoch, type Point } from './units.ts';
 const CHUNK_BLOCKS = 128;
 /** Blocks that one message may call zeros without a look at them. */
 const MAX_BLANK_BLOCKS = 16_384;
-const ZEROS = Buffer.alloc(BLOCK_SIZE);
 
 interface Rebuild {
   readonly context: Context;
@@ -118,7 +118,7 @@ interface Run {
 /** Cuts content into stretches of zeros, which travel as a number, and of data. */
 function runs(content: Uint8Array): readonly Run[] {
   const blocks = content.length / BLOCK_SIZE;
-  const isZero = (block: number) => ZEROS.equals(content.subarray(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE));
+  const isZero = (block: number) => ZERO_BLOCK.equals(content.subarray(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE));
   const result: Run[] = [];
   for (let start = 0; start < blocks; ) {
     const zero = isZero(start);

@@ -13,8 +13,8 @@ const ENTRY_SIZE = 16;
 const CRC_KNOWN = 1;
 
 export const ENTRIES_PER_PAGE = (BLOCK_SIZE - ENTRIES_OFFSET) / ENTRY_SIZE;
-const ZEROS = Buffer.alloc(BLOCK_SIZE);
-export const ZERO_CRC = crc32(ZEROS);
+export const ZERO_BLOCK = Buffer.alloc(BLOCK_SIZE);
+export const ZERO_CRC = crc32(ZERO_BLOCK);
 
 export interface TableEntry {
   /** Checksum of the block; undefined: unknown, because the page was damaged. */
@@ -71,7 +71,7 @@ export function decodePage(
   bytes: Uint8Array,
   expected: { readonly index: number; readonly volume: string },
 ): TablePage | 'empty' | 'damaged' {
-  if (ZEROS.equals(bytes)) return 'empty';
+  if (ZERO_BLOCK.equals(bytes)) return 'empty';
   const block = Buffer.from(bytes);
   const intact =
     block.length === BLOCK_SIZE &&
