@@ -12,6 +12,8 @@ COPY deploy deploy
 RUN node scripts/build.mjs && npm prune --omit=dev --ignore-scripts --no-audit --no-fund
 
 FROM node:24-slim
+# For block volumes.
+RUN test -x /sbin/mkfs.ext4 || { apt-get update && apt-get install --yes --no-install-recommends e2fsprogs && rm -rf /var/lib/apt/lists/*; }
 WORKDIR /union-csi
 COPY package.json LICENSE ./
 COPY bin bin
