@@ -7,26 +7,27 @@ import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { UnionError } from '../base/errors.ts';
 import { persistentVolumeClaims, persistentVolumes, pods, unionVolumes } from '../embedded/api-server/kinds.ts';
-import { checkout } from '../embedded/checkout.ts';
 import { type Cluster, startCluster } from '../embedded/cluster.ts';
 import { removeCluster } from '../embedded/remove-cluster.ts';
-import { parseFlags } from './flags.ts';
+import { parseFlags, UsageError } from './flags.ts';
 import { createFileLogger } from './stderr-logger.ts';
+import { DEMOS, type Demo, demoOf } from './tour/demos.ts';
 import { createManifests, type Manifest, readManifests } from './tour/manifests.ts';
 import { readOutput } from './tour/pod-output.ts';
 import { Progress } from './tour/progress.ts';
 import { branchTable, findUnion, type TouredUnion } from './tour/report.ts';
 import { waitUntil } from './tour/wait.ts';
 
-const HELP = `usage: union-csi start [--once] [--dir DIR] [--apply DIRECTORY]
+const HELP = `usage: union-csi start [--once] [--dir DIR] [--demo NAME | --apply DIRECTORY]
 
 Shows a union of volumes at work, in a small Kubernetes on this machine. Needs root and /dev/fuse.
 
   --once             end after the tour, with everything removed
   --dir DIR          keep everything in DIR, and go on from there the next time
                      (default: a temporary directory, removed at the end)
-  --apply DIRECTORY  manifests to apply, with one pod and its claim in namespace default
-                     (default: examples/quickstart)
+  --demo NAME        what to show: quickstart (default), or replicated, a union of volumes with two replicas each,
+                     of which a node dies in the middle of a write
+  --apply DIRECTORY  manifests of yours instead, with one pod and its claim in namespace default
 
 Ctrl-C ends it and leaves nothing behind.
 `;
@@ -40,6 +41,7 @@ export async function run(argv: string[]): Promise<number> {
       once: { type: 'boolean' },
       dir: { type: 'string' },
       apply: { type: 'string' },
+      demo: { type: 'string', default: 'quickstart' },
       help: { type: 'boolean', short: 'h' },
     },
   });
@@ -48,12 +50,13 @@ export async function run(argv: string[]): Promise<number> {
     return 0;
   }
   const interrupted = abortOnSignals();
-  const directory = resolve(values.apply ?? join(checkout, 'examples', 'quickstart'));
+  const demo = values.apply === undefined ? DEMOS.get(values.demo) : demoOf(resolve(values.apply));
+  if (demo === undefined) throw new UsageError(`--demo ${values.demo} is none of ${[...DEMOS.keys()].join(', ')}`);
   const tour = new Tour({
     dir: resolve(values.dir ?? join(tmpdir(), 'union-csi-start')),
     isTemporary: values.dir === undefined,
-    directory,
-    manifests: readManifests(directory),
+    demo,
+    manifests: readManifests(demo.directory),
     signal: interrupted,
   });
   try {
@@ -74,7 +77,7 @@ export async function run(argv: string[]): Promise<number> {
 interface TourOptions {
   readonly dir: string;
   readonly isTemporary: boolean;
-  readonly directory: string;
+  readonly demo: Demo;
   readonly manifests: readonly Manifest[];
   readonly signal: AbortSignal;
 }
@@ -89,7 +92,7 @@ class Tour {
     this.#options = options;
     const pod = options.manifests.find(({ kind }) => kind === 'Pod');
     if (pod === undefined)
-      throw new UnionError('INVALID_ARGUMENT', `${options.directory} has no pod; the tour shows one`);
+      throw new UnionError('INVALID_ARGUMENT', `${options.demo.directory} has no pod; the tour shows one`);
     this.#pod = { namespace: pod.metadata.namespace ?? 'default', name: pod.metadata.name };
   }
 
@@ -106,7 +109,7 @@ class Tour {
     );
     const { store } = cluster;
     await progress.step(
-      `apply ${relative(process.cwd(), this.#options.directory) || '.'}`,
+      `apply ${relative(process.cwd(), this.#options.demo.directory) || '.'}`,
       async () => createManifests(store, this.#options.manifests),
       () => this.#options.manifests.map(({ kind, metadata }) => `${shortKind(kind)}/${metadata.name}`).join(' '),
     );
@@ -114,6 +117,7 @@ class Tour {
     for (const { metadata } of claims) await this.#waitForClaim(cluster, metadata);
     await this.#waitForPod(cluster);
     progress.line(`\nfrom cluster start to running pod: ${((performance.now() - started) / 1000).toFixed(1)} s\n`);
+    await this.#meanwhile(cluster);
     const union = await this.#waitForOutput(cluster);
     for (const line of branchTable(union)) progress.line(`  ${line}`);
     progress.line();
@@ -121,11 +125,12 @@ class Tour {
   }
 
   async #start(): Promise<Cluster> {
-    const { dir, signal } = this.#options;
+    const { dir, signal, demo } = this.#options;
     signal.throwIfAborted();
     this.#cluster = await startCluster({
       dir,
-      nodes: 1,
+      nodes: demo.nodes,
+      drivers: demo.drivers,
       port: 0,
       log: createFileLogger(join(dir, 'logs', 'cluster.log')),
     });
@@ -152,10 +157,16 @@ class Tour {
     );
   }
 
+  /** What the demo does to the cluster while the pod works. */
+  async #meanwhile(cluster: Cluster): Promise<void> {
+    const { demo, signal } = this.#options;
+    await demo.meanwhile?.({ cluster, pod: this.#pod, progress: this.#progress, signal });
+  }
+
   /** What the pod prints, until it says that it is ready. */
   async #waitForOutput({ store, dir }: Cluster): Promise<TouredUnion> {
     const union = findUnion(store, dir, this.#pod);
-    const lines = await this.#progress.step('the pod writes, and measures', () => {
+    const lines = await this.#progress.step('the pod writes, reads, and is done', () => {
       const limit = AbortSignal.any([this.#options.signal, AbortSignal.timeout(LIMIT_MS)]);
       return readOutput({ store, clusterDir: dir, pod: this.#pod, until: 'ready' }, limit);
     });
@@ -168,7 +179,7 @@ class Tour {
   suggest(union: TouredUnion): void {
     const cluster = this.#cluster!;
     const first = union.branches[0]!.path;
-    const files = relative(process.cwd(), this.#options.directory) || '.';
+    const files = relative(process.cwd(), this.#options.demo.directory) || '.';
     this.#progress.line(`Three things to try, in another shell:
 
   1. look at it      export KUBECONFIG=${cluster.kubeconfig}
