@@ -26,6 +26,7 @@ export const BLOCK_PLUGIN: Plugin = {
   capabilities: [
     { service: { type: 'CONTROLLER_SERVICE' } },
     { service: { type: 'VOLUME_ACCESSIBILITY_CONSTRAINTS' } },
+    { volumeExpansion: { type: 'ONLINE' } },
   ],
 };
 

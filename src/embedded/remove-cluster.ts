@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { messageOf, UnionError } from '../base/errors.ts';
 import { command } from '../host/command.ts';
+import { loopDevices } from '../host/loop-device.ts';
 import { abortConnection, BLOCK_FS_TYPE, unmountOnce } from '../host/mounter.ts';
 import { isWithin, readMountInfo } from '../host/mountinfo.ts';
 import { isAlive, type ProcessIdentity } from '../host/process-identity.ts';
@@ -83,28 +84,20 @@ async function detachLoops(clusterDir: string): Promise<readonly string[]> {
   const signal = AbortSignal.timeout(LOOP_LIMIT_MS);
   try {
     for (;;) {
-      const devices = await loopDevices(clusterDir, signal);
+      const devices = await devicesWithin(clusterDir, signal);
       if (devices.length === 0) return [];
       for (const device of devices) await command('losetup', ['--detach', device], signal).catch(() => {});
       await systemClock.sleep(20, signal);
     }
   } catch {
-    return (await loopDevices(clusterDir, AbortSignal.timeout(LOOP_LIMIT_MS))).map(
+    return (await devicesWithin(clusterDir, AbortSignal.timeout(LOOP_LIMIT_MS))).map(
       (device) => `${device} stays in use`,
     );
   }
 }
 
 /** Devices backed by files under the directory, removed files included. */
-async function loopDevices(clusterDir: string, signal: AbortSignal): Promise<readonly string[]> {
-  const output = await command('losetup', ['--list', '--noheadings', '--raw', '--output', 'NAME,BACK-FILE'], signal);
-  return output.split('\n').flatMap((line) => {
-    const [device = '', ...rest] = line.split(' ');
-    // Raw output writes spaces and the like as \x20.
-    const path = rest
-      .join(' ')
-      .replace(/\\x([0-9a-f]{2})/g, (_all, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
-    const file = path.replace(/ \(deleted\)$/, '');
-    return file !== '' && isWithin(file, clusterDir) ? [device] : [];
-  });
+async function devicesWithin(clusterDir: string, signal: AbortSignal): Promise<readonly string[]> {
+  const loops = await loopDevices(signal);
+  return loops.filter(({ file }) => isWithin(file, clusterDir)).map(({ device }) => device);
 }

@@ -4,11 +4,25 @@ import { command } from './command.ts';
 
 const WAIT_MS = 20;
 
-/** The device of the file, if it has one. Asks the kernel about devices only, never the file. */
-export async function loopOf(file: string, signal: AbortSignal): Promise<string | undefined> {
+/** Every loop device and the file behind it, which may have been removed. Asks the kernel about devices only, never the files. */
+export async function loopDevices(
+  signal: AbortSignal,
+): Promise<readonly { readonly device: string; readonly file: string }[]> {
   const list = await command('losetup', ['--list', '--noheadings', '--raw', '--output', 'NAME,BACK-FILE'], signal);
-  const line = list.split('\n').find((candidate) => candidate.slice(candidate.indexOf(' ') + 1) === file);
-  return line?.slice(0, line.indexOf(' '));
+  return list.split('\n').flatMap((line) => {
+    const [device = '', ...rest] = line.split(' ');
+    // Raw output writes spaces and the like as \x20.
+    const path = rest
+      .join(' ')
+      .replace(/\\x([0-9a-f]{2})/g, (_all, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
+    const file = path.replace(/ \(deleted\)$/, '');
+    return file === '' ? [] : [{ device, file }];
+  });
+}
+
+/** The device of the file, if it has one. */
+export async function loopOf(file: string, signal: AbortSignal): Promise<string | undefined> {
+  return (await loopDevices(signal)).find((loop) => loop.file === file)?.device;
 }
 
 /** Makes the file's device, whose I/O goes past the page cache of the file. */

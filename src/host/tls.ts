@@ -1,5 +1,7 @@
 /** Mutual TLS on a socket that is there already: both sides show a certificate of one authority. */
+import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import { connect, createServer, type TLSSocket } from 'node:tls';
 
 /** PEM texts: ours, and of the authority whose certificates are believed. */
@@ -7,6 +9,16 @@ export interface TlsFiles {
   readonly key: string;
   readonly cert: string;
   readonly ca: string;
+}
+
+/** As `block-ca` makes them; undefined without a directory. */
+export async function readTlsFiles(directory: string | undefined): Promise<TlsFiles | undefined> {
+  if (directory === undefined) return undefined;
+  const names = ['ca-cert.pem', 'server-cert.pem', 'server-key.pem'];
+  const [ca = '', cert = '', key = ''] = await Promise.all(
+    names.map((name) => readFile(join(directory, name), 'utf8')),
+  );
+  return { ca, cert, key };
 }
 
 /** The side that was called; undefined when the other has no certificate of the authority. */

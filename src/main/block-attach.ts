@@ -9,8 +9,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { serveFile } from '../../fuse/index.ts';
 import { messageOf } from '../base/errors.ts';
 import { type AttachConfig, readAttachConfig } from '../host/block/attached-volume.ts';
-import type { PeerAddress } from '../host/block/peer-network.ts';
 import { VolumeClient } from '../host/block/volume-client.ts';
+import { readTlsFiles } from '../host/tls.ts';
 import { parseFlags, UsageError } from './flags.ts';
 import { createLogger } from './logging.ts';
 
@@ -66,8 +66,13 @@ async function isWanted(): Promise<boolean> {
 
 async function serve(directory: string, isSuccessor: boolean): Promise<void> {
   const log = createLogger('block-attach').child({ directory });
-  const { exportName, sizeBytes } = readAttachConfig(directory);
-  const content = new VolumeClient({ exportName, sizeBytes, addresses: addressesIn(directory), log });
+  const config = configIn(directory);
+  const content = new VolumeClient({
+    exportName: config().exportName,
+    config,
+    tls: () => readTlsFiles(config().tls),
+    log,
+  });
   const standby = new Standby(directory);
   log.info('attach.serving', { isSuccessor });
   await serveFile({ device: DEVICE, content, isSuccessor });
@@ -76,8 +81,8 @@ async function serve(directory: string, isSuccessor: boolean): Promise<void> {
   log.info('attach.ended');
 }
 
-/** As they were last, while the file cannot be read. */
-function addressesIn(directory: string): () => readonly PeerAddress[] {
+/** As it was last, while the file cannot be read. */
+function configIn(directory: string): () => AttachConfig {
   let config: AttachConfig = readAttachConfig(directory);
   return () => {
     try {
@@ -85,7 +90,7 @@ function addressesIn(directory: string): () => readonly PeerAddress[] {
     } catch {
       // it is being written, or has gone with the volume
     }
-    return config.addresses;
+    return config;
   };
 }
 

@@ -22,6 +22,7 @@ import type { AttachConfig } from '../host/block/attached-volume.ts';
 import { PeerListener } from '../host/block/peer-listener.ts';
 import type { NbdExport } from '../host/nbd/exports.ts';
 import { NbdServer } from '../host/nbd/server.ts';
+import { readTlsFiles } from '../host/tls.ts';
 import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
 import { createInformer, type Informer } from '../kubernetes/informer.ts';
 import { BLOCK_POOL, BLOCK_VOLUME } from '../kubernetes/kinds.ts';
@@ -40,6 +41,8 @@ const HELP = `usage: union-csi block-node --node-name NAME --csi-endpoint unix:/
   --csi-endpoint SOCKET   where to serve CSI, below the kubelet directory
   --pool NAME=DIRECTORY[=SIZE]
                           keep replicas of a pool in DIRECTORY, at most SIZE of them; once for each pool
+  --tls DIRECTORY         speak TLS only, to replicas and clients of this authority: ca-cert.pem, server-cert.pem and
+                          server-key.pem lie there; the common name of each node's certificate is the node's name
   --host ADDRESS          where other nodes reach this one; default 127.0.0.1
   --peer-port PORT        where other replicas connect, default 9841
   --export-port PORT      where clients of volumes connect, default 9842; 0 chooses one, as for --peer-port
@@ -55,6 +58,7 @@ export async function run(argv: string[]): Promise<number> {
       'node-name': { type: 'string' },
       'csi-endpoint': { type: 'string' },
       pool: { type: 'string', multiple: true },
+      tls: { type: 'string' },
       host: { type: 'string', default: '127.0.0.1' },
       'peer-port': { type: 'string', default: '9841' },
       'export-port': { type: 'string', default: '9842' },
@@ -73,6 +77,7 @@ export async function run(argv: string[]): Promise<number> {
     nodeName,
     endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
     pools: (values.pool ?? []).map(parsePool),
+    tls: values.tls,
     host: values.host,
     peerPort: parsePort(values['peer-port'], 'peer-port')!,
     exportPort: parsePort(values['export-port'], 'export-port')!,
@@ -98,6 +103,7 @@ interface ServiceOptions {
   readonly nodeName: string;
   readonly endpoint: string;
   readonly pools: readonly PoolPlace[];
+  readonly tls: string | undefined;
   readonly host: string;
   readonly peerPort: number;
   readonly exportPort: number;
@@ -124,12 +130,13 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const isReady = () => volumeChanges.hasSynced && poolChanges.hasSynced;
   const health = metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, signal);
   const exports: NbdExport[] = [];
-  const listener = new PeerListener({ listen: { host: listenHost(host), port: peerPort }, tls: undefined, log });
-  const nbd = new NbdServer({ listen: { host: listenHost(host), port: exportPort }, exports, tls: undefined, log });
+  const tls = await readTlsFiles(options.tls);
+  const listener = new PeerListener({ listen: { host: listenHost(host), port: peerPort }, tls, log });
+  const nbd = new NbdServer({ listen: { host: listenHost(host), port: exportPort }, exports, tls, log });
   const peerAddress = formatAddress({ host, port: await listener.listen() });
   const exportAddress = formatAddress({ host, port: parseAddress(await nbd.listen())!.port });
   const replicas = new NodeReplicas({
-    ...{ node, volumes, volumeChanges, poolChanges, listener, exports, log, tls: undefined },
+    ...{ node, volumes, volumeChanges, poolChanges, listener, exports, log, tls },
     pools: new Map(pools.map(({ name, directory }) => [name, directory])),
   });
   const repository = createRepository(client, BLOCK_POOL);
@@ -167,7 +174,8 @@ async function serveCsi(parts: CsiParts, signal: AbortSignal): Promise<readonly 
   mkdirSync(directory, { recursive: true });
   const server = [process.execPath, ...process.execArgv, process.argv[1]!, 'block-attach'];
   const attachments = new Attachments({ directory: realpathSync(directory), server, clock: systemClock });
-  const configOf = (volume: BlockVolume) => attachConfig(volume, nodeName, poolChanges);
+  const { tls } = options;
+  const configOf = (volume: BlockVolume) => ({ ...attachConfig(volume, nodeName, poolChanges), ...(tls && { tls }) });
   const refresh = () =>
     attachments.refresh((volumeId) => {
       const volume = volumeChanges.get(volumeId);
@@ -195,8 +203,13 @@ function attachConfig(volume: BlockVolume, node: string, pools: Informer<BlockPo
   const { metadata, spec, status } = volume;
   const primary = status?.config?.primary;
   const members = [...spec.members].sort((a, b) => Number(b === primary) - Number(a === primary));
-  const addresses = members.flatMap(
-    (member) => parseAddress(pools.get(blockPoolName(spec.pool, member))?.status?.exportAddress) ?? [],
-  );
-  return { exportName: exportName(metadata.name, node), sizeBytes: Number(spec.capacityBytes), addresses };
+  const addresses = members.flatMap((node) => {
+    const address = parseAddress(pools.get(blockPoolName(spec.pool, node))?.status?.exportAddress);
+    return address === undefined ? [] : [{ node, ...address }];
+  });
+  return {
+    exportName: exportName(metadata.name, node),
+    sizeBytes: Number(status?.capacityBytes ?? spec.capacityBytes),
+    addresses,
+  };
 }

@@ -2,7 +2,6 @@
  * `union-csi block-serve`: one replica of a block volume on this machine, served over NBD while it is the primary; needs no cluster.
  * Flushes and ends with SIGTERM.
  */
-import { readFile } from 'node:fs/promises';
 import type { ListenOptions } from 'node:net';
 import { join } from 'node:path';
 import { UnionError } from '../base/errors.ts';
@@ -18,7 +17,7 @@ import { ReplicaHost } from '../host/block/replica-host.ts';
 import { ByteDevice } from '../host/nbd/byte-device.ts';
 import { NbdExport } from '../host/nbd/exports.ts';
 import { NbdServer } from '../host/nbd/server.ts';
-import type { TlsFiles } from '../host/tls.ts';
+import { readTlsFiles, type TlsFiles } from '../host/tls.ts';
 import { parseFlags, parsePort, UsageError } from './flags.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
@@ -81,7 +80,7 @@ export async function run(argv: string[]): Promise<number> {
     members: members.size > 0 ? [...members.keys()] : [id],
     geometry: values.size === undefined ? undefined : parseSize(values.size),
   });
-  const [tls, peerTls] = await Promise.all([values.tls, values['peer-tls']].map(readTls));
+  const [tls, peerTls] = await Promise.all([values.tls, values['peer-tls']].map(readTlsFiles));
   return await serve({ id, members, replica, listen, tls, peerTls });
 }
 
@@ -103,14 +102,6 @@ function listenOptions(values: { socket?: string; port?: string; host?: string }
   const port = parsePort(values.port, 'port');
   if ((values.socket === undefined) === (port === undefined)) throw new UsageError('give either --socket or --port');
   return values.socket === undefined ? { port: port!, host: values.host ?? '127.0.0.1' } : { path: values.socket };
-}
-
-async function readTls(directory: string | undefined): Promise<TlsFiles | undefined> {
-  if (directory === undefined) return undefined;
-  const [ca, cert, key] = await Promise.all(
-    ['ca-cert.pem', 'server-cert.pem', 'server-key.pem'].map((name) => readFile(join(directory, name), 'utf8')),
-  );
-  return { ca: ca!, cert: cert!, key: key! };
 }
 
 interface Serving {
@@ -137,13 +128,7 @@ async function serve({ id, members, replica, listen, tls, peerTls }: Serving): P
   const around = { disk, config: replica.register, network, log, onStop: () => end(1) };
   const host = new ReplicaHost({ id, identity, minInSync: 1 }, around);
   host.start();
-  const device = {
-    name: identity.volume,
-    get blocks() {
-      return host.blocks;
-    },
-    request: host.request.bind(host),
-  };
+  const device = host.deviceOf(identity.volume);
   const exports = [new NbdExport(new ByteDevice(device), { isServing: () => host.isServing })];
   const server = new NbdServer({ listen, exports, tls, log });
   // Of several replicas one is chosen to serve; a single one is waited for.

@@ -38,6 +38,8 @@ export interface BlockReplicaStatus {
 
 export interface BlockVolumeStatus {
   readonly phase?: 'Pending' | 'Ready' | 'Degraded' | 'Deleting';
+  /** What the volume has by now. */
+  readonly capacityBytes?: string;
   readonly config?: BlockConfig;
   /** By node; each node writes its own. A node that has none any more has removed its files. */
   readonly replicas?: Readonly<Record<string, BlockReplicaStatus>>;

@@ -192,20 +192,32 @@ export function encodeError(cookie: bigint, error: number, message: string): Buf
   return Buffer.concat([chunkHeader(cookie, chunk.error, 6 + text.length), body, text]);
 }
 
-/** What a client says after the greeting, by NBD_OPT_EXPORT_NAME: which export it wants. */
-export function encodeHello(name: string): Buffer {
-  const text = Buffer.from(name);
-  const bytes = Buffer.alloc(20);
+/** What a client says first, after the greeting. */
+export function encodeClientFlags(): Buffer {
+  const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(handshakeFlags.fixedNewstyle | handshakeFlags.noZeroes, 0);
-  bytes.writeBigUInt64BE(OPTION_MAGIC, 4);
-  bytes.writeUInt32BE(option.exportName, 12);
-  bytes.writeUInt32BE(text.length, 16);
-  return Buffer.concat([bytes, text]);
+  return bytes;
+}
+
+export function encodeOption(asked: number, text = ''): Buffer {
+  const data = Buffer.from(text);
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigUInt64BE(OPTION_MAGIC, 0);
+  bytes.writeUInt32BE(asked, 8);
+  bytes.writeUInt32BE(data.length, 12);
+  return Buffer.concat([bytes, data]);
 }
 
 export const GREETING_LENGTH = 18;
-/** The answer to `encodeHello`; its first eight bytes are the size. */
-export const HELLO_REPLY_LENGTH = 10;
+/** Of a reply to an option, without its data. */
+export const OPTION_REPLY_LENGTH = 20;
+/** The answer to NBD_OPT_EXPORT_NAME; its first eight bytes are the size. */
+export const EXPORT_LENGTH = 10;
+
+/** The type of a reply to an option; undefined when it is none. */
+export function decodeOptionReply(bytes: Buffer): number | undefined {
+  return bytes.readBigUInt64BE(0) === OPTION_REPLY_MAGIC ? bytes.readUInt32BE(12) : undefined;
+}
 
 export function isGreeting(bytes: Buffer): boolean {
   return bytes.readBigUInt64BE(0) === NBD_MAGIC && bytes.readBigUInt64BE(8) === OPTION_MAGIC;

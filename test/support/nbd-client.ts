@@ -29,8 +29,8 @@ export class NbdClient {
     const socket = createConnection(where);
     const client = new NbdClient(socket);
     await client.#need(nbd.GREETING_LENGTH);
-    socket.write(nbd.encodeHello(''));
-    await client.#need(nbd.HELLO_REPLY_LENGTH);
+    socket.write(Buffer.concat([nbd.encodeClientFlags(), nbd.encodeOption(nbd.option.exportName)]));
+    await client.#need(nbd.EXPORT_LENGTH);
     void client.#receive();
     return client;
   }

@@ -9,7 +9,7 @@ import { UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { geometryOf } from '../../block/areas.ts';
 import type { Identity } from '../../block/recovery.ts';
-import { toEpoch } from '../../block/units.ts';
+import { BLOCK_SIZE, toEpoch } from '../../block/units.ts';
 import type { PeerListener } from '../../host/block/peer-listener.ts';
 import { type PeerAddress, PeerNetwork } from '../../host/block/peer-network.ts';
 import { createReplica, ReplicaFiles, syncDirectory } from '../../host/block/replica-files.ts';
@@ -85,10 +85,19 @@ export class NodeReplica {
     if (this.#export?.device.name === name) return;
     this.#withdraw();
     if (name === undefined) return;
-    const { blocks } = identityOf(volume, this.#options.node).geometry;
-    const device = new ByteDevice({ name, blocks, request: (body) => this.#host.request(body) });
-    this.#export = new NbdExport(device, { isServing: () => this.#host.isServing, isSingle: true });
+    this.#export = new NbdExport(new ByteDevice(this.#host.deviceOf(name)), {
+      isServing: () => this.#host.isServing,
+      isSingle: true,
+    });
     exports.push(this.#export);
+  }
+
+  /** Makes the volume that large, if it is smaller and this replica leads it. Whether it is by now. */
+  async growTo(capacityBytes: number): Promise<boolean> {
+    if (!this.#host.isServing) return false;
+    const blocks = capacityBytes / BLOCK_SIZE;
+    if (this.#host.blocks >= blocks) return true;
+    return (await this.#host.request({ kind: 'resize', blocks })).ok;
   }
 
   /** Stops serving; what clients were told to be written is so. */

@@ -23,6 +23,9 @@ import { VolumeConfigStore } from './volume-config.ts';
 
 const CONCURRENCY = 4;
 const MAX_MESSAGE_CHARACTERS = 1000;
+const GROW_RETRY_MS = 1_000;
+
+type Requeue = undefined | { readonly requeueAfterMs: number };
 
 export interface NodeReplicasOptions {
   readonly node: string;
@@ -58,10 +61,7 @@ export class NodeReplicas {
     const { node, volumeChanges, log } = this.#options;
     const queue = createWorkQueue({
       name: 'block-replica',
-      work: async (key, signal) => {
-        await this.#reconcile(key, () => queue.add(key), signal);
-        return undefined;
-      },
+      work: (key, signal) => this.#reconcile(key, () => queue.add(key), signal),
       concurrency: CONCURRENCY,
       log,
     });
@@ -76,7 +76,7 @@ export class NodeReplicas {
     }
   }
 
-  async #reconcile(name: string, again: () => void, signal: AbortSignal): Promise<void> {
+  async #reconcile(name: string, again: () => void, signal: AbortSignal): Promise<Requeue> {
     const { volumes, node } = this.#options;
     const volume = await volumes.get({ name }, signal);
     const held = this.#held.get(name);
@@ -88,21 +88,33 @@ export class NodeReplicas {
         throw new UnionError('UNAVAILABLE', `replica of ${name}: ${held.stopped}`);
       }
     }
-    if (volume === undefined || !volume.spec.members.includes(node)) return;
+    if (volume === undefined || !volume.spec.members.includes(node)) return undefined;
     if (volume.metadata.deletionTimestamp) return await this.#remove(volume, signal);
     // Written down first: who deletes the volume meanwhile waits for us.
     if (volume.status?.replicas?.[node] === undefined) {
       await this.#report(volume, { phase: 'Making' }, signal);
-      return again();
+      again();
+      return undefined;
     }
     try {
       const { replica } = this.#held.get(name) ?? (await this.#open(volume, again, signal));
       replica.exportTo(volume.spec.attachedTo);
+      await this.#report(volume, { phase: 'Ready' }, signal);
+      return (await this.#grow(volume, replica, signal)) ? undefined : { requeueAfterMs: GROW_RETRY_MS };
     } catch (error) {
       await this.#report(volume, { phase: 'Failed', message: messageOf(error) }, signal);
       throw error;
     }
-    await this.#report(volume, { phase: 'Ready' }, signal);
+  }
+
+  /** The node that leads the volume makes it as large as it should be; the others look whether that is still undone. */
+  async #grow({ metadata, spec, status }: BlockVolume, replica: NodeReplica, signal: AbortSignal): Promise<boolean> {
+    const { uid, name } = metadata;
+    const { capacityBytes } = spec;
+    if (status?.capacityBytes !== undefined && BigInt(status.capacityBytes) >= BigInt(capacityBytes)) return true;
+    if (!(await replica.growTo(Number(capacityBytes)))) return false;
+    await this.#options.volumes.patchStatusMerge({ name }, { metadata: { uid }, status: { capacityBytes } }, signal);
+    return true;
   }
 
   async #open(volume: BlockVolume, again: () => void, signal: AbortSignal): Promise<Held> {
@@ -141,13 +153,14 @@ export class NodeReplicas {
     return parseAddress(this.#options.poolChanges.get(blockPoolName(spec.pool, member))?.status?.peerAddress);
   }
 
-  async #remove(volume: BlockVolume, signal: AbortSignal): Promise<void> {
+  async #remove(volume: BlockVolume, signal: AbortSignal): Promise<undefined> {
     const { node, volumes } = this.#options;
     const { name, uid } = volume.metadata;
     await this.#close(name);
     await removeReplica(replicaDirectory(this.#poolOf(volume), name));
-    if (volume.status?.replicas?.[node] === undefined) return;
+    if (volume.status?.replicas?.[node] === undefined) return undefined;
     await volumes.patchStatusMerge({ name }, { metadata: { uid }, status: { replicas: { [node]: null } } }, signal);
+    return undefined;
   }
 
   async #close(name: string): Promise<void> {

@@ -10,6 +10,7 @@ import { mountDevice, openDevice } from '../../../fuse/index.ts';
 import type { Clock } from '../../base/clock.ts';
 import { UnionError } from '../../base/errors.ts';
 import { type AttachConfig, CONFIG_FILE, readAttachConfig, volumeFile } from '../../host/block/attached-volume.ts';
+import { command } from '../../host/command.ts';
 import { attachLoop, detachLoop, loopOf } from '../../host/loop-device.ts';
 import { BLOCK_FS_TYPE, probe, unmountOnce } from '../../host/mounter.ts';
 import { mountAt } from '../../host/mountinfo.ts';
@@ -56,6 +57,16 @@ export class Attachments {
   async deviceOf(volumeId: string, signal: AbortSignal): Promise<string | undefined> {
     if (!VOLUME_ID.test(volumeId)) return undefined;
     return await loopOf(volumeFile(this.#directoryOf(volumeId)), signal);
+  }
+
+  /** Makes the device as large as the volume is now. */
+  async grow(volumeId: string, config: AttachConfig, signal: AbortSignal): Promise<string> {
+    const device = await this.deviceOf(volumeId, signal);
+    if (device === undefined)
+      throw new UnionError('FAILED_PRECONDITION', `volume ${volumeId} is not staged here; stage it first`);
+    this.#write(this.#directoryOf(volumeId), config);
+    await command('losetup', ['--set-capacity', device], signal);
+    return device;
   }
 
   /** Takes device and file away; the serving processes end by that. Not there: done. */

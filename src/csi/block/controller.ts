@@ -22,8 +22,14 @@ import {
   parseBlockCapability,
 } from './common.ts';
 import { createBlockVolume } from './create-volume.ts';
+import { expandBlockVolume } from './expand.ts';
 
-const CAPABILITIES = ['CREATE_DELETE_VOLUME', 'PUBLISH_UNPUBLISH_VOLUME', 'SINGLE_NODE_MULTI_WRITER'] as const;
+const CAPABILITIES = [
+  'CREATE_DELETE_VOLUME',
+  'PUBLISH_UNPUBLISH_VOLUME',
+  'EXPAND_VOLUME',
+  'SINGLE_NODE_MULTI_WRITER',
+] as const;
 
 export function blockControllerHandlers(deps: BlockControllerDependencies): Handlers<ControllerDefinition> {
   return {
@@ -41,6 +47,7 @@ export function blockControllerHandlers(deps: BlockControllerDependencies): Hand
       await unpublishVolume(deps, request, context);
       return {};
     },
+    ControllerExpandVolume: (request, context) => expandBlockVolume(deps, request, context),
     ValidateVolumeCapabilities: (request, context) => validate(deps, request, context),
   };
 }
@@ -84,20 +91,23 @@ async function publishVolume(
   const id = need(request.volumeId, 'volume_id');
   const node = need(request.nodeId, 'node_id');
   parseBlockCapability(request.volumeCapability);
-  const volume = await needBlockVolume(deps.volumes, id, signal);
+  await needBlockVolume(deps.volumes, id, signal);
   if ((await deps.nodes.get({ name: node }, signal)) === undefined) {
     throw new UnionError('NOT_FOUND', `node "${node}" does not exist`);
   }
-  if (volume.metadata.deletionTimestamp) {
-    throw new UnionError('FAILED_PRECONDITION', `volume "${id}" is being deleted and cannot be attached`);
+  await attach(deps, id, (volume) => attachmentTo(volume, node), signal);
+}
+
+function attachmentTo({ metadata, spec: { attachedTo } }: BlockVolume, node: string): string | undefined {
+  const { name } = metadata;
+  if (metadata.deletionTimestamp) {
+    throw new UnionError('FAILED_PRECONDITION', `volume "${name}" is being deleted and cannot be attached`);
   }
-  const { attachedTo } = volume.spec;
-  if (attachedTo === node) return;
-  if (attachedTo) {
-    const message = `volume "${id}" is attached to node "${attachedTo}" and cannot be on "${node}" as well; detach it there first`;
+  if (attachedTo && attachedTo !== node) {
+    const message = `volume "${name}" is attached to node "${attachedTo}" and cannot be on "${node}" as well; detach it there first`;
     throw new UnionError('FAILED_PRECONDITION', message);
   }
-  await attach(deps, volume, node, signal);
+  return attachedTo === node ? undefined : node;
 }
 
 /** Unknown volume, or attached to another node: it is detached. */
@@ -106,23 +116,31 @@ async function unpublishVolume(
   request: ControllerUnpublishVolumeRequest__Output,
   { signal }: RpcContext,
 ): Promise<void> {
-  const volume = await deps.volumes.get({ name: need(request.volumeId, 'volume_id') }, signal);
-  const attachedTo = volume?.spec.attachedTo;
-  if (volume === undefined || !attachedTo) return;
-  if (request.nodeId === '' || request.nodeId === attachedTo) await attach(deps, volume, null, signal);
+  const { nodeId } = request;
+  const isOurs = (attachedTo: string) => nodeId === '' || nodeId === attachedTo;
+  const id = need(request.volumeId, 'volume_id');
+  await attach(deps, id, ({ spec: { attachedTo } }) => (attachedTo && isOurs(attachedTo) ? null : undefined), signal);
 }
 
+/** How often a spec is written again that another wrote in between. */
+const MAX_WRITES = 5;
+
+/** Writes what `decide` wants: a node, nobody (null), or nothing. */
 async function attach(
   { volumes }: BlockControllerDependencies,
-  { metadata }: BlockVolume,
-  node: string | null,
+  id: string,
+  decide: (volume: BlockVolume) => string | null | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const { uid, resourceVersion } = metadata;
-  const patch = { metadata: { uid, resourceVersion }, spec: { attachedTo: node } };
-  const written = await volumes.patchMerge(metadata, patch, signal);
-  if (written.ok || (node === null && written.error.kind === 'NOT_FOUND')) return;
-  throw new UnionError('ABORTED', `volume "${metadata.name}" has just changed; repeat the call`);
+  for (let writes = 0; writes < MAX_WRITES; writes++) {
+    const volume = await volumes.get({ name: id }, signal);
+    const node = volume && decide(volume);
+    if (volume === undefined || node === undefined) return;
+    const { uid, resourceVersion } = volume.metadata;
+    const patch = { metadata: { uid, resourceVersion }, spec: { attachedTo: node } };
+    if ((await volumes.patchMerge({ name: id }, patch, signal)).ok) return;
+  }
+  throw new UnionError('ABORTED', `volume "${id}" keeps changing; repeat the call`);
 }
 
 async function validate(

@@ -1,5 +1,6 @@
 /**
- * CreateVolume of block.union.csi.dev: chooses nodes, writes the BlockVolume, and answers when every one of them has its replica.
+ * CreateVolume of block.union.csi.dev: chooses nodes, writes the BlockVolume, and answers when every one of them has its
+ * replica, and one serves.
  * Places are chosen one call after the other, on what is written: two calls do not promise the same bytes.
  */
 
@@ -51,17 +52,22 @@ export function createBlockVolume(deps: BlockControllerDependencies) {
         changes: deps.volumeChanges,
         clock: deps.clock,
         read: (signal) => deps.volumes.get({ name: id }, signal),
-        done: (latest) => latest?.metadata.uid !== volume.metadata.uid || isUsable(latest?.status?.phase),
+        done: (latest) => latest?.metadata.uid !== volume.metadata.uid || isServed(latest),
       },
       context,
     );
-    if (current?.metadata.uid !== volume.metadata.uid || !isUsable(current?.status?.phase)) {
+    if (current?.metadata.uid !== volume.metadata.uid || !isServed(current)) {
       const pending =
         findCondition(current?.status?.conditions, 'Ready')?.message ?? 'its nodes have not looked at it yet';
       throw new UnionError('ABORTED', `volume "${wanted.name}" is pending: ${pending}`);
     }
     return { volume: { volumeId: id, capacityBytes: volume.spec.capacityBytes } };
   };
+}
+
+/** Every node has its replica, and one of them leads. */
+function isServed(volume: BlockVolume | undefined): boolean {
+  return isUsable(volume?.status?.phase) && volume?.status?.capacityBytes !== undefined;
 }
 
 function parseRequest(request: CreateVolumeRequest__Output): Wanted {
@@ -132,9 +138,9 @@ async function writtenVolume(
   throw new UnionError('ABORTED', `volume "${wanted.name}" is being made by another call; repeat the call`);
 }
 
-async function poolFacts(
+export async function poolFacts(
   { pools, volumes, nodes, clock }: BlockControllerDependencies,
-  { pool, spread }: BlockParameters,
+  { pool, spread }: Pick<BlockParameters, 'pool' | 'spread'>,
   signal: AbortSignal,
 ): Promise<readonly PoolFacts[]> {
   const [allPools, allVolumes, allNodes] = await Promise.all([
@@ -159,7 +165,7 @@ async function poolFacts(
   });
 }
 
-function bytesOf({ spec }: BlockVolume): bigint {
+export function bytesOf({ spec }: BlockVolume): bigint {
   const geometry = geometryOf(Number(spec.capacityBytes));
   return geometry.ok ? replicaBytes(geometry.value) : 0n;
 }

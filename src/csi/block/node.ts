@@ -1,20 +1,17 @@
 /**
  * The CSI Node service of block.union.csi.dev. As that of unions (../node.ts): each call is a list of steps that look first whether
- * they are done. What may wait for a volume (mount, umount, mkfs) is a command of its own: this process serves replicas, and must never
+ * they are done. What may wait for a volume (mount, umount, rmdir, mkfs) is a command of its own: this process serves replicas, and must never
  * wait for itself.
  */
-import { rmdirSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { messageOf, UnionError } from '../../base/errors.ts';
-import { decideFormat } from '../../block/driver/filesystem.ts';
+import { UnionError } from '../../base/errors.ts';
 import type { AttachConfig } from '../../host/block/attached-volume.ts';
-import { probeContent } from '../../host/block-content.ts';
 import { command } from '../../host/command.ts';
 import { bindMount, probe } from '../../host/mounter.ts';
 import { type MountInfo, mountAt, readMountInfo } from '../../host/mountinfo.ts';
 import { realMountPath } from '../../host/real-path.ts';
-import { errnoCode } from '../../host/syscalls.ts';
 import type { Repository } from '../../kubernetes/repository.ts';
 import type { BlockVolume } from '../../protocol/block-resources.ts';
 import type { NodeDefinition } from '../../protocol/generated/csi/v1/Node.ts';
@@ -26,6 +23,7 @@ import type { Handlers } from '../server.ts';
 import { prepareStagingDirectory, prepareTarget } from '../union-mounts.ts';
 import type { Attachments } from './attachments.ts';
 import { needBlockVolume, parseBlockCapability } from './common.ts';
+import { growFilesystem, prepareFilesystem } from './filesystem.ts';
 
 export interface BlockNodeOptions {
   readonly nodeName: string;
@@ -35,13 +33,7 @@ export interface BlockNodeOptions {
   readonly clock: Clock;
 }
 
-const CAPABILITIES = ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'SINGLE_NODE_MULTI_WRITER'] as const;
-/** No blocks are kept back for root; what is zeros is so already. */
-const MKFS: Readonly<Record<string, readonly string[]>> = {
-  ext4: ['-q', '-F', '-b', '4096', '-m', '0', '-E', 'nodiscard,lazy_itable_init=1'],
-  xfs: ['-q', '-f', '-K'],
-};
-
+const CAPABILITIES = ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'EXPAND_VOLUME', 'SINGLE_NODE_MULTI_WRITER'] as const;
 export function createBlockNodeService(options: BlockNodeOptions): Handlers<NodeDefinition> {
   const exclusively = oneAtATime();
   const { nodeName, attachments } = options;
@@ -88,6 +80,19 @@ export function createBlockNodeService(options: BlockNodeOptions): Handlers<Node
       return { usage: usageOf(answer.usage) };
     },
 
+    NodeExpandVolume: async ({ volumeId, volumePath }, { signal }) => {
+      checkArguments({ volumeId, volumePath });
+      const volume = await needBlockVolume(options.volumes, volumeId, signal);
+      await exclusively(volumeId, async () => {
+        const mounted = mountedAt(volumePath);
+        const device = await attachments.deviceOf(volumeId, signal);
+        if (device === undefined || mounted?.source !== device) throw notMounted(volumeId, volumePath);
+        await attachments.grow(volumeId, options.configOf(volume), signal);
+        await growFilesystem({ device, mountpoint: volumePath, fsType: mounted.fsType }, signal);
+      });
+      return { capacityBytes: volume.status?.capacityBytes ?? volume.spec.capacityBytes };
+    },
+
     NodeGetInfo: async () => ({
       nodeId: nodeName,
       accessibleTopology: { segments: { [TOPOLOGY_KEY_NODE]: nodeName } },
@@ -118,36 +123,12 @@ async function stage(
     const message = `${stagingPath} is not volume ${volumeId}'s: ${found.source} is mounted there; unmount it first`;
     throw new UnionError('FAILED_PRECONDITION', message);
   }
-  // 4. A filesystem, made if there never was one.
-  await format({ volumes, volume, device, fsType }, signal);
+  // 4. A filesystem, made if there never was one, as large as the volume.
+  await prepareFilesystem({ volumes, volume, device, fsType }, signal);
   // 5. The mount, on a closed, empty directory.
   prepareStagingDirectory(stagingPath);
   const options = mountFlags.length === 0 ? [] : ['-o', mountFlags.join(',')];
   await command('mount', ['--no-mtab', '-t', fsType, ...options, device, stagingPath], signal);
-}
-
-interface Unformatted {
-  readonly volumes: Repository<BlockVolume>;
-  readonly volume: BlockVolume;
-  readonly device: string;
-  readonly fsType: string;
-}
-
-async function format({ volumes, volume, device, fsType }: Unformatted, signal: AbortSignal): Promise<void> {
-  const { metadata, spec, status } = volume;
-  const record = async (state: 'Making' | 'Made') => {
-    const patch = { metadata: { uid: metadata.uid }, status: { filesystem: { type: fsType, state } } };
-    const written = await volumes.patchStatusMerge(metadata, patch, signal);
-    if (!written.ok) throw new UnionError('ABORTED', written.error.message);
-  };
-  const content = await probeContent(device, Number(spec.capacityBytes), signal);
-  const decision = decideFormat(status?.filesystem, content, fsType);
-  if (!decision.ok) throw new UnionError('FAILED_PRECONDITION', `volume ${metadata.name}: ${decision.error}`);
-  if (decision.value === 'make') {
-    await record('Making');
-    await command(`mkfs.${fsType}`, [...(MKFS[fsType] ?? []), device], signal);
-  }
-  if (status?.filesystem?.state !== 'Made') await record('Made');
 }
 
 async function publish(
@@ -192,16 +173,11 @@ function mountedAt(path: string): MountInfo | undefined {
   return real === undefined ? undefined : mountAt(real);
 }
 
-/** Unmounts, never lazily, and removes the directory, which must be empty then. Nothing there is ok. */
+/**
+ * Unmounts, never lazily, and removes the directory, which must be empty then. Nothing there is ok. Removing it is a command too:
+ * where another mount namespace still has the mount, it ends with the directory, and its last writes are waited for.
+ */
 async function unmount(path: string, signal: AbortSignal): Promise<void> {
   while (mountedAt(path) !== undefined) await command('umount', ['--no-mtab', path], signal);
-  try {
-    rmdirSync(path);
-  } catch (error) {
-    if (errnoCode(error) === 'ENOENT') return;
-    throw new UnionError(
-      'FAILED_PRECONDITION',
-      `cannot remove ${path}: ${messageOf(error)}; it holds files of the node itself`,
-    );
-  }
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) await command('rmdir', ['--', path], signal);
 }

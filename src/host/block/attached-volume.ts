@@ -4,14 +4,16 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { PeerAddress } from './peer-network.ts';
+import type { ReplicaAddress } from './volume-client.ts';
 
 export interface AttachConfig {
   /** By which the replicas serve it. */
   readonly exportName: string;
   readonly sizeBytes: number;
   /** Of all replicas, likely ones first; written anew when it changes. */
-  readonly addresses: readonly PeerAddress[];
+  readonly addresses: readonly ReplicaAddress[];
+  /** Where the certificates of this node are; without it nothing is encrypted. */
+  readonly tls?: string;
 }
 
 export const CONFIG_FILE = 'attach.json';

@@ -9,6 +9,7 @@ import type { ClientAnswer, ClientRequest, ConfigOutcome, Effect, ReplicaEvent }
 import { Replica, type ReplicaOptions, type ReplicaState } from '../../block/replica.ts';
 import type { ReplicaId } from '../../block/units.ts';
 import type { VolumeConfig } from '../../block/volume-config.ts';
+import type { BlockDevice } from '../nbd/byte-device.ts';
 import type { ConfigStore } from './config-register.ts';
 import type { BlockDisk } from './replica-files.ts';
 
@@ -72,6 +73,18 @@ export class ReplicaHost {
   /** Whether clients are answered. */
   get isServing(): boolean {
     return !this.#closed && this.#replica.state === 'serving';
+  }
+
+  /** The volume as clients see it, under that name. */
+  deviceOf(name: string): BlockDevice {
+    const blocks = () => this.blocks;
+    return {
+      name,
+      get blocks() {
+        return blocks();
+      },
+      request: (body) => this.request(body),
+    };
   }
 
   start(): void {

@@ -12,6 +12,7 @@ import { type FileContent, FileError } from '../../../fuse/index.ts';
 import type { Logger } from '../../base/logger.ts';
 import * as nbd from '../../protocol/nbd.ts';
 import { ByteInput } from '../byte-input.ts';
+import { secureClient, type TlsFiles } from '../tls.ts';
 import type { PeerAddress } from './peer-network.ts';
 
 /** Without an answer for so long, others are tried; whoever has no others waits for this one. */
@@ -26,10 +27,22 @@ const { command, commandFlags, nbdError } = nbd;
 
 export interface VolumeClientOptions {
   readonly exportName: string;
-  readonly sizeBytes: number;
-  /** Of all replicas, likely ones first; asked again whenever one is looked for. */
-  readonly addresses: () => readonly PeerAddress[];
+  /** Asked again whenever somebody wants to know: the volume may have grown, and replicas may be elsewhere. */
+  readonly config: () => { readonly sizeBytes: number; readonly addresses: readonly ReplicaAddress[] };
+  /** With it, only to whose certificate names the node. */
+  readonly tls?: () => Promise<TlsFiles | undefined>;
   readonly log: Logger;
+}
+
+/** A replica, and the node that it must be on. */
+export interface ReplicaAddress extends PeerAddress {
+  readonly node: string;
+}
+
+interface Greeted {
+  readonly size: number;
+  readonly socket: Socket;
+  readonly input: ByteInput;
 }
 
 interface Asked {
@@ -46,7 +59,6 @@ interface Connection {
 }
 
 export class VolumeClient implements FileContent {
-  readonly sizeBytes: number;
   readonly #options: VolumeClientOptions;
   /** What is not answered yet, in the order in which it was asked. */
   readonly #asked = new Map<bigint, Asked>();
@@ -60,9 +72,12 @@ export class VolumeClient implements FileContent {
 
   constructor(options: VolumeClientOptions) {
     this.#options = options;
-    this.sizeBytes = options.sizeBytes;
     this.#supervision = setInterval(() => this.#supervise(), LOOK_MS);
     void this.#search();
+  }
+
+  get sizeBytes(): number {
+    return this.#options.config().sizeBytes;
   }
 
   read(offset: number, length: number): Promise<Buffer> {
@@ -115,7 +130,7 @@ export class VolumeClient implements FileContent {
     this.#isSearching = true;
     try {
       do {
-        for (const address of this.#options.addresses()) {
+        for (const address of this.#options.config().addresses) {
           if (this.#closed) return;
           if (keyOf(address) === this.#connection?.address) continue;
           const connection = await this.#connect(address);
@@ -130,27 +145,32 @@ export class VolumeClient implements FileContent {
   }
 
   /** Undefined when that replica does not serve the volume now. */
-  async #connect(address: PeerAddress): Promise<Connection | undefined> {
-    const { sizeBytes, log } = this.#options;
-    const socket = createConnection({ ...address, noDelay: true });
-    socket.on('error', (error) => log.debug('volume.connection', { address: keyOf(address), error: error.message }));
-    const input = new ByteInput(socket);
-    const limit = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
-    const size = await this.#greet(socket, input);
+  async #connect(address: ReplicaAddress): Promise<Connection | undefined> {
+    const { log } = this.#options;
+    const plain = createConnection({ host: address.host, port: address.port, noDelay: true });
+    plain.on('error', (error) => log.debug('volume.connection', { address: keyOf(address), error: error.message }));
+    const limit = setTimeout(() => plain.destroy(), HANDSHAKE_MS);
+    const greeted = await this.#greet(plain, address.node);
     clearTimeout(limit);
-    if (size === sizeBytes) return { address: keyOf(address), socket, input };
-    socket.destroy();
-    if (size !== undefined) log.error('volume.wrong_size', { address: keyOf(address), size, wanted: sizeBytes });
+    if (greeted !== undefined && greeted.size >= this.sizeBytes) return { address: keyOf(address), ...greeted };
+    plain.destroy();
+    if (greeted) log.error('volume.too_small', { address: keyOf(address), size: greeted.size, wanted: this.sizeBytes });
     return undefined;
   }
 
-  /** The export's size; undefined when it is not served there. */
-  async #greet(socket: Socket, input: ByteInput): Promise<number | undefined> {
-    const greeting = await input.take(nbd.GREETING_LENGTH);
+  /** Undefined when the export is not served there, or that is not who it should be. */
+  async #greet(plain: Socket, node: string): Promise<Greeted | undefined> {
+    const first = new ByteInput(plain);
+    const greeting = await first.take(nbd.GREETING_LENGTH);
     if (greeting === undefined || !nbd.isGreeting(greeting)) return undefined;
-    socket.write(nbd.encodeHello(this.#options.exportName));
-    const reply = await input.take(nbd.HELLO_REPLY_LENGTH);
-    return reply && Number(reply.readBigUInt64BE(0));
+    plain.write(nbd.encodeClientFlags());
+    const tls = await this.#options.tls?.();
+    const socket = tls ? await startTls(plain, first, tls, node) : plain;
+    if (socket === undefined) return undefined;
+    const input = tls ? new ByteInput(socket) : first;
+    socket.write(nbd.encodeOption(nbd.option.exportName, this.#options.exportName));
+    const reply = await input.take(nbd.EXPORT_LENGTH);
+    return reply && { size: Number(reply.readBigUInt64BE(0)), socket, input };
   }
 
   #use(connection: Connection): void {
@@ -189,6 +209,14 @@ export class VolumeClient implements FileContent {
     this.#connection = undefined;
     void this.#search();
   }
+}
+
+async function startTls(plain: Socket, input: ByteInput, tls: TlsFiles, node: string): Promise<Socket | undefined> {
+  plain.write(nbd.encodeOption(nbd.option.startTls));
+  const reply = await input.take(nbd.OPTION_REPLY_LENGTH);
+  // What follows the answer at once came unprotected.
+  if (reply === undefined || nbd.decodeOptionReply(reply) !== nbd.optionReply.ack || !input.release()) return undefined;
+  return await secureClient(plain, tls, node);
 }
 
 function send(socket: Socket, { request, data }: Asked): void {

@@ -9,6 +9,7 @@ import { BLOCK_SIZE } from '../../block/units.ts';
 /** One volume as its replica serves it. */
 export interface BlockDevice {
   readonly name: string;
+  /** May grow. */
   readonly blocks: number;
   request(body: ClientRequest): Promise<ClientAnswer>;
 }

@@ -2,8 +2,9 @@
  * The block engine as a driver of the embedded cluster, with three simulated nodes: from claims to pods that write, while what serves
  * them is killed. Real processes, FUSE files, loop devices and filesystems.
  */
-import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -19,9 +20,11 @@ import { ApiClient } from '../../support/api-client.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
 import { eventually } from '../../support/eventually.ts';
 import { expectNoLeaks, findLeaks } from '../../support/leaks.ts';
-import { fuse, loop, needs } from '../../support/skip.ts';
+import { fuse, loop, needs, program } from '../../support/skip.ts';
 
 const LIMIT_MS = 60_000;
+/** `npm run test:block` runs all of it; `npm test` the first, which is short. */
+const isWhole = process.env.BLOCK_DRIVER === 'whole';
 /** Writes numbers one after the other, each durable before it is named. */
 const COUNT = 'i=0; while :; do i=$((i+1)); echo $i > new; sync new; mv new n; sync .; done & echo counting';
 
@@ -52,6 +55,8 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await expectNoLeaks(dir);
   });
 
+  const whole = isWhole ? it : () => {};
+
   async function volumes(): Promise<readonly BlockVolume[]> {
     return await user.api.list(blockVolumes);
   }
@@ -79,13 +84,19 @@ describe('block.union.csi.dev in the embedded cluster', function () {
       .map((line) => ({ pid: Number(line.split(' ')[0]), waits: line.includes('--standby') }));
   }
 
-  it('makes, mounts and removes a volume, and its data outlive the pod', async () => {
+  it('makes, mounts, grows and removes a volume, and its data outlive the pod', async () => {
     await user.createClaim('data', 'one');
     await user.bound('data');
     expect(await user.run('first', 'data', 'echo kept > file; sync; cat file')).to.equal('kept\n');
     await user.deletePod('first');
     await eventually('the device to go', () => findLeaks(dir).loops.length === 0, LIMIT_MS);
-    expect(await user.run('second', 'data', 'cat file')).to.equal('kept\n');
+    await user.resizeClaim('data', '128Mi');
+    const isGrown = async () => (await volumes())[0]?.status?.capacityBytes === String(128 * 1024 ** 2);
+    await eventually('the volume to grow', isGrown, LIMIT_MS);
+    const [, mebibytes] = (await user.run('second', 'data', 'cat file; df -BM --output=size . | tail -n 1')).split(
+      '\n',
+    );
+    expect(Number.parseInt(mebibytes!, 10)).to.be.within(100, 128);
     await user.deletePod('second');
     const [volume] = await volumes();
     const directory = join(dir, 'nodes', volume!.spec.members[0]!, 'block', volume!.metadata.name);
@@ -95,27 +106,51 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     expect(await volumes()).to.deep.equal([]);
   });
 
-  it('goes on when whatever serves a volume is killed: the process of the file, the one that waits, the node', async () => {
-    await user.createClaim('kept', 'one');
-    await user.createPod('counter', 'kept', COUNT);
-    await user.running('counter');
-    const path = join(await mountOf('counter'), 'n');
-    await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
-    const [volume] = await volumes();
-    const { name } = volume!.metadata;
-    const both = () => eventually('both processes', () => serving(name).length === 2 && serving(name), LIMIT_MS);
-    for (const waits of [false, true]) {
-      const victim = (await both()).find((process) => process.waits === waits) ?? (await both())[0]!;
-      process.kill(victim.pid, 'SIGKILL');
-      await moved(path, `the process that ${waits ? 'waits' : 'serves'} was killed`);
-    }
-    process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
-    await moved(path, 'the node was killed');
-    await user.deletePod('counter');
-    await user.deleteClaim('kept');
+  whole('passes csi-sanity', async function () {
+    needs(this, program('csi-sanity'));
+    const parameters = join(dir, 'parameters.yaml');
+    writeFileSync(parameters, 'replicas: "1"\n');
+    const child = spawn('csi-sanity', [
+      `-csi.endpoint=unix://${join(dir, 'nodes/node-1/kubelet/plugins/block.union.csi.dev/csi.sock')}`,
+      `-csi.controllerendpoint=unix://${join(dir, 'run/block.sock')}`,
+      `-csi.testvolumeparameters=${parameters}`,
+      `-csi.mountdir=${join(dir, 'mount')}`,
+      `-csi.stagingdir=${join(dir, 'staging')}`,
+      ...['-csi.testvolumesize=33554432', '-csi.testvolumeexpandsize=67108864', '-ginkgo.no-color'],
+    ]);
+    let output = '';
+    child.stdout.on('data', (chunk) => {
+      output += chunk;
+    });
+    const [code] = await once(child, 'exit');
+    expect(code, output).to.equal(0);
+    expect(Number(/(\d+) Passed \| 0 Failed/.exec(output)?.[1])).to.be.at.least(46);
   });
 
-  it('carries a union, which loses nothing when a node dies in the middle of a write', async () => {
+  whole(
+    'goes on when whatever serves a volume is killed: the process of the file, the one that waits, the node',
+    async () => {
+      await user.createClaim('kept', 'one');
+      await user.createPod('counter', 'kept', COUNT);
+      await user.running('counter');
+      const path = join(await mountOf('counter'), 'n');
+      await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
+      const [volume] = await volumes();
+      const { name } = volume!.metadata;
+      const both = () => eventually('both processes', () => serving(name).length === 2 && serving(name), LIMIT_MS);
+      for (const waits of [false, true]) {
+        const victim = (await both()).find((process) => process.waits === waits) ?? (await both())[0]!;
+        process.kill(victim.pid, 'SIGKILL');
+        await moved(path, `the process that ${waits ? 'waits' : 'serves'} was killed`);
+      }
+      process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
+      await moved(path, 'the node was killed');
+      await user.deletePod('counter');
+      await user.deleteClaim('kept');
+    },
+  );
+
+  whole('carries a union, which loses nothing when a node dies in the middle of a write', async () => {
     await user.createClaim('joined', 'union', { resources: { requests: { storage: '128Mi' } } });
     await user.createPod('writer', 'joined', `mkdir sums; ${COUNT}`);
     await user.running('writer');
@@ -142,7 +177,6 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     expect(Number(await user.run('reader', 'joined', 'cat n'))).to.be.at.least(last);
     await user.deletePod('reader');
     await user.deleteClaim('joined');
-    expect(await volumes()).to.deep.equal([]);
   });
 });
 

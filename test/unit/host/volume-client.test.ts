@@ -5,9 +5,11 @@ import { silentLogger } from '../../../src/base/logger.ts';
 import type { ClientAnswer, ClientRequest } from '../../../src/block/ports.ts';
 import { BLOCK_SIZE, toEpoch } from '../../../src/block/units.ts';
 import { VolumeClient } from '../../../src/host/block/volume-client.ts';
+import { issueCertificate, makeAuthority } from '../../../src/host/development-ca.ts';
 import { ByteDevice } from '../../../src/host/nbd/byte-device.ts';
 import { NbdExport } from '../../../src/host/nbd/exports.ts';
 import { NbdServer } from '../../../src/host/nbd/server.ts';
+import type { TlsFiles } from '../../../src/host/tls.ts';
 import { eventually } from '../../support/eventually.ts';
 
 const NAME = 'volume/node';
@@ -25,12 +27,12 @@ class Replica {
   readonly #server: NbdServer;
   port = 0;
 
-  constructor(blocks: Map<number, Uint8Array>) {
+  constructor(blocks: Map<number, Uint8Array>, tls?: TlsFiles) {
     this.#blocks = blocks;
     const device = new ByteDevice({ name: NAME, blocks: BLOCKS, request: (body) => this.#request(body) });
     this.#export = new NbdExport(device, { isServing: () => this.isServing, isSingle: true });
     const listen = { host: '127.0.0.1', port: 0 };
-    this.#server = new NbdServer({ listen, exports: [this.#export], tls: undefined, log: silentLogger });
+    this.#server = new NbdServer({ listen, exports: [this.#export], tls, log: silentLogger });
   }
 
   async listen(): Promise<void> {
@@ -56,6 +58,14 @@ class Replica {
   }
 }
 
+function clientOf(replicas: readonly { readonly port: number }[], tls?: TlsFiles): VolumeClient {
+  const config = () => ({
+    sizeBytes: SIZE,
+    addresses: replicas.map(({ port }) => ({ node: 'node-1', host: '127.0.0.1', port })),
+  });
+  return new VolumeClient({ exportName: NAME, config, tls: async () => tls, log: silentLogger });
+}
+
 function block(byte: number): Buffer {
   return Buffer.alloc(BLOCK_SIZE, byte);
 }
@@ -69,8 +79,7 @@ describe('VolumeClient', function () {
     const blocks = new Map<number, Uint8Array>();
     replicas = [new Replica(blocks), new Replica(blocks)];
     for (const replica of replicas) await replica.listen();
-    const addresses = () => replicas.map(({ port }) => ({ host: '127.0.0.1', port }));
-    client = new VolumeClient({ exportName: NAME, sizeBytes: SIZE, addresses, log: silentLogger });
+    client = clientOf(replicas);
   });
 
   afterEach(async () => {
@@ -139,8 +148,7 @@ describe('VolumeClient', function () {
     await once(stranger, 'listening');
     const { port } = stranger.address() as { port: number };
     replicas[0].isServing = true;
-    const addresses = () => [port, replicas[0].port].map((at) => ({ host: '127.0.0.1', port: at }));
-    const other = new VolumeClient({ exportName: NAME, sizeBytes: SIZE, addresses, log: silentLogger });
+    const other = clientOf([{ port }, replicas[0]]);
     await other.write(0, block(1));
     other.close();
     for (const socket of sockets) socket.destroy();
@@ -149,17 +157,40 @@ describe('VolumeClient', function () {
   });
 });
 
+describe('VolumeClient with TLS', function () {
+  this.timeout(20_000);
+
+  it('speaks to the node that the certificate names, and to nobody else', async () => {
+    const authority = await makeAuthority();
+    const filesFor = async (name: string): Promise<TlsFiles> => ({
+      ...(await issueCertificate(authority, name)),
+      ca: authority.cert,
+    });
+    const replicas = [
+      new Replica(new Map(), await filesFor('somebody-else')),
+      new Replica(new Map(), await filesFor('node-1')),
+    ] as const;
+    for (const replica of replicas) {
+      await replica.listen();
+      replica.isServing = true;
+    }
+    const client = clientOf(replicas, await filesFor('node-2'));
+    await client.write(0, block(1));
+    expect(replicas.map(({ asked }) => asked.length)).to.deep.equal([0, 1]);
+    client.close();
+    for (const replica of replicas) await replica.close();
+  });
+});
+
 describe('an NBD export for one connection', () => {
   it('does nothing more of what a connection had sent that another one has replaced', async () => {
     const replica = new Replica(new Map());
     await replica.listen();
     replica.isServing = true;
-    const addresses = () => [{ host: '127.0.0.1', port: replica.port }];
-    const options = { exportName: NAME, sizeBytes: SIZE, addresses, log: silentLogger };
-    const first = new VolumeClient(options);
+    const first = clientOf([replica]);
     await first.write(0, block(1));
     first.close();
-    const second = new VolumeClient(options);
+    const second = clientOf([replica]);
     await second.write(0, block(2));
     expect(Buffer.from(await second.read(0, BLOCK_SIZE))).to.deep.equal(block(2));
     second.close();

@@ -1,0 +1,45 @@
+import { expect } from 'chai';
+import { summarise } from '../../../../src/block/driver/volume-status.ts';
+import type { BlockVolume, BlockVolumeStatus } from '../../../../src/protocol/block-resources.ts';
+
+const ready = { phase: 'Ready' } as const;
+
+function volume(status: BlockVolumeStatus | undefined, deletionTimestamp?: string): BlockVolume {
+  return {
+    apiVersion: 'union.csi.dev/v1alpha1',
+    kind: 'BlockVolume',
+    metadata: { name: 'bv-1', ...(deletionTimestamp && { deletionTimestamp }) },
+    spec: { volumeName: 'v', capacityBytes: '4096', pool: 'default', minInSync: 1, members: ['a', 'b'] },
+    ...(status && { status }),
+  };
+}
+
+function config(primary: string, ...inSync: string[]): NonNullable<BlockVolumeStatus['config']> {
+  return { version: 3, epoch: '2', primary, inSync, members: ['a', 'b'] };
+}
+
+describe('summarise', () => {
+  it('is pending until every node has made its replica once, and says whose is missing', () => {
+    expect(summarise(volume(undefined)).phase).to.equal('Pending');
+    const summary = summarise(volume({ replicas: { a: ready, b: { phase: 'Making' } } }));
+    expect(summary).to.include({ phase: 'Pending', message: 'b has not made its replica yet' });
+  });
+
+  it('is ready when all are in sync, and says who serves', () => {
+    const summary = summarise(volume({ replicas: { a: ready, b: ready }, config: config('b', 'a', 'b') }));
+    expect(summary).to.include({ phase: 'Ready', message: '2 replicas in sync, served by b' });
+  });
+
+  it('is degraded when a replica is behind or has failed, and stays usable', () => {
+    const behind = summarise(volume({ phase: 'Ready', replicas: { a: ready, b: ready }, config: config('a', 'a') }));
+    expect(behind).to.include({ phase: 'Degraded', message: '1 of 2 replicas in sync; b is not in sync' });
+    const broken = { a: ready, b: { phase: 'Failed', message: 'no space' } } as const;
+    const failed = summarise(volume({ phase: 'Ready', replicas: broken, config: config('a', 'a') }));
+    expect(failed).to.include({ phase: 'Degraded', message: '1 of 2 replicas in sync; b: no space' });
+  });
+
+  it('names who still has a replica of a volume that is being deleted', () => {
+    const summary = summarise(volume({ phase: 'Ready', replicas: { b: ready } }, '2026-01-01T00:00:00Z'));
+    expect(summary).to.include({ phase: 'Deleting', message: 'b still has a replica' });
+  });
+});
