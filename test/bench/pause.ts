@@ -2,16 +2,12 @@
 import { mkdirSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { KeptMount } from '../support/kept-mount.ts';
 import { removeFolderWithMounts } from '../support/loop-branches.ts';
 import { until } from '../support/processes.ts';
 import { foldersOf, learn, makeBranches } from './memory.ts';
 import { atMost, median } from './table.ts';
 import type { Outcome, Workshop } from './workload.ts';
-
-/** The next server is started when one has taken over, and loads meanwhile. */
-const LOADED_MS = 1500;
 
 export async function measurePause(
   { knownFiles, kills }: { readonly knownFiles: number; readonly kills: number },
@@ -46,7 +42,7 @@ async function pauses(union: KeptMount, kills: number): Promise<readonly number[
   const measured: number[] = [];
   for (let kill = 0; kill < kills; kill++) {
     await until(() => union.servers().length === 2);
-    await delay(LOADED_MS);
+    await union.nextHasLoaded();
     const begin = performance.now();
     process.kill(union.servers()[0]!.pid, 'SIGKILL');
     // A name that nobody asked for: the kernel answers what it knows itself.
