@@ -49,6 +49,7 @@ export { policyNames } from './policy/create.ts';
 export { policyFunctions, withoutEffect } from './policy/functions.ts';
 export {
   cloneDevice,
+  defaultReaders,
   FILESYSTEM_TYPE,
   isMounted,
   mountDevice,
@@ -58,7 +59,17 @@ export {
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
 export { prepareReaders } from './transport/readers.ts';
 export { refuseRequests } from './transport/refusal.ts';
-export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Removal, Restriction, Session };
+export type {
+  BranchMode,
+  BranchOptions,
+  Measurements,
+  OpsLogger,
+  PolicySettings,
+  PreparedReaders,
+  Removal,
+  Restriction,
+  Session,
+};
 export { UnionFsError };
 
 export interface UnionOptions {

@@ -40,11 +40,16 @@ export function openDevice(): number {
 /** More readers than this only pay off where branches are slow. */
 const MAX_DEFAULT_READERS = 4;
 
+/** One for each CPU, at most four. */
+export function defaultReaders(): number {
+  return Math.min(MAX_DEFAULT_READERS, availableParallelism());
+}
+
 /**
  * Further descriptors of a mounted connection, owned by the caller: each reader has a queue of its own. By default as many as
- * make one reader for each CPU, at most four.
+ * make `defaultReaders` of them.
  */
-export function cloneDevice(device: number, readers = Math.min(MAX_DEFAULT_READERS, availableParallelism())): number[] {
+export function cloneDevice(device: number, readers = defaultReaders()): number[] {
   const clones: number[] = [];
   try {
     while (clones.length + 1 < readers) {

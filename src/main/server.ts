@@ -6,7 +6,15 @@
  * node plugin, which has this server make way when another pod's can go on.
  */
 import { dirname, join } from 'node:path';
-import { isMounted, openUnion, type Union, unreadableState } from '../../fuse/index.ts';
+import {
+  defaultReaders,
+  isMounted,
+  openUnion,
+  type PreparedReaders,
+  prepareReaders,
+  type Union,
+  unreadableState,
+} from '../../fuse/index.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';
@@ -57,9 +65,10 @@ export async function run(argv: string[]): Promise<number> {
   const log = createStderrLogger('union-csi server', () => false, { volume: config.value.volumeId });
   const opened = new Set<Union>();
   const fed = new FedBranches(join(dirname(path), 'branches'));
+  const readersFor = spareReaders();
   const union = new UnionServer({
     volumeId: config.value.volumeId,
-    open: (options) => openBranches(withFed(config.value, fed), options, opened, log),
+    open: (options) => openBranches(withFed(config.value, fed), options, { opened, readersFor, log }),
     fed,
     unreadable: unreadableState,
     die: () => exitNow(0),
@@ -136,6 +145,23 @@ function withFed(config: ServerConfig, fed: FedBranches): ServerConfig {
   return { ...config, branches: [...config.branches, ...fed.list().filter(({ id }) => !own.includes(id))] };
 }
 
+interface OpenContext {
+  /** The unions that are open now. */
+  readonly opened: Set<Union>;
+  readonly readersFor: (count: number) => PreparedReaders | undefined;
+  readonly log: Logger;
+}
+
+/** Threads that are there when they are needed, so that applications wait less for a server that takes over. For one session. */
+function spareReaders(): (count: number) => PreparedReaders | undefined {
+  let spare: PreparedReaders | undefined = prepareReaders(defaultReaders());
+  return (count) => {
+    const taken = spare?.length === count ? spare : undefined;
+    if (taken !== undefined) spare = undefined;
+    return taken;
+  };
+}
+
 /**
  * The filesystem as UnionServer wants it, without a write to branches when read only. A session that ends while the union is
  * mounted has failed: this process ends, and another one takes over.
@@ -143,15 +169,14 @@ function withFed(config: ServerConfig, fed: FedBranches): ServerConfig {
 function openBranches(
   config: ServerConfig,
   { readOnly, state }: OpenOptions,
-  opened: Set<Union>,
-  log: Logger,
+  { opened, readersFor, log }: OpenContext,
 ): ServedUnion {
   const branches = readOnly ? config.branches.map((branch) => ({ ...branch, mode: 'RO' as const })) : config.branches;
   const union = openUnion({ ...config, branches, readOnly, ...(state !== undefined && { state }) });
   opened.add(union);
   return {
     serve: async (options) => {
-      const session = await union.serve(options);
+      const session = await union.serve({ ...options, readers: readersFor(options.devices.length) });
       let makesWay = false;
       return {
         handOver: async () => {
