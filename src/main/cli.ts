@@ -10,11 +10,14 @@ import { fileURLToPath } from 'node:url';
 import { messageOf } from '../base/errors.ts';
 import { suggestion, UsageError } from './flags.ts';
 
+type Load = () => Promise<{ run(argv: string[]): Promise<number> }>;
+
 interface Command {
   readonly summary: string;
-  readonly load: () => Promise<{ run(argv: string[]): Promise<number> }>;
+  readonly load: Load;
 }
 
+/** For people. */
 const commands: Readonly<Record<string, Command>> = {
   mount: {
     summary: 'mount a union of directories; needs no cluster',
@@ -52,18 +55,6 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'make certificates for trying TLS between block replicas out',
     load: () => import('./block-ca.ts'),
   },
-  'block-controller': {
-    summary: 'CSI controller service of block volumes (a Deployment)',
-    load: () => import('./block-controller.ts'),
-  },
-  'block-node': {
-    summary: 'replicas and CSI node service of block volumes (a DaemonSet)',
-    load: () => import('./block-node.ts'),
-  },
-  'block-attach': {
-    summary: 'serve an attached block volume; started by block-node',
-    load: () => import('./block-attach.ts'),
-  },
   start: {
     summary: 'a guided tour: cluster, union, pod, all on this machine',
     load: () => import('./start.ts'),
@@ -72,30 +63,27 @@ const commands: Readonly<Record<string, Command>> = {
     summary: 'run the embedded cluster, for trying things out and for tests',
     load: () => import('./cluster.ts'),
   },
-  controller: {
-    summary: 'CSI controller service and reconcilers (a Deployment)',
-    load: () => import('./controller.ts'),
-  },
-  node: {
-    summary: 'CSI node service (a DaemonSet)',
-    load: () => import('./node.ts'),
-  },
-  server: {
-    summary: 'serve one union (a pod for each volume and node)',
-    load: () => import('./server.ts'),
-  },
-  feeder: {
-    summary: 'lend a branch to a server that was started before it was added (a pod)',
-    load: () => import('./feeder.ts'),
-  },
-  release: {
-    summary: 'take a union off a branch that is given back (a pod)',
-    load: () => import('./release.ts'),
-  },
 };
 
+/** For pods, and what these start. */
+const roles: Readonly<Record<string, Load>> = {
+  controller: () => import('./controller.ts'),
+  node: () => import('./node.ts'),
+  server: () => import('./server.ts'),
+  feeder: () => import('./feeder.ts'),
+  release: () => import('./release.ts'),
+  'block-controller': () => import('./block-controller.ts'),
+  'block-node': () => import('./block-node.ts'),
+  'block-attach': () => import('./block-attach.ts'),
+};
+
+function loaderOf(name: string): Load | undefined {
+  if (Object.hasOwn(commands, name)) return commands[name]!.load;
+  return Object.hasOwn(roles, name) ? roles[name] : undefined;
+}
+
 function help(): string {
-  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(18)}${summary}`);
+  const lines = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(13)}${summary}`);
   return [
     'usage: union-csi COMMAND [FLAGS]',
     '',
@@ -103,6 +91,7 @@ function help(): string {
     '',
     ...lines,
     '',
+    `Run in pods of Kubernetes: ${Object.keys(roles).join(', ')}`,
     'union-csi COMMAND --help tells the flags of a command.',
     '',
   ].join('\n');
@@ -117,13 +106,14 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(help());
     return name === undefined ? 2 : 0;
   }
-  if (!Object.hasOwn(commands, name)) {
-    const hint = suggestion(name, [...Object.keys(commands), 'help']) || '; see union-csi help';
+  const load = loaderOf(name);
+  if (load === undefined) {
+    const hint = suggestion(name, [...Object.keys(commands), ...Object.keys(roles), 'help']) || '; see union-csi help';
     process.stderr.write(`union-csi: unknown command ${name}${hint}\n`);
     return 2;
   }
   try {
-    const { run } = await commands[name]!.load();
+    const { run } = await load();
     return await run(rest);
   } catch (error) {
     process.stderr.write(`union-csi ${name}: ${messageOf(error)}\n`);
