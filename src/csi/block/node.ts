@@ -81,8 +81,11 @@ export function createBlockNodeService(options: BlockNodeOptions): Handlers<Node
     },
 
     NodeExpandVolume: async ({ volumeId, volumePath }, { signal }) => {
-      checkArguments({ volumeId, volumePath });
+      // A path that is none is the business of a volume that is there: csi-sanity wants it so.
+      checkArguments({ volumeId });
+      if (volumePath === '') checkArguments({ volumePath });
       const volume = await needBlockVolume(options.volumes, volumeId, signal);
+      checkArguments({ volumePath });
       await exclusively(volumeId, async () => {
         const mounted = mountedAt(volumePath);
         const device = await attachments.deviceOf(volumeId, signal);
