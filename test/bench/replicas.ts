@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { BLOCK_SIZE } from '../../src/block/units.ts';
 import { eventually } from '../support/eventually.ts';
-import { NbdClient } from '../support/nbd-client.ts';
+import type { NbdClient } from '../support/nbd-client.ts';
 import { ReplicaProcesses } from '../support/replica-processes.ts';
 
 const MIB = 1024 ** 2;
@@ -97,14 +97,12 @@ async function failingOver(settings: ReplicaSettings): Promise<Figure> {
     let worst = 0;
     for (let round = 0; round < FAILOVERS; round++) {
       const victim = await primaryOf(replicas);
-      const { client } = await replicas.connect([victim]);
-      await client.write(0, Buffer.alloc(BLOCK_SIZE, round), true);
+      const write = (client: NbdClient) => client.write(0, Buffer.alloc(BLOCK_SIZE, round), true);
+      await replicas.use(write, [victim]);
       const began = performance.now();
       await replicas.kill(victim);
-      const { client: next } = await replicas.connect(replicas.others(victim));
-      await next.write(0, Buffer.alloc(BLOCK_SIZE, round), true);
+      await replicas.use(write, replicas.others(victim));
       worst = Math.max(worst, performance.now() - began);
-      next.close();
       replicas.start(victim);
       await replicas.allInSync();
     }
@@ -117,7 +115,7 @@ async function rebuilding(settings: ReplicaSettings): Promise<readonly Figure[]>
   const { volumeMebibytes, usedMebibytes, seconds } = settings;
   return await withReplicas(settings, { mebibytes: volumeMebibytes, wired: true }, async (replicas) => {
     const id = await primaryOf(replicas);
-    await fill(replicas.socketOf(id), usedMebibytes);
+    await replicas.use((client) => fill(client, usedMebibytes));
     const idle = await rebuild(replicas, id, async () => {});
     const load = ['--rw=randrw', `--runtime=${seconds}`];
     const alone = await fio(replicas.socketOf(id), load);
@@ -163,10 +161,8 @@ async function rebuild<T>(replicas: ReplicaProcesses, id: string, work: () => Pr
 }
 
 /** Content that no part of the way can take for zeros. */
-async function fill(socket: string, mebibytes: number): Promise<void> {
-  const client = await NbdClient.connect({ path: socket });
+async function fill(client: NbdClient, mebibytes: number): Promise<void> {
   const data = Buffer.alloc(MIB, 'content');
   for (let index = 0; index < mebibytes; index++) await client.write(index * MIB, data);
   await client.flush();
-  client.close();
 }

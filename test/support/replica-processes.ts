@@ -12,7 +12,7 @@ import { BLOCK_SIZE } from '../../src/block/units.ts';
 import type { VolumeConfig } from '../../src/block/volume-config.ts';
 import { ConfigRegister } from '../../src/host/block/config-register.ts';
 import { eventually } from './eventually.ts';
-import { NbdClient } from './nbd-client.ts';
+import { Disconnected, NbdClient } from './nbd-client.ts';
 import { killed } from './processes.ts';
 import { Relay } from './relay.ts';
 
@@ -129,8 +129,27 @@ export class ReplicaProcesses {
     );
   }
 
+  /**
+   * Work that can be done again, with whoever serves, of these: on a busy machine a primary may lose its seat at any time, and then its
+   * clients are cut.
+   */
+  async use<T>(work: (client: NbdClient, id: string) => Promise<T>, ids: readonly string[] = this.ids): Promise<T> {
+    for (;;) {
+      const { id, client } = await this.connect(ids);
+      try {
+        return await work(client, id);
+      } catch (error) {
+        if (!(error instanceof Disconnected)) throw error;
+      } finally {
+        client.close();
+      }
+    }
+  }
+
   async inSync(what: string, condition: (ids: readonly string[]) => boolean): Promise<void> {
-    await eventually(what, async () => condition((await this.config()).inSync), PATIENCE_MS);
+    // There is none until the first replica has made it.
+    const config = () => this.config().catch(() => undefined);
+    await eventually(what, async () => condition((await config())?.inSync ?? []), PATIENCE_MS);
   }
 
   async allInSync(): Promise<void> {

@@ -34,14 +34,13 @@ describe('TLS between replicas', function () {
   it('carries what replicas of one authority tell each other', async () => {
     await makeCertificates(folder, ['a', 'b']);
     const both = await start({ a: 'a', b: 'b' });
-    const { id, client } = await both.connect();
+    const id = await both.use(async (client, primary) => {
+      await client.write(0, Buffer.alloc(BLOCK_SIZE, 7), true);
+      return primary;
+    });
     await both.allInSync();
-    await client.write(0, Buffer.alloc(BLOCK_SIZE, 7), true);
-    client.close();
     await both.kill(id);
-    const { client: other } = await both.connect(both.others(id));
-    expect((await other.read(0, 1))[0]).to.equal(7);
-    other.close();
+    expect(await both.use(async (other) => (await other.read(0, 1))[0], both.others(id))).to.equal(7);
   });
 
   for (const [what, shown] of [
@@ -52,11 +51,12 @@ describe('TLS between replicas', function () {
       await makeCertificates(folder, ['a']);
       await makeCertificates(join(folder, 'elsewhere'), ['b']);
       const both = await start({ a: 'a', b: shown });
-      const { id, client } = await both.connect();
       // Neither hears the other, so whoever leads goes on alone.
-      await both.evicted(both.others(id)[0]!);
-      await client.write(0, Buffer.alloc(BLOCK_SIZE, 7), true);
-      client.close();
+      await both.inSync('one is alone', ({ length }) => length === 1);
+      const id = await both.use(async (client, primary) => {
+        await client.write(0, Buffer.alloc(BLOCK_SIZE, 7), true);
+        return primary;
+      });
       expect((await both.config()).inSync).to.deep.equal([id]);
     });
   }

@@ -2,13 +2,13 @@
  * Faults of the disk under one of two replicas, on real filesystems: full, failing, and a flipped bit. The replica is repaired or
  * leaves the in-sync set; nothing wrong is returned, and the other goes on.
  */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { BLOCK_SIZE } from '../../../src/block/units.ts';
 import { eventually } from '../../support/eventually.ts';
 import { shutDown } from '../../support/faults.ts';
-import { type LoopBranches, makeLoopBranches, runProgram } from '../../support/loop-branches.ts';
+import { type LoopBranches, makeLoopBranches } from '../../support/loop-branches.ts';
 import type { NbdClient } from '../../support/nbd-client.ts';
 import { hasEnded } from '../../support/processes.ts';
 import { ReplicaProcesses } from '../../support/replica-processes.ts';
@@ -30,18 +30,17 @@ describe('a replica whose disk fails', function () {
     needs(this, loop);
   });
 
-  async function start(
-    sizesMebibytes: readonly [number, number],
-  ): Promise<{ primary: string; backup: string; client: NbdClient }> {
-    disks = makeLoopBranches(sizesMebibytes.map((size) => size * MIB));
+  /** Two replicas, each on a filesystem of its own, and which of them leads. */
+  async function start(): Promise<{ primary: string; backup: string }> {
+    disks = makeLoopBranches([64 * MIB, 64 * MIB]);
     const [a, b] = disks.paths as [string, string];
     replicas = await ReplicaProcesses.start(['a', 'b'], {
       blocks: BLOCKS,
       directories: { a: join(a, 'replica'), b: join(b, 'replica') },
     });
-    const { id, client } = await replicas.connect();
+    const primary = await replicas.use(async (_client, id) => id);
     await replicas.allInSync();
-    return { primary: id, backup: replicas.others(id)[0]!, client };
+    return { primary, backup: replicas.others(primary)[0]! };
   }
 
   afterEach(async function () {
@@ -70,9 +69,10 @@ describe('a replica whose disk fails', function () {
   }
 
   it('leaves when it is full, and comes back when it has room', async () => {
-    // The log of 16 MiB fits, the data do not: of the two, the one that leads has the large disk.
-    const { client, primary, backup } = await start([64, 64]);
-    const room = openSync(join(replicas.directoryOf(backup), '..', 'ballast'), 'w');
+    // The log of 16 MiB is there from the beginning, and the data have no room.
+    const { primary, backup } = await start();
+    const ballast = join(replicas.directoryOf(backup), '..', 'ballast');
+    const room = openSync(ballast, 'w');
     try {
       expect(() => {
         for (;;) writeSync(room, Buffer.alloc(MIB, 1));
@@ -80,63 +80,49 @@ describe('a replica whose disk fails', function () {
     } finally {
       closeSync(room);
     }
-    await fill(client, 1);
+    await replicas.use((client) => fill(client, 1));
     await eventually('it stops', () => hasEnded(replicas.processOf(backup)), PATIENCE_MS);
     await replicas.evicted(backup);
-    await expectContent(client, 1);
-    runProgram('rm', [join(replicas.directoryOf(backup), '..', 'ballast')]);
+    await replicas.use((client) => expectContent(client, 1));
+    rmSync(ballast);
     replicas.start(backup);
     await replicas.allInSync();
-    client.close();
     await replicas.kill(primary);
-    const { client: other } = await replicas.connect([backup]);
-    await expectContent(other, 1);
-    other.close();
+    await replicas.use((client) => expectContent(client, 1), [backup]);
   });
 
   for (const role of ['primary', 'backup'] as const) {
     it(`leaves when the disk of the ${role} answers EIO`, async () => {
-      const { client, primary, backup } = await start([64, 64]);
-      await fill(client, 1, 256);
+      const { primary, backup } = await start();
+      await replicas.use((client) => fill(client, 1, 256));
       const victim = role === 'primary' ? primary : backup;
       shutDown(join(replicas.directoryOf(victim), '..'));
-      // Whether this is answered is for the primary to say; what was flushed before must be there.
-      await fill(client, 1, 256).catch(() => {});
+      await replicas.use((client) => fill(client, 1, 256), role === 'primary' ? [backup] : [primary]);
       await replicas.evicted(victim);
-      client.close();
-      const { client: next } = await replicas.connect(replicas.others(victim));
-      await expectContent(next, 1, 256);
-      await fill(next, 2, 256);
-      await expectContent(next, 2, 256);
-      next.close();
+      await replicas.use((client) => expectContent(client, 1, 256));
+      await replicas.use((client) => fill(client, 2, 256));
+      await replicas.use((client) => expectContent(client, 2, 256));
     });
 
     it(`is repaired when a bit on the disk of the ${role} is flipped, and never returns it`, async () => {
-      const { client, primary, backup } = await start([64, 64]);
-      await fill(client, 1);
+      const { primary, backup } = await start();
+      await replicas.use((client) => fill(client, 1));
       const victim = role === 'primary' ? primary : backup;
-      await eventually(
-        'there is something to flip',
-        () => flip(join(replicas.directoryOf(victim), 'replica', 'data'), 100),
-        PATIENCE_MS,
-      );
+      const data = join(replicas.directoryOf(victim), 'replica', 'data');
+      await eventually('there is something to flip', () => flip(data, 100), PATIENCE_MS);
       // The primary finds it when it is read, the backup when it scrubs.
-      const isOut = async () => !(await replicas.config()).inSync.includes(victim);
       await eventually(
         'the flipped bit is found',
         async () => {
-          const answer = await client.read(100 * BLOCK_SIZE, BLOCK_SIZE).catch(() => undefined);
-          if (answer) expect(answer.equals(Buffer.alloc(BLOCK_SIZE, 101))).to.equal(true);
-          return await isOut();
+          const answer = await replicas.use((client) => client.read(100 * BLOCK_SIZE, BLOCK_SIZE));
+          expect(answer.equals(Buffer.alloc(BLOCK_SIZE, 101))).to.equal(true);
+          return !(await replicas.config()).inSync.includes(victim);
         },
         PATIENCE_MS,
       );
       await replicas.allInSync();
-      client.close();
       for (const other of replicas.others(victim)) await replicas.kill(other);
-      const { client: next } = await replicas.connect([victim]);
-      await expectContent(next, 1);
-      next.close();
+      await replicas.use((client) => expectContent(client, 1), [victim]);
     });
   }
 });
