@@ -147,9 +147,12 @@ export class ReplicaProcesses {
   }
 
   async inSync(what: string, condition: (ids: readonly string[]) => boolean): Promise<void> {
-    // There is none until the first replica has made it.
-    const config = () => this.config().catch(() => undefined);
-    await eventually(what, async () => condition((await config())?.inSync ?? []), PATIENCE_MS);
+    const look = async () => {
+      // There is no configuration until the first replica has made it.
+      const config = await this.config().catch(() => undefined);
+      return config !== undefined && condition(config.inSync);
+    };
+    await eventually(what, look, PATIENCE_MS);
   }
 
   async allInSync(): Promise<void> {
