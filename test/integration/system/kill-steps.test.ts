@@ -17,7 +17,7 @@ import { fuse, loop, needs } from '../../support/skip.ts';
 const every = process.env.KILL_STEPS === 'all';
 const seed = Number(process.env.KILL_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** Lives in `npm test`, which shall stay below a minute on two cores. */
-const SOME = 15;
+const SOME = 6;
 
 interface Kill {
   readonly victim: Victim;
