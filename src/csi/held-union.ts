@@ -18,7 +18,8 @@ import type { HeldConnection } from '../host/descriptor-client.ts';
 import { isWithin, readMountInfo } from '../host/mountinfo.ts';
 import type { MountStatus } from '../protocol/resources.ts';
 import { afterDeath, type Deaths, hopelessness } from '../union/crash-loop.ts';
-import { checkServer, type ServerPlace, type Taken, type UnionLink } from './union-link.ts';
+import { checkServer, type Taken, type UnionLink } from './union-link.ts';
+import { Whereabouts } from './whereabouts.ts';
 
 /** A process that answers errors. */
 export interface Refuser {
@@ -39,10 +40,10 @@ export interface HeldUnionOptions {
 
 const FIRST_RETRY_MS = 10;
 const RETRY_MS = 250;
-/** How often the API is asked where the server is, when nobody listens where it was, or another one is to follow. */
-const LOCATE_MS = 1_000;
 /** Between servers that are tried while errors are answered. */
 const REFUSED_RETRY_MS = 60_000;
+/** Between looks at whether it is still mounted. */
+const REFUSED_LOOK_MS = 1_000;
 
 export class HeldUnion {
   readonly volumeId: string;
@@ -138,13 +139,12 @@ export class HeldUnion {
 
   /** Serves again: true; was unmounted instead: false. */
   async #nextServer(): Promise<boolean> {
-    const { link, clock } = this.#options;
+    const { clock } = this.#options;
     const { signal } = this.#released;
     const deaths = this.#deaths;
     let isTold = false;
     let refusal: { message: string; since: number } | undefined;
-    let [locatedAt, starts] = [0, 0];
-    let place: ServerPlace | undefined;
+    const whereabouts = new Whereabouts(this.#options, this.volumeId);
     for (let delayMs = FIRST_RETRY_MS; this.isMounted; delayMs = Math.min(2 * delayMs, RETRY_MS)) {
       this.#checkBranches();
       // The successor of one that made way is there already.
@@ -152,7 +152,7 @@ export class HeldUnion {
         isTold = true;
         this.#tell('Held');
       }
-      const why = hopelessness({ deaths, starts, refusal, now: clock.now() });
+      const why = hopelessness({ deaths, starts: whereabouts.starts, refusal, now: clock.now() });
       if (why !== undefined && this.#refusing === undefined) this.#refuse(why);
       if (why === undefined || clock.now() >= this.#retryAt) {
         const answer = await this.#tryServer();
@@ -161,18 +161,20 @@ export class HeldUnion {
         if (answer !== 'absent') {
           refusal = { message: answer.refuses, since: refusal?.since ?? now };
           this.#retryAt = now + REFUSED_RETRY_MS;
-        } else if (now - locatedAt >= LOCATE_MS) {
-          locatedAt = now;
-          const before = place?.restarts;
-          place = (await this.#locate()) ?? place;
-          starts += Math.max(0, (place?.restarts ?? 0) - (before ?? Number.POSITIVE_INFINITY));
-          const isElsewhere = place !== undefined && place.socket !== this.#socket;
-          if (isElsewhere && (await link.isGone(this.#socket, signal))) this.#socket = place!.socket;
+        } else {
+          whereabouts.ask(signal);
+          await this.#turnTo(whereabouts.socket);
         }
       }
-      await clock.sleep(delayMs, signal);
+      await clock.sleep(why === undefined ? delayMs : REFUSED_LOOK_MS, signal);
     }
     return false;
+  }
+
+  /** To the server of another pod, once that of this one cannot be alive any more. */
+  async #turnTo(socket: string | undefined): Promise<void> {
+    if (socket === undefined || socket === this.#socket) return;
+    if (await this.#options.link.isGone(this.#socket, this.#released.signal)) this.#socket = socket;
   }
 
   async #tryServer(): Promise<'serves' | 'absent' | { readonly refuses: string }> {
@@ -183,7 +185,10 @@ export class HeldUnion {
     try {
       checkServer(this.volumeId, status);
       await this.#refusing?.refuser.end();
-      this.#connection = await link.serve(this.volumeId, this.#socket, this.#mount, signal);
+      this.#connection =
+        status.state === 'serving'
+          ? await this.#connectTo(this.#socket)
+          : await link.serve(this.volumeId, this.#socket, this.#mount, signal);
       return 'serves';
     } catch (error) {
       signal.throwIfAborted();
@@ -191,17 +196,13 @@ export class HeldUnion {
     }
   }
 
-  /** Where the API says that the server is. */
-  async #locate(): Promise<ServerPlace | undefined> {
-    const { link, log } = this.#options;
-    const { signal } = this.#released;
-    try {
-      return await link.locate(this.volumeId, signal);
-    } catch (error) {
-      signal.throwIfAborted();
-      log.warn('custodian.cannot_locate', { volumeId: this.volumeId, error: messageOf(error) });
-      return undefined;
-    }
+  /** To a server that serves already: it took longer than we waited for its answer. */
+  async #connectTo(socket: string): Promise<HeldConnection> {
+    const { connection, descriptors, device } = await this.#options.link.takeBack(socket, this.#released.signal);
+    for (const descriptor of descriptors) closeSync(descriptor);
+    if (device === this.device) return connection;
+    connection.close();
+    throw new UnionError('FAILED_PRECONDITION', `the server of volume ${this.volumeId} serves another mount of it`);
   }
 
   /**
@@ -235,13 +236,15 @@ export class HeldUnion {
     try {
       const status = await link.status(this.#socket, signal);
       if (!status.ok || !status.leaving) await connection.nudged;
+      const whereabouts = new Whereabouts(this.#options, this.volumeId);
       while (this.#connection === connection) {
-        const socket = (await this.#locate())?.socket;
+        whereabouts.ask(signal);
+        const { socket } = whereabouts;
         if (socket !== undefined && socket !== this.#socket && (await this.#canGoOn(socket))) {
           log.info('custodian.hand_over', { volumeId: this.volumeId });
           return await this.#handOver(socket);
         }
-        await clock.sleep(LOCATE_MS, signal);
+        await clock.sleep(RETRY_MS, signal);
       }
     } catch (error) {
       if (signal.aborted) return;

@@ -40,6 +40,8 @@ export class NodeUnderTest {
   readonly custodian: Custodian;
   readonly service: Required<ReturnType<typeof createNodeService>>;
   attachment: UnionAttachment | undefined = attachmentTo('pod-1');
+  /** What its answers wait for. */
+  api: Promise<void> = Promise.resolve();
   server: InProcessServer | undefined;
   /** What the attachment was told of the mount. */
   readonly said: string[] = [];
@@ -49,8 +51,10 @@ export class NodeUnderTest {
   constructor(speed = 20) {
     mkdirSync(join(this.kubeletDir, 'staging'), { recursive: true });
     const attachments = {
-      get: async ({ name }: { name: string }) =>
-        name === this.attachment?.metadata.name ? this.attachment : undefined,
+      get: async ({ name }: { name: string }) => {
+        await this.api;
+        return name === this.attachment?.metadata.name ? this.attachment : undefined;
+      },
     };
     const clock = impatientClock(speed);
     const link = new UnionLink({ nodeName, kubeletDir: this.kubeletDir, attachments, feeding: NO_FEEDERS, clock });

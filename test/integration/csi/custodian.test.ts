@@ -50,6 +50,14 @@ describe('Custodian', () => {
       expect(await node.stats(targetPath)).to.have.nested.property('volumeCondition.abnormal', false);
     });
 
+    it('finds the next server of the same pod while the API server does not answer', async () => {
+      const away = Promise.withResolvers<void>();
+      node.api = away.promise;
+      node.serve();
+      expect(await look(targetPath)).to.equal('');
+      away.resolve();
+    });
+
     it('says so, and asks the mount nothing', async () => {
       const { volumeCondition } = await node.stats(targetPath);
       expect(volumeCondition).to.deep.equal({
