@@ -43,21 +43,15 @@ describe('TLS between replicas', function () {
     expect(await both.use(async (other) => (await other.read(0, 1))[0], both.others(id))).to.equal(7);
   });
 
-  for (const [what, shown] of [
-    ['has the name of another', 'a'],
-    ['is of another authority', 'elsewhere/b'],
-  ] as const) {
-    it(`is refused to who shows a certificate that ${what}`, async () => {
-      await makeCertificates(folder, ['a']);
-      await makeCertificates(join(folder, 'elsewhere'), ['b']);
-      const both = await start({ a: 'a', b: shown });
-      // Neither hears the other, so whoever leads goes on alone.
-      await both.inSync('one is alone', ({ length }) => length === 1);
-      const id = await both.use(async (client, primary) => {
-        await client.write(0, Buffer.alloc(BLOCK_SIZE, 7), true);
-        return primary;
-      });
-      expect((await both.config()).inSync).to.deep.equal([id]);
+  it('leaves alone who shows the certificate of another', async () => {
+    await makeCertificates(folder, ['a']);
+    const both = await start({ a: 'a', b: 'a' });
+    // Neither hears the other, so whoever leads goes on alone.
+    await both.inSync('one is alone', ({ length }) => length === 1);
+    const id = await both.use(async (client, primary) => {
+      await client.write(0, Buffer.alloc(BLOCK_SIZE, 7), true);
+      return primary;
     });
-  }
+    expect((await both.config()).inSync).to.deep.equal([id]);
+  });
 });
