@@ -25,6 +25,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import {
+  copyFileRange,
   fallocate,
   getXattr,
   linkDescriptor,
@@ -237,6 +238,19 @@ describe('a full branch', () => {
     fallocate(open(at('big')), 0, 0, 3 * mebibyte);
     expect(branchOf(at('big'))).to.equal(1);
     expect(statSync(at('big'))).to.include({ size: 3 * mebibyte });
+  });
+
+  it('goes on in copy_file_range, from a file that stays', async () => {
+    await make();
+    const bytes = pattern(2 * mebibyte, 3);
+    writeFileSync(at('from'), bytes);
+    writeFileSync(at('to'), 'begun');
+    await fill(0, 256 * kibibyte);
+    const [to, from] = [open(at('to')), open(at('from'), 'r')];
+    for (let copied = 0; copied < bytes.length; )
+      copied += copyFileRange(from, to, bytes.length - copied, { at: copied, offset: copied });
+    expect(readFileSync(at('to')).equals(bytes)).to.equal(true);
+    expect([branchOf(at('from')), branchOf(at('to'))]).to.deep.equal([0, 1]);
   });
 
   it('sends a file elsewhere whose new name finds no room', async () => {
