@@ -15,6 +15,7 @@ import { type BranchMode, type BranchOptions, closeBranches, openBranch, openBra
 import { GATE, Gate } from './branch/gate.ts';
 import { type Health, PATIENCE, type Patience } from './branch/health.ts';
 import { finishIntents } from './branch/intent.ts';
+import { openKnown } from './branch/probe.ts';
 import { Space } from './branch/space.ts';
 import { BranchTable } from './branch/table.ts';
 import { UnionFsError } from './errors.ts';
@@ -197,7 +198,6 @@ export class Union {
     this.#isTakenOver = this.#state.isPublished;
     if (this.#isTakenOver) this.#openAgain();
     else this.#openFirst();
-    for (const branch of this.#branches.list()) this.#watch.add(branch);
   }
 
   #openFirst(): void {
@@ -210,19 +210,25 @@ export class Union {
     makeRoot(this.#state);
     for (const branch of opened) appendBranch(this.#state, this.#branches, branch);
     assignLostNumbers(this.#state, this.#branches);
+    for (const branch of this.#branches.list()) this.#watch.add(branch);
     this.#state.publish();
   }
 
-  /** The branches that a dead server had: some may have been added, and others have new rules, since the mount. */
+  /**
+   * The branches that a dead server had: some may have been added, and others have new rules, since the mount. One that is not there
+   * is out, as if it had gone now.
+   */
   #openAgain(): void {
     this.#state.recover();
     const known = this.#branches.list();
     const ids = [...known.map(({ id }) => id), ...this.#branches.removedIds()];
     this.#added = this.#options.branches.filter(({ id }) => !ids.includes(id));
-    const opened = openBranches(known, this.#options.volumeId);
-    for (const [position, { index }] of known.entries()) {
-      this.#branches.setRoot(index, opened[position]!.root);
-      this.#branches.setGate(index, 0); // all are as they should be: they could be opened
+    const { volumeId } = this.#options;
+    for (const branch of known) {
+      const { id, path, index } = branch;
+      const { root, finding } = openKnown({ id, path, volumeId, fingerprint: this.#branches.fingerprint(index) });
+      this.#branches.setRoot(index, root);
+      this.#watch.add(branch, finding);
     }
   }
 

@@ -26,6 +26,7 @@ import * as libc from '../sys/libc.ts';
 import { OWN_DIRECTORY } from './branches.ts';
 import type { Finding } from './health.ts';
 import { parseIdentity } from './identity.ts';
+import type { Fingerprint } from './table.ts';
 
 export interface ProbedBranch {
   readonly id: string;
@@ -33,8 +34,8 @@ export interface ProbedBranch {
   /** Descriptor of its root. */
   readonly root: number;
   readonly volumeId: string | undefined;
-  /** What `fingerprintOf` said when the branch was opened. */
-  readonly fingerprint: string;
+  /** What `fingerprintOf` said when the branch was opened first. */
+  readonly fingerprint: Fingerprint | undefined;
 }
 
 const FINE: Finding = { kind: 'ok', message: '' };
@@ -99,6 +100,21 @@ export function reopen(branch: ProbedBranch): Reopened {
   return { finding: { ...finding, message: `branch ${id}: ${finding.message}` } };
 }
 
+/**
+ * Opens a branch that another server had, if it is still that branch; else the descriptor is one of nothing, in whose place the branch
+ * is opened when it is back. Memory that does not say what the branch was known by takes it by its path.
+ */
+export function openKnown(branch: Omit<ProbedBranch, 'root'>): { readonly root: number; readonly finding: Finding } {
+  const { path, volumeId, fingerprint } = branch;
+  const root = withName(path, (name) => libc.openat(AT_FDCWD, name, O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+  const opened: Finding = root < 0 ? { kind: 'gone', message: `${path} cannot be opened: ${errnoName(-root)}` } : FINE;
+  const isKnown = fingerprint !== undefined || volumeId !== undefined;
+  const finding = isKnown ? worst(opened, () => identify({ ...branch, root })) : opened;
+  if (finding.kind === 'ok') return { root, finding };
+  if (root >= 0) libc.close(root);
+  return { root: withName('/dev/null', (name) => libc.openat(AT_FDCWD, name, O_PATH | O_CLOEXEC, 0)), finding };
+}
+
 function worst(first: Finding, second: () => Finding): Finding {
   return first.kind === 'ok' ? second() : first;
 }
@@ -106,15 +122,17 @@ function worst(first: Finding, second: () => Finding): Finding {
 /** Whether what is at a branch's path now is that branch. */
 function identify({ id, path, root, volumeId, fingerprint }: ProbedBranch): Finding {
   if (volumeId === undefined) {
-    const found = fingerprintOf(root);
-    if (found === fingerprint) return FINE;
+    const [found, expected] = [textOf(fingerprintOf(root)), textOf(fingerprint)];
+    if (found === expected) return FINE;
     if (isMountpoint(root))
-      return { kind: 'foreign', message: `${path} has filesystem ${found}; the branch's was ${fingerprint}` };
+      return { kind: 'foreign', message: `${path} has filesystem ${found}; the branch's was ${expected}` };
     return { kind: 'gone', message: `nothing is mounted at ${path}` };
   }
   const record = readRecord(root);
   if (typeof record === 'number') {
     if (record !== -ENOENT) return broken(`${path}/${RECORD} cannot be read`, record);
+    // A read-only branch never had one.
+    if (fingerprint !== undefined && textOf(fingerprintOf(root)) === textOf(fingerprint)) return FINE;
     return { kind: 'gone', message: `${path} has no ${RECORD}; mount the branch there` };
   }
   try {
@@ -127,13 +145,18 @@ function identify({ id, path, root, volumeId, fingerprint }: ProbedBranch): Find
   }
 }
 
-/** What a filesystem is known by when it is mounted again: its id, and the number of the directory in it. */
-export function fingerprintOf(root: number): string {
+/** Of the root behind a descriptor; undefined when it does not tell. */
+export function fingerprintOf(root: number): Fingerprint | undefined {
   return withBuffer((buffer) => {
     const words = new Uint32Array(libc.viewOf(buffer, BUFFER_BYTES));
-    const id = libc.fstatfs(root, buffer) < 0 ? 'unknown' : hex(words[14]!) + hex(words[15]!);
-    return `${id}/${statRoot(root, buffer) < 0 ? 'unknown' : words[STATX.ino / 4]}`;
+    if (libc.fstatfs(root, buffer) < 0) return undefined;
+    const [low, high] = [words[14]!, words[15]!];
+    return statRoot(root, buffer) < 0 ? undefined : [low, high, words[STATX.ino / 4]!];
   });
+}
+
+function textOf(fingerprint: Fingerprint | undefined): string {
+  return fingerprint === undefined ? 'unknown' : `${hex(fingerprint[0])}${hex(fingerprint[1])}/${fingerprint[2]}`;
 }
 
 function hex(word: number): string {

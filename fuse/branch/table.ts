@@ -25,6 +25,11 @@ const B = {
   gate: 7,
   leaving: 8,
   renames: 9,
+  /** Of the filesystem and the directory that it is (branch/probe.ts): 1 when known, then three numbers. */
+  isKnown: 10,
+  filesystemLow: 11,
+  filesystemHigh: 12,
+  rootInode: 13,
 } as const;
 /** Whether a branch is to stay. */
 const LEAVING = { no: 0, draining: 1, removed: 2 } as const;
@@ -32,6 +37,9 @@ const FIGURES_AT = 64;
 const PATH_AT = 128;
 const TEXT_BYTES = 4096;
 const ID_AT = PATH_AT + TEXT_BYTES;
+
+/** What a filesystem is known by when it is mounted again: its id, in two words, and the number of the directory in it. */
+export type Fingerprint = readonly [low: number, high: number, inode: number];
 
 export interface TableBranch extends OpenBranch {
   /** Its files are moving to others, as it is to be removed (ops/drain.ts). */
@@ -82,6 +90,7 @@ export class BranchTable {
     const word = recordAt(index) >>> 2;
     this.#write(index, branch);
     u32[word + B.root] = branch.root;
+    u32[word + B.isKnown] = 0;
     u32[word + B.inodeTag] = branch.inodeTag;
     u32[word + B.pathLength] = this.#writeText(recordAt(index) + PATH_AT, branch.path);
     u32[word + B.idLength] = this.#writeText(recordAt(index) + ID_AT, branch.id);
@@ -97,6 +106,21 @@ export class BranchTable {
   set(index: number, rules: Pick<OpenBranch, 'mode' | 'minFreeSpaceBytes'>): void {
     this.#write(index, rules);
     this.#leave(index, LEAVING.no);
+  }
+
+  /** What the branch's root was known by when it was opened first; undefined where that did not tell. */
+  fingerprint(index: number): Fingerprint | undefined {
+    const { u32 } = this.#state;
+    const word = recordAt(index) >>> 2;
+    if (u32[word + B.isKnown] !== 1) return undefined;
+    return [u32[word + B.filesystemLow]!, u32[word + B.filesystemHigh]!, u32[word + B.rootInode]!];
+  }
+
+  setFingerprint(index: number, fingerprint: Fingerprint): void {
+    const { u32 } = this.#state;
+    const word = recordAt(index) >>> 2;
+    u32.set(fingerprint, word + B.filesystemLow);
+    u32[word + B.isKnown] = 1;
   }
 
   /** From now on its files are to move to others. */

@@ -3,7 +3,7 @@
  * killed and repeated.
  *
  *   1. What it was just changing is undone, its locks are freed (State.recover).
- *   2. The branches are opened anew, those that the memory names, and renames on several of them completed by the intent log.
+ *   2. The branches are opened anew, those that the memory names; one that is not there any more is out (branch/probe.ts). And renames on several of them completed by the intent log.
  *   3. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again.
  *   4. Backing ids that it got and had not noted are closed.
  *

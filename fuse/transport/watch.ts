@@ -12,7 +12,7 @@ import { GATE } from '../branch/gate.ts';
 import { type Finding, type Health, type Judgement, judge, type Patience } from '../branch/health.ts';
 import { type KnownMount, mountIdOf, readMounts } from '../branch/mounts.ts';
 import { fingerprintOf, type ProbedBranch } from '../branch/probe.ts';
-import type { BranchTable } from '../branch/table.ts';
+import type { BranchTable, Fingerprint } from '../branch/table.ts';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { PROGRESS, progressOf } from '../inode/progress.ts';
 import type { State } from '../inode/state.ts';
@@ -31,7 +31,7 @@ const MOUNTS_MS = 2_000;
 
 interface Watched {
   readonly branch: OpenBranch;
-  readonly fingerprint: string;
+  readonly fingerprint: Fingerprint | undefined;
   /** Undefined where the list of mounts does not have it: the branch is outside of this process's root. */
   mountId: number | undefined;
   finding: Finding;
@@ -47,6 +47,7 @@ interface Watched {
   knowledge: 'true' | 'outdated' | 'learning';
 }
 
+const NO_MOUNT = -1;
 const FINE: Finding = { kind: 'ok', message: '' };
 
 export interface WatchOptions {
@@ -70,17 +71,23 @@ export class Watch {
   /** The connection that is served from now on. */
   begin(device: number): void {
     this.#device = device;
+    // Of branches that had gone before, the kernel may have files for us: nothing else is on their mounts.
+    for (const watched of this.#watched.values()) if (isOut(watched.finding)) void this.#letGo(watched, NO_MOUNT);
   }
 
-  /** A branch just opened. Before anybody uses it. */
-  add(branch: OpenBranch): void {
+  /** A branch just opened, or in vain: what was found of it. Before anybody uses it. */
+  add(branch: OpenBranch, finding = FINE, judgement = this.#judgeFirst(finding)): void {
     const mountId = mountIdOf(branch.root);
+    const { table } = this.#options;
+    table.setGate(branch.index, judgement.gate);
+    const known = table.fingerprint(branch.index) ?? fingerprintOf(branch.root);
+    if (known !== undefined) table.setFingerprint(branch.index, known);
     this.#watched.set(branch.index, {
       branch,
-      fingerprint: fingerprintOf(branch.root),
-      mountId: readMounts().has(mountId) ? mountId : undefined,
-      finding: FINE,
-      judgement: { health: 'ok', gate: 0, message: '' },
+      fingerprint: known,
+      mountId: finding === FINE && readMounts().has(mountId) ? mountId : undefined,
+      finding,
+      judgement,
       look: undefined,
       change: undefined,
       lookedAt: 0,
@@ -88,6 +95,10 @@ export class Watch {
       intents: [],
       knowledge: 'true',
     });
+  }
+
+  #judgeFirst(finding: Finding): Judgement {
+    return judge({ finding, lookMs: 0, changeMs: 0, waiting: 0 }, this.#options.patience);
   }
 
   /** A branch that nobody uses any more; resolves when nothing of it is being looked at. */
@@ -99,9 +110,8 @@ export class Watch {
 
   /** A branch that was added while others are used: it gets new files when it is known what is on it. */
   async welcome(branch: OpenBranch): Promise<void> {
-    this.add(branch);
+    this.add(branch, FINE, { health: 'ok', gate: GATE.avoided, message: '' });
     const watched = this.#watched.get(branch.index)!;
-    watched.judgement = { health: 'ok', gate: GATE.avoided, message: '' };
     await this.learn(branch.index);
     if (watched.knowledge !== 'true' || watched.judgement.gate !== GATE.avoided) return;
     watched.judgement = { health: 'ok', gate: 0, message: '' };

@@ -19,6 +19,7 @@ export interface KeptUnionOptions {
   readonly sizesBytes: readonly number[];
   readonly passthrough?: boolean;
   readonly create?: string;
+  readonly volumeId?: string;
 }
 
 export class KeptUnion {
@@ -31,6 +32,7 @@ export class KeptUnion {
   readonly #options: KeptUnionOptions;
   #server: ChildProcess | undefined;
   #output = '';
+  #answers = '';
 
   constructor(options: KeptUnionOptions) {
     this.#options = options;
@@ -50,13 +52,18 @@ export class KeptUnion {
     return this.#output;
   }
 
+  /** What they said when they were asked (union-status.ts). */
+  get answers(): string {
+    return this.#answers;
+  }
+
   get pid(): number {
     return this.#server!.pid!;
   }
 
   /** Starts a server; resolves when it serves. Answers the milliseconds that took. */
   async start(): Promise<number> {
-    const { passthrough = true, create = 'rand' } = this.#options;
+    const { passthrough = true, create = 'rand', volumeId } = this.#options;
     const begun = performance.now();
     const options = {
       mountpoint: this.mountpoint,
@@ -64,6 +71,7 @@ export class KeptUnion {
       policies: { create, action: 'ff', search: 'ff' },
       passthrough,
       cache: 'exclusive',
+      ...(volumeId !== undefined && { volumeId }),
       state: 3,
       devices: this.devices.map((_, index) => 4 + index),
     };
@@ -71,6 +79,9 @@ export class KeptUnion {
       stdio: ['ignore', 'pipe', 'pipe', this.state, ...this.devices],
     });
     this.#server = server;
+    server.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      this.#answers += text;
+    });
     server.stderr!.setEncoding('utf8').on('data', (text: string) => {
       this.#output += text;
     });

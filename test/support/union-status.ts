@@ -8,7 +8,7 @@ export interface BranchHealthReport {
 }
 
 /** Asks the server; its answer comes with what it logs. */
-export async function healthOf(union: UnionMount): Promise<readonly BranchHealthReport[]> {
+export async function healthOf(union: Pick<UnionMount, 'pid' | 'output'>): Promise<readonly BranchHealthReport[]> {
   const said = union.output().length;
   process.kill(union.pid, 'SIGUSR2');
   for (;;) {
