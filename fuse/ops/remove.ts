@@ -195,6 +195,14 @@ export function lookAgain(context: Context, target: Target): void {
   target.first = firstBranch(target.low, target.high);
 }
 
+/** Takes the tree lock: directories are where they are. Meanwhile a branch may have been removed that had a copy of one. */
+export function lockDirectories(context: Context, one: Target, other: Target): void {
+  context.state.lockTree();
+  if (context.journal.resuming) return;
+  for (const target of [one, other])
+    if (target.slot !== 0 && context.inodes.kind(target.slot) === DT_DIR) lookAgain(context, target);
+}
+
 function unlinkFile(context: Context, target: Target): number {
   const { base, state } = context;
   const directory = context.directories.descriptor(target.parent, target.first);

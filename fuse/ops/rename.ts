@@ -39,6 +39,7 @@ import {
   holdFiles,
   letFilesGo,
   letGo,
+  lockDirectories,
   newTarget,
   removeName,
   resolve,
@@ -120,7 +121,7 @@ function moveOrRelocate(context: Context, source: Target, target: Target): numbe
 function move(context: Context, source: Target, target: Target): number {
   const { inodes, state } = context;
   const isDirectory = inodes.kind(source.slot) === DT_DIR;
-  if (isDirectory) state.lockTree();
+  if (isDirectory) lockDirectories(context, source, target);
   const from = copiesOf(context, source);
   let result = isDirectory
     ? makeParents(context, target.parent, from)
@@ -304,7 +305,7 @@ function moveName(context: Context, source: Target, target: Target, on: Mask): v
 
 /** RENAME_EXCHANGE: on each branch whatever of the two is there changes its name. */
 function exchange(context: Context, one: Target, other: Target): number {
-  context.state.lockTree();
+  lockDirectories(context, one, other);
   const a = copiesOf(context, one);
   const b = copiesOf(context, other);
   const all = { low: a.low | b.low, high: a.high | b.high };
