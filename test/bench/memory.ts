@@ -118,7 +118,8 @@ async function known(branches: readonly string[], mountpoint: string, files: num
 
 /** Asks for the attributes of every file; answers how many there are. */
 export function learn(folders: readonly string[]): number {
-  return runProgram('find', [...folders, '-type', 'f', '-size', '0', '-printf', '.']).length;
+  const args = ['-type', 'f', '-size', '0', '-printf', '.'];
+  return runProgram('find', [...folders, ...args], { timeoutMs: 300_000 }).length;
 }
 
 /** Anonymous memory and the state memory. */
