@@ -96,9 +96,11 @@ async function failingOver(settings: ReplicaSettings): Promise<Figure> {
   return await withReplicas(settings, { mebibytes: 64, wired: false }, async (replicas) => {
     let worst = 0;
     for (let round = 0; round < FAILOVERS; round++) {
-      const victim = await primaryOf(replicas);
-      const write = (client: NbdClient) => client.write(0, Buffer.alloc(BLOCK_SIZE, round), true);
-      await replicas.use(write, [victim]);
+      const write = async (client: NbdClient, id: string) => {
+        await client.write(0, Buffer.alloc(BLOCK_SIZE, round), true);
+        return id;
+      };
+      const victim = await replicas.use(write);
       const began = performance.now();
       await replicas.kill(victim);
       await replicas.use(write, replicas.others(victim));
