@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { BLOCK_SIZE } from '../../../src/block/units.ts';
-import { makeCertificates } from '../../../src/main/block-ca.ts';
-import { ReplicaProcesses } from '../../support/replica-processes.ts';
+import { BLOCK_SIZE } from '../../src/block/units.ts';
+import { makeCertificates } from '../../src/main/block-ca.ts';
+import { ReplicaProcesses } from '../support/replica-processes.ts';
 
 describe('TLS between replicas', function () {
   this.timeout(120_000);

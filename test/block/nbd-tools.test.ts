@@ -4,12 +4,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import type { NbdServer } from '../../../src/host/nbd/server.ts';
-import type { TlsFiles } from '../../../src/host/tls.ts';
-import { makeCertificates } from '../../../src/main/block-ca.ts';
-import { random } from '../../sim/random.ts';
-import { type OpenVolume, TestVolume, VOLUME_NAME } from '../../support/block-volume.ts';
-import { needs, program } from '../../support/skip.ts';
+import type { NbdServer } from '../../src/host/nbd/server.ts';
+import type { TlsFiles } from '../../src/host/tls.ts';
+import { makeCertificates } from '../../src/main/block-ca.ts';
+import { random } from '../sim/random.ts';
+import { type OpenVolume, TestVolume, VOLUME_NAME } from '../support/block-volume.ts';
+import { needs, program } from '../support/skip.ts';
 
 const run = promisify(execFile);
 const MIB = 1024 ** 2;

@@ -12,15 +12,15 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { BLOCK_SIZE } from '../../../src/block/units.ts';
-import { Oracle } from '../../sim/oracle.ts';
-import { random } from '../../sim/random.ts';
-import { BlockWork } from '../../support/block-work.ts';
-import { NbdClient } from '../../support/nbd-client.ts';
-import { killed } from '../../support/processes.ts';
+import { BLOCK_SIZE } from '../../src/block/units.ts';
+import { Oracle } from '../sim/oracle.ts';
+import { random } from '../sim/random.ts';
+import { BlockWork } from '../support/block-work.ts';
+import { NbdClient } from '../support/nbd-client.ts';
+import { killed } from '../support/processes.ts';
 
 const ROUNDS = Number(process.env.BLOCK_ROUNDS ?? 6);
-const program = fileURLToPath(new URL('../../../bin/union-csi', import.meta.url));
+const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 const DEPTH = 8;
 const BLOCKS = 4096;
 

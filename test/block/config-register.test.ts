@@ -3,9 +3,9 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { toEpoch } from '../../../src/block/units.ts';
-import type { VolumeConfig } from '../../../src/block/volume-config.ts';
-import { ConfigRegister } from '../../../src/host/block/config-register.ts';
+import { toEpoch } from '../../src/block/units.ts';
+import type { VolumeConfig } from '../../src/block/volume-config.ts';
+import { ConfigRegister } from '../../src/host/block/config-register.ts';
 
 const config = (version: number, primary: string): VolumeConfig => ({
   version,

@@ -5,14 +5,14 @@
 import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { BLOCK_SIZE } from '../../../src/block/units.ts';
-import { eventually } from '../../support/eventually.ts';
-import { shutDown } from '../../support/faults.ts';
-import { type LoopBranches, makeLoopBranches } from '../../support/loop-branches.ts';
-import type { NbdClient } from '../../support/nbd-client.ts';
-import { hasEnded } from '../../support/processes.ts';
-import { ReplicaProcesses } from '../../support/replica-processes.ts';
-import { loop, needs } from '../../support/skip.ts';
+import { BLOCK_SIZE } from '../../src/block/units.ts';
+import { eventually } from '../support/eventually.ts';
+import { shutDown } from '../support/faults.ts';
+import { type LoopBranches, makeLoopBranches } from '../support/loop-branches.ts';
+import type { NbdClient } from '../support/nbd-client.ts';
+import { hasEnded } from '../support/processes.ts';
+import { ReplicaProcesses } from '../support/replica-processes.ts';
+import { loop, needs } from '../support/skip.ts';
 
 const MIB = 1024 ** 2;
 /** Scrubbed in four seconds. */

@@ -9,22 +9,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import { silentLogger } from '../../../src/base/logger.ts';
-import { blockVolumes } from '../../../src/embedded/api-server/kinds.ts';
-import { recordedChildren } from '../../../src/embedded/children.ts';
-import { type Cluster, startCluster } from '../../../src/embedded/cluster.ts';
-import { removeCluster } from '../../../src/embedded/remove-cluster.ts';
-import { blockDriver, unionDriver } from '../../../src/embedded/union-driver.ts';
-import type { BlockVolume } from '../../../src/protocol/block-resources.ts';
-import { ApiClient } from '../../support/api-client.ts';
-import { ClusterUser } from '../../support/cluster-user.ts';
-import { eventually } from '../../support/eventually.ts';
-import { expectNoLeaks, findLeaks } from '../../support/leaks.ts';
-import { fuse, loop, needs, program } from '../../support/skip.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { blockVolumes } from '../../src/embedded/api-server/kinds.ts';
+import { recordedChildren } from '../../src/embedded/children.ts';
+import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
+import { removeCluster } from '../../src/embedded/remove-cluster.ts';
+import { blockDriver, unionDriver } from '../../src/embedded/union-driver.ts';
+import type { BlockVolume } from '../../src/protocol/block-resources.ts';
+import { ApiClient } from '../support/api-client.ts';
+import { ClusterUser } from '../support/cluster-user.ts';
+import { eventually } from '../support/eventually.ts';
+import { expectNoLeaks, findLeaks } from '../support/leaks.ts';
+import { fuse, loop, needs, program } from '../support/skip.ts';
 
 const LIMIT_MS = 60_000;
-/** `npm run test:block` runs all of it; `npm test` the first, which is short. */
-const isWhole = process.env.BLOCK_DRIVER === 'whole';
 /** Writes numbers one after the other, each durable before it is named. */
 const COUNT = 'i=0; while :; do i=$((i+1)); echo $i > new; sync new; mv new n; sync .; done & echo counting';
 
@@ -38,7 +36,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     needs(this, fuse, loop);
     dir = mkdtempSync(join(tmpdir(), 'uc-'));
     const drivers = (places: Parameters<typeof blockDriver>[0]) => [unionDriver(places), blockDriver(places)];
-    cluster = await startCluster({ dir, nodes: isWhole ? 3 : 1, port: 0, log: silentLogger, drivers });
+    cluster = await startCluster({ dir, nodes: 3, port: 0, log: silentLogger, drivers });
     user = new ClusterUser(new ApiClient(() => cluster.url));
     const provisioner = 'block.union.csi.dev';
     await user.createClass('one', { replicas: '1' }, { provisioner });
@@ -54,8 +52,6 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     expect(problems).to.deep.equal([]);
     await expectNoLeaks(dir);
   });
-
-  const whole = isWhole ? it : () => {};
 
   async function volumes(): Promise<readonly BlockVolume[]> {
     return await user.api.list(blockVolumes);
@@ -106,7 +102,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     expect(await volumes()).to.deep.equal([]);
   });
 
-  whole('passes csi-sanity', async function () {
+  it('passes csi-sanity', async function () {
     needs(this, program('csi-sanity'));
     const parameters = join(dir, 'parameters.yaml');
     writeFileSync(parameters, 'replicas: "1"\n');
@@ -127,30 +123,27 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     expect(Number(/(\d+) Passed \| 0 Failed/.exec(output)?.[1])).to.be.at.least(53);
   });
 
-  whole(
-    'goes on when whatever serves a volume is killed: the process of the file, the one that waits, the node',
-    async () => {
-      await user.createClaim('kept', 'one');
-      await user.createPod('counter', 'kept', COUNT);
-      await user.running('counter');
-      const path = join(await mountOf('counter'), 'n');
-      await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
-      const [volume] = await volumes();
-      const { name } = volume!.metadata;
-      const both = () => eventually('both processes', () => serving(name).length === 2 && serving(name), LIMIT_MS);
-      for (const waits of [false, true]) {
-        const victim = (await both()).find((process) => process.waits === waits) ?? (await both())[0]!;
-        process.kill(victim.pid, 'SIGKILL');
-        await moved(path, `the process that ${waits ? 'waits' : 'serves'} was killed`);
-      }
-      process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
-      await moved(path, 'the node was killed');
-      await user.deletePod('counter');
-      await user.deleteClaim('kept');
-    },
-  );
+  it('goes on when whatever serves a volume is killed: the process of the file, the one that waits, the node', async () => {
+    await user.createClaim('kept', 'one');
+    await user.createPod('counter', 'kept', COUNT);
+    await user.running('counter');
+    const path = join(await mountOf('counter'), 'n');
+    await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
+    const [volume] = await volumes();
+    const { name } = volume!.metadata;
+    const both = () => eventually('both processes', () => serving(name).length === 2 && serving(name), LIMIT_MS);
+    for (const waits of [false, true]) {
+      const victim = (await both()).find((process) => process.waits === waits) ?? (await both())[0]!;
+      process.kill(victim.pid, 'SIGKILL');
+      await moved(path, `the process that ${waits ? 'waits' : 'serves'} was killed`);
+    }
+    process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
+    await moved(path, 'the node was killed');
+    await user.deletePod('counter');
+    await user.deleteClaim('kept');
+  });
 
-  whole('carries a union, which loses nothing when a node dies in the middle of a write', async () => {
+  it('carries a union, which loses nothing when a node dies in the middle of a write', async () => {
     await user.createClaim('joined', 'union', { resources: { requests: { storage: '128Mi' } } });
     await user.createPod('writer', 'joined', `mkdir sums; ${COUNT}`);
     await user.running('writer');

@@ -6,11 +6,11 @@
 import { closeSync, fstatSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import type { Area, DiskOperation, DiskOutcome } from '../../../src/block/ports.ts';
-import { BLOCK_SIZE } from '../../../src/block/units.ts';
-import { type BlockDisk, createReplica, ReplicaFiles } from '../../../src/host/block/replica-files.ts';
-import { random } from '../../sim/random.ts';
-import { type OpenVolume, TestVolume } from '../../support/block-volume.ts';
+import type { Area, DiskOperation, DiskOutcome } from '../../src/block/ports.ts';
+import { BLOCK_SIZE } from '../../src/block/units.ts';
+import { type BlockDisk, createReplica, ReplicaFiles } from '../../src/host/block/replica-files.ts';
+import { random } from '../sim/random.ts';
+import { type OpenVolume, TestVolume } from '../support/block-volume.ts';
 
 /** Dies before its n-th change: half of a write may be done, and nothing comes back any more. */
 class DyingDisk implements BlockDisk {

@@ -7,12 +7,12 @@
 import { rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
-import { BLOCK_SIZE } from '../../../src/block/units.ts';
-import { Oracle } from '../../sim/oracle.ts';
-import { type Random, random } from '../../sim/random.ts';
-import { BlockWork } from '../../support/block-work.ts';
-import { Disconnected, type NbdClient } from '../../support/nbd-client.ts';
-import { ReplicaProcesses } from '../../support/replica-processes.ts';
+import { BLOCK_SIZE } from '../../src/block/units.ts';
+import { Oracle } from '../sim/oracle.ts';
+import { type Random, random } from '../sim/random.ts';
+import { BlockWork } from '../support/block-work.ts';
+import { Disconnected, type NbdClient } from '../support/nbd-client.ts';
+import { ReplicaProcesses } from '../support/replica-processes.ts';
 
 const ROUNDS = Number(process.env.BLOCK_ROUNDS ?? 3);
 const REPLICAS = Number(process.env.BLOCK_REPLICAS ?? 3);
