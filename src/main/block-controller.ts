@@ -1,9 +1,6 @@
 /** `union-csi block-controller`: the CSI Identity and Controller services of block.union.csi.dev, and the reconciler of BlockVolumes. */
-import { randomBytes } from 'node:crypto';
-import { hostname } from 'node:os';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
-import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { runBlockVolumeController } from '../controllers/block/block-volume.ts';
 import { blockControllerHandlers } from '../csi/block/controller.ts';
@@ -11,14 +8,13 @@ import { BLOCK_PLUGIN, identityHandlers } from '../csi/identity.ts';
 import { implement, startCsiServer } from '../csi/server.ts';
 import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
-import { BLOCK_POOL, BLOCK_VOLUME, LEASE, NODE } from '../kubernetes/kinds.ts';
+import { BLOCK_POOL, BLOCK_VOLUME, NODE } from '../kubernetes/kinds.ts';
 import { loadAccess } from '../kubernetes/kubeconfig.ts';
-import { runAsLeader } from '../kubernetes/lease.ts';
 import { createRepository } from '../kubernetes/repository.ts';
 import { loadCsi } from '../protocol/proto.ts';
-import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
+import { leadUntilStopped } from './leadership.ts';
 import { createLogger } from './logging.ts';
 
 const HELP = `usage: union-csi block-controller --csi-endpoint unix:///PATH [FLAGS]
@@ -92,30 +88,9 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
   const server = await startCsiServer({ endpoint, services, log, ...measure }, stop.signal);
   const watching = volumeChanges.start(stop.signal);
   const lead = (term: AbortSignal) => runBlockVolumeController({ client, changes: volumeChanges, log }, term);
-  const code = await reconcile(client, options, lead, stop.signal);
+  const { elect } = options;
+  const code = await leadUntilStopped({ client, name: 'union-csi-block-controller', elect, log }, lead, stop.signal);
   stop.abort();
   await Promise.all([watching, server.stopped, health?.stopped]);
   return code;
-}
-
-async function reconcile(
-  client: KubeClient,
-  { elect, log }: ServiceOptions,
-  lead: (term: AbortSignal) => Promise<void>,
-  signal: AbortSignal,
-): Promise<number> {
-  const election = {
-    leases: createRepository(client, LEASE),
-    namespace: DRIVER_NAMESPACE,
-    name: 'union-csi-block-controller',
-    identity: `${hostname()}_${randomBytes(4).toString('hex')}`,
-    log,
-  };
-  try {
-    await (elect ? runAsLeader(election, lead, signal) : lead(signal));
-    return 0;
-  } catch (error) {
-    log.error('controller.failed', { message: messageOf(error) });
-    return 1;
-  }
 }

@@ -3,12 +3,10 @@
  * Every replica answers CSI calls; the reconcilers run in one of them, the leader. Ends cleanly on SIGTERM and SIGINT,
  * with 1 when leadership is lost: whatever this process believed about the cluster is then in doubt.
  */
-import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Registry } from 'prom-client';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
-import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { runControllers } from '../controllers/run.ts';
 import { controllerHandlers } from '../csi/controller.ts';
@@ -18,7 +16,6 @@ import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
 import {
   CSI_STORAGE_CAPACITY,
-  LEASE,
   NODE,
   PERSISTENT_VOLUME,
   PERSISTENT_VOLUME_CLAIM,
@@ -28,13 +25,12 @@ import {
   UNION_VOLUME,
 } from '../kubernetes/kinds.ts';
 import { loadAccess } from '../kubernetes/kubeconfig.ts';
-import { runAsLeader } from '../kubernetes/lease.ts';
 import { createRepository } from '../kubernetes/repository.ts';
 import type { WorkMeasurement } from '../kubernetes/workqueue.ts';
 import { loadCsi } from '../protocol/proto.ts';
-import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
+import { leadUntilStopped } from './leadership.ts';
 import { createLogger } from './logging.ts';
 import { ownImage } from './own-image.ts';
 
@@ -157,18 +153,5 @@ async function reconcile(
     const image = options.serverImage ?? (await ownImage(createRepository(client, POD), hostname(), term));
     await runControllers({ client, log, server: { image }, measure }, term);
   };
-  const election = {
-    leases: createRepository(client, LEASE),
-    namespace: DRIVER_NAMESPACE,
-    name: 'union-csi-controller',
-    identity: `${hostname()}_${randomBytes(4).toString('hex')}`,
-    log,
-  };
-  try {
-    await (elect ? runAsLeader(election, lead, signal) : lead(signal));
-    return 0;
-  } catch (error) {
-    log.error('controller.failed', { message: messageOf(error) });
-    return 1;
-  }
+  return await leadUntilStopped({ client, name: 'union-csi-controller', elect, log }, lead, signal);
 }
