@@ -15,15 +15,7 @@ import {
 } from '../protocol/resources.ts';
 import { branchNamespace } from './ids.ts';
 import { ownedBy } from './owner.ts';
-import {
-  onNode,
-  pathOf,
-  SERVER_PRIORITY_CLASS,
-  SERVER_RUN_VOLUME,
-  SERVER_SOCKET,
-  type ServerPodOptions,
-  TERMINATION_GRACE_SECONDS,
-} from './server-pod.ts';
+import { besideUsers, pathOf, SERVER_RUN_VOLUME, SERVER_SOCKET, type ServerPodOptions } from './server-pod.ts';
 
 export interface FedBranch {
   readonly volume: UnionVolume;
@@ -50,15 +42,7 @@ export function feederPod({ volume, attachment, branch }: FedBranch, options: Se
       ownerReferences: ownedBy('UnionAttachment', attachment),
     },
     spec: {
-      affinity: { nodeAffinity: onNode(attachment.spec.node) },
-      tolerations: [{ operator: 'Exists' }],
-      priorityClassName: SERVER_PRIORITY_CLASS,
-      restartPolicy: 'Always',
-      terminationGracePeriodSeconds: TERMINATION_GRACE_SECONDS,
-      shareProcessNamespace: true,
-      automountServiceAccountToken: false,
-      enableServiceLinks: false,
-      securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
+      ...besideUsers(attachment.spec.node),
       containers: [
         {
           name: 'feeder',

@@ -33,7 +33,7 @@ export const SERVER_RUN_VOLUME = 'run';
 export const SERVER_PRIORITY_CLASS = 'union-csi-server';
 
 /** While there are consumers the server ignores SIGTERM: they may need this long to go. */
-export const TERMINATION_GRACE_SECONDS = 600;
+const TERMINATION_GRACE_SECONDS = 600;
 
 /** Allowed by the baseline pod security level. */
 const BASELINE_CAPABILITIES = [
@@ -75,16 +75,7 @@ export function serverPod(
       ownerReferences: ownedBy('UnionAttachment', attachment),
     },
     spec: {
-      affinity: { nodeAffinity: onNode(attachment.spec.node) },
-      tolerations: [{ operator: 'Exists' }],
-      priorityClassName: SERVER_PRIORITY_CLASS,
-      restartPolicy: 'Always',
-      terminationGracePeriodSeconds: TERMINATION_GRACE_SECONDS,
-      // So that the server is not process 1, which misses a SIGTERM that comes before its handler and stays to the end of grace.
-      shareProcessNamespace: true,
-      automountServiceAccountToken: false,
-      enableServiceLinks: false,
-      securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
+      ...besideUsers(attachment.spec.node),
       containers: [
         {
           name: 'server',
@@ -126,6 +117,22 @@ export function serverPod(
   };
 }
 
+/** Of a pod that must be on a node as long as somebody uses the union there. */
+export function besideUsers(node: string): Omit<NonNullable<Pod['spec']>, 'containers'> {
+  return {
+    affinity: { nodeAffinity: onNode(node) },
+    tolerations: [{ operator: 'Exists' }],
+    priorityClassName: SERVER_PRIORITY_CLASS,
+    restartPolicy: 'Always',
+    terminationGracePeriodSeconds: TERMINATION_GRACE_SECONDS,
+    // So that the server is not process 1, which misses a SIGTERM that comes before its handler and stays to the end of grace.
+    shareProcessNamespace: true,
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    securityContext: { seccompProfile: { type: 'RuntimeDefault' } },
+  };
+}
+
 export function serverConfig(volume: UnionVolume): ServerConfig {
   const { spec, metadata } = volume;
   const branches = boundBranches(volume);
@@ -158,7 +165,7 @@ function field(name: string, fieldPath: string) {
   return { name, valueFrom: { fieldRef: { fieldPath } } };
 }
 
-export function onNode(name: string) {
+function onNode(name: string) {
   const matchFields = [{ key: 'metadata.name', operator: 'In', values: [name] }];
   return { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchFields }] } };
 }
