@@ -69,10 +69,7 @@ export async function expandVolume(
   request: ControllerExpandVolumeRequest__Output,
   context: RpcContext,
 ): Promise<ControllerExpandVolumeResponse> {
-  const range = parseRange(request.capacityRange);
-  if (range.requiredBytes === 0n && range.limitBytes === 0n) {
-    throw new UnionError('INVALID_ARGUMENT', 'capacity_range is missing; say how large the volume is to be');
-  }
+  const range = needRange(request.capacityRange);
   if (request.volumeCapability !== null) parseCapability(request.volumeCapability);
   const { metadata } = await writeExpansion(deps, need(request.volumeId, 'volume_id'), range, context.signal);
   const current = await waitUntil(
@@ -220,4 +217,13 @@ export function toCsiVolume({ metadata, spec, status }: UnionVolume): Volume {
 /** 64-bit integers come as decimal strings; absent is 0, "not given". */
 export function parseRange(range: CapacityRange__Output | null): CapacityRange {
   return { requiredBytes: BigInt(range?.requiredBytes ?? 0), limitBytes: BigInt(range?.limitBytes ?? 0) };
+}
+
+/** The same, and INVALID_ARGUMENT when nothing is asked for. */
+export function needRange(given: CapacityRange__Output | null): CapacityRange {
+  const range = parseRange(given);
+  if (range.requiredBytes === 0n && range.limitBytes === 0n) {
+    throw new UnionError('INVALID_ARGUMENT', 'capacity_range is missing; say how large the volume is to be');
+  }
+  return range;
 }

@@ -10,7 +10,7 @@ import type { ControllerExpandVolumeResponse } from '../../protocol/generated/cs
 import { TOPOLOGY_KEY_NODE } from '../../protocol/resources.ts';
 import { requiredCapacity } from '../../union/capacity.ts';
 import type { RpcContext } from '../interceptors.ts';
-import { parseRange } from '../volumes.ts';
+import { needRange } from '../volumes.ts';
 import { waitUntil } from '../waiting.ts';
 import { type BlockControllerDependencies, needBlockVolume, parseBlockCapability } from './common.ts';
 import { bytesOf, poolFacts } from './create-volume.ts';
@@ -20,10 +20,7 @@ export async function expandBlockVolume(
   request: ControllerExpandVolumeRequest__Output,
   context: RpcContext,
 ): Promise<ControllerExpandVolumeResponse> {
-  const range = parseRange(request.capacityRange);
-  if (range.requiredBytes === 0n && range.limitBytes === 0n) {
-    throw new UnionError('INVALID_ARGUMENT', 'capacity_range is missing; say how large the volume is to be');
-  }
+  const range = needRange(request.capacityRange);
   if (request.volumeCapability !== null) parseBlockCapability(request.volumeCapability);
   const required = requiredCapacity(range);
   if (!required.ok) throw new UnionError(required.error.code, required.error.message);
