@@ -45,6 +45,21 @@ function check(text: string, path: string): void {
   if (!isContent(text)) throw new Error(`${path} has what nobody wrote: ${JSON.stringify(text.slice(0, 80))}`);
 }
 
+/**
+ * What a file has, as much as its size says. While the one write(2) that fills it is on its way, Linux answers fstat with the
+ * server's size, which is ahead of the size that it reads by (FUSE_I_SIZE_UNSTABLE): then the read is repeated.
+ */
+function readWhole(descriptor: number, path: string): string {
+  const { size } = fstatSync(descriptor);
+  const buffer = Buffer.alloc(size);
+  const end = performance.now() + 20_000;
+  for (;;) {
+    const got = readSync(descriptor, buffer, 0, size, 0);
+    if (got === size) return buffer.toString('latin1');
+    if (performance.now() > end) throw new Error(`${path}: ${got} of ${size} bytes can be read`);
+  }
+}
+
 const operations: (() => void)[] = [
   () => {
     const descriptor = openSync(file(), 'wx');
@@ -66,10 +81,7 @@ const operations: (() => void)[] = [
     const descriptor = openSync(path, 'r+');
     try {
       if (random(2) === 0) unlinkSync(path);
-      const { size } = fstatSync(descriptor);
-      const buffer = Buffer.alloc(size);
-      readSync(descriptor, buffer, 0, size, 0);
-      check(buffer.toString('latin1'), path);
+      check(readWhole(descriptor, path), path);
     } finally {
       closeSync(descriptor);
     }
