@@ -1,6 +1,7 @@
 /**
  * `npm run test:sim -- --seeds N [--seed S] [--mutant X] [--keep 0,3 --operations N]`: runs N worlds from seed S on.
- * Stops at the first violation, shrinks it and prints the command that replays it; the last line is a summary.
+ * Stops at the first violation, shrinks it and prints the command that replays it; the last line is a summary. A long run says now
+ * and then how far it is, so that one that is interrupted has still shown something.
  */
 import { parseArgs } from 'node:util';
 import { mutants } from './mutants.ts';
@@ -19,6 +20,9 @@ const { values } = parseArgs({
   },
 });
 
+/** Seeds between two reports of a long run. */
+const REPORT_SEEDS = 5000;
+
 const first = Number(values.seed ?? Math.floor(Math.random() * 1e9));
 const seeds = Number(values.seeds);
 const mutant = values.mutant;
@@ -36,6 +40,7 @@ for (let seed = first; seed < first + seeds; seed++) {
   const outcome = tryPlan(plan, mutant);
   done++;
   for (const [what, count] of outcome.counts) counts.set(what, (counts.get(what) ?? 0) + count);
+  if (done % REPORT_SEEDS === 0 && done < seeds) console.log(progress());
   if (outcome.violation === undefined) continue;
   failures++;
   console.log(`seed ${seed}: ${outcome.violation}`);
@@ -48,12 +53,14 @@ for (let seed = first; seed < first + seeds; seed++) {
   console.log(`replay: ${replayCommand(small, mutant)}`);
   break;
 }
-const minutes = (performance.now() - started) / 60_000;
 const faults = [...counts].sort().map(([what, count]) => `${what} ${count}`);
-console.log(
-  `${done} seeds from ${first}, ${failures} violations, ${Math.round(done / minutes)} seeds a minute; ${faults.join(', ')}`,
-);
+console.log(`${progress()}; ${faults.join(', ')}`);
 process.exit(failures > 0 ? 1 : 0);
+
+function progress(): string {
+  const minutes = (performance.now() - started) / 60_000;
+  return `${done} seeds from ${first}, ${failures} violations, ${Math.round(done / minutes)} seeds a minute`;
+}
 
 /** The plan as a shrunk history names it. */
 function selected(plan: Plan): Plan {
