@@ -1,7 +1,18 @@
 /** What the Controller calls share: their view of the cluster, and the objects they all start from. */
 import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
-import { fieldValue, type Repository } from '../kubernetes/repository.ts';
+import type { KubeClient } from '../kubernetes/client.ts';
+import {
+  CSI_STORAGE_CAPACITY,
+  NODE,
+  PERSISTENT_VOLUME,
+  PERSISTENT_VOLUME_CLAIM,
+  POD,
+  STORAGE_CLASS,
+  UNION_ATTACHMENT,
+  UNION_VOLUME,
+} from '../kubernetes/kinds.ts';
+import { createRepository, fieldValue, type Repository } from '../kubernetes/repository.ts';
 import type {
   CSIStorageCapacity,
   Node,
@@ -13,7 +24,8 @@ import type {
 import type { UnionAttachment, UnionVolume } from '../protocol/resources.ts';
 import type { Changes } from './waiting.ts';
 
-export interface ControllerDependencies {
+/** What is read live, because an answer must not depend on how old a cache is. */
+export interface ControllerRepositories {
   readonly volumes: Repository<UnionVolume>;
   readonly attachments: Repository<UnionAttachment>;
   readonly claims: Repository<PersistentVolumeClaim>;
@@ -22,9 +34,25 @@ export interface ControllerDependencies {
   readonly persistentVolumes: Repository<PersistentVolume>;
   readonly storageCapacities: Repository<CSIStorageCapacity>;
   readonly nodes: Repository<Node>;
+}
+
+export interface ControllerDependencies extends ControllerRepositories {
   readonly volumeChanges: Changes;
   readonly attachmentChanges: Changes;
   readonly clock: Clock;
+}
+
+export function controllerRepositories(client: KubeClient): ControllerRepositories {
+  return {
+    volumes: createRepository(client, UNION_VOLUME),
+    attachments: createRepository(client, UNION_ATTACHMENT),
+    claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
+    pods: createRepository(client, POD),
+    storageClasses: createRepository(client, STORAGE_CLASS),
+    persistentVolumes: createRepository(client, PERSISTENT_VOLUME),
+    storageCapacities: createRepository(client, CSI_STORAGE_CAPACITY),
+    nodes: createRepository(client, NODE),
+  };
 }
 
 /** The value of a field that a request must have. */

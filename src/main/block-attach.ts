@@ -26,15 +26,11 @@ Started by block-node.
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(HELP, {
     args: argv,
     allowPositionals: true,
-    options: { standby: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: { standby: { type: 'boolean' } },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const [directory] = positionals;
   if (directory === undefined || positionals.length > 1) throw new UsageError('give one directory; see --help');
   // The mount decides when this ends: what depends on it must not be cut off.

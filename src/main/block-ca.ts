@@ -13,15 +13,7 @@ Whoever can read DIRECTORY can make certificates; they are good for a year.
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
-    args: argv,
-    allowPositionals: true,
-    options: { help: { type: 'boolean', short: 'h' } },
-  });
-  if (values.help) {
-    process.stdout.write(help);
-    return 0;
-  }
+  const { positionals } = parseFlags(help, { args: argv, allowPositionals: true });
   const [directory, ...names] = positionals;
   if (directory === undefined || names.length === 0) throw new UsageError('give a directory and a name; see --help');
   const odd = names.find((name) => name.includes('/') || name.startsWith('.') || name === '');

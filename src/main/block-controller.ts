@@ -1,17 +1,16 @@
 /** `union-csi block-controller`: the CSI Identity and Controller services of block.union.csi.dev, and the reconciler of BlockVolumes. */
-import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { runBlockVolumeController } from '../controllers/block/block-volume.ts';
 import { blockControllerHandlers } from '../csi/block/controller.ts';
-import { BLOCK_PLUGIN, identityHandlers } from '../csi/identity.ts';
-import { implement, startCsiServer } from '../csi/server.ts';
-import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import { BLOCK_PLUGIN } from '../csi/identity.ts';
+import { implement } from '../csi/server.ts';
+import type { KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
 import { BLOCK_POOL, BLOCK_VOLUME, NODE } from '../kubernetes/kinds.ts';
-import { loadAccess } from '../kubernetes/kubeconfig.ts';
 import { createRepository } from '../kubernetes/repository.ts';
 import { loadCsi } from '../protocol/proto.ts';
+import { DAEMON_FLAGS, runDaemon, servePlugin } from './daemon.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
 import { leadUntilStopped } from './leadership.ts';
@@ -33,37 +32,22 @@ interface ServiceOptions {
 }
 
 export async function run(argv: string[]): Promise<number> {
-  const { values } = parseFlags({
+  const { values } = parseFlags(HELP, {
     args: argv,
     allowNegative: true,
     options: {
-      'csi-endpoint': { type: 'string' },
-      kubeconfig: { type: 'string' },
-      'metrics-port': { type: 'string' },
+      ...DAEMON_FLAGS,
       'leader-election': { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const options: ServiceOptions = {
     endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
     metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
     elect: values['leader-election'] ?? values.kubeconfig === undefined,
     log: createLogger('block-controller'),
   };
-  const client = createKubeClient(loadAccess(values.kubeconfig));
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
-  try {
-    return await serve(client, options, stop);
-  } finally {
-    stop.abort(); // also when only half of it could start
-    client.close();
-  }
+  const { kubeconfig } = values;
+  return await runDaemon({ kubeconfig, log: options.log }, (client, stop) => serve(client, options, stop));
 }
 
 async function serve(client: KubeClient, options: ServiceOptions, stop: AbortController): Promise<number> {
@@ -72,7 +56,6 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
   const isReady = () => volumeChanges.hasSynced;
   const health =
     metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, stop.signal);
-  const csi = loadCsi();
   const controller = blockControllerHandlers({
     volumes: createRepository(client, BLOCK_VOLUME),
     pools: createRepository(client, BLOCK_POOL),
@@ -80,12 +63,8 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
     volumeChanges,
     clock: systemClock,
   });
-  const services = [
-    implement(csi.Identity.service, identityHandlers({ plugin: BLOCK_PLUGIN, version: packageJson.version, isReady })),
-    implement(csi.Controller.service, controller),
-  ];
-  const measure = health && { measure: health.measure };
-  const server = await startCsiServer({ endpoint, services, log, ...measure }, stop.signal);
+  const service = implement(loadCsi().Controller.service, controller);
+  const server = await servePlugin({ plugin: BLOCK_PLUGIN, service, endpoint, isReady, health, log }, stop.signal);
   const watching = volumeChanges.start(stop.signal);
   const lead = (term: AbortSignal) => runBlockVolumeController({ client, changes: volumeChanges, log }, term);
   const { elect } = options;

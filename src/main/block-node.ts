@@ -5,7 +5,6 @@
  */
 import { mkdirSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
-import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseQuantity } from '../base/units.ts';
@@ -15,23 +14,22 @@ import { exportName } from '../controllers/block/node-replica.ts';
 import { NodeReplicas } from '../controllers/block/node-replicas.ts';
 import { Attachments } from '../csi/block/attachments.ts';
 import { createBlockNodeService } from '../csi/block/node.ts';
-import { BLOCK_PLUGIN, identityHandlers } from '../csi/identity.ts';
-import { startRegistration } from '../csi/registration.ts';
-import { implement, startCsiServer } from '../csi/server.ts';
+import { BLOCK_PLUGIN } from '../csi/identity.ts';
+import { implement } from '../csi/server.ts';
 import type { AttachConfig } from '../host/block/attached-volume.ts';
 import { PeerListener } from '../host/block/peer-listener.ts';
 import type { NbdExport } from '../host/nbd/exports.ts';
 import { NbdServer } from '../host/nbd/server.ts';
 import { readTlsFiles } from '../host/tls.ts';
-import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import type { KubeClient } from '../kubernetes/client.ts';
 import { createInformer, type Informer } from '../kubernetes/informer.ts';
 import { BLOCK_POOL, BLOCK_VOLUME } from '../kubernetes/kinds.ts';
-import { loadAccess } from '../kubernetes/kubeconfig.ts';
 import { createRepository } from '../kubernetes/repository.ts';
 import { type BlockPool, type BlockVolume, blockPoolName } from '../protocol/block-resources.ts';
 import { loadCsi } from '../protocol/proto.ts';
+import { DAEMON_FLAGS, runDaemon, serveNodePlugin } from './daemon.ts';
 import { parseFlags, parsePort, required, UsageError } from './flags.ts';
-import { startHealth } from './health.ts';
+import { type Health, startHealth } from './health.ts';
 import { createLogger } from './logging.ts';
 import { checkMachine } from './mount-checks.ts';
 
@@ -52,26 +50,19 @@ const HELP = `usage: union-csi block-node --node-name NAME --csi-endpoint unix:/
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values } = parseFlags({
+  const { values } = parseFlags(HELP, {
     args: argv,
     options: {
       'node-name': { type: 'string' },
-      'csi-endpoint': { type: 'string' },
       pool: { type: 'string', multiple: true },
       tls: { type: 'string' },
       host: { type: 'string', default: '127.0.0.1' },
       'peer-port': { type: 'string', default: '9841' },
       'export-port': { type: 'string', default: '9842' },
       'kubelet-dir': { type: 'string', default: '/var/lib/kubelet' },
-      kubeconfig: { type: 'string' },
-      'metrics-port': { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
+      ...DAEMON_FLAGS,
     },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const nodeName = required(values['node-name'], 'node-name');
   const options: ServiceOptions = {
     nodeName,
@@ -86,17 +77,10 @@ export async function run(argv: string[]): Promise<number> {
     log: createLogger('block-node').child({ node: nodeName }),
   };
   checkMachine();
-  const client = createKubeClient(loadAccess(values.kubeconfig));
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
-  try {
+  return await runDaemon({ kubeconfig: values.kubeconfig, log: options.log }, async (client, stop) => {
     await serve(client, options, stop.signal);
     return 0;
-  } finally {
-    stop.abort(); // also when only half of it could start
-    client.close();
-  }
+  });
 }
 
 interface ServiceOptions {
@@ -164,7 +148,7 @@ interface CsiParts {
   readonly volumeChanges: Informer<BlockVolume>;
   readonly poolChanges: Informer<BlockPool>;
   readonly isReady: () => boolean;
-  readonly health: Awaited<ReturnType<typeof startHealth>> | undefined;
+  readonly health: Health | undefined;
 }
 
 async function serveCsi(parts: CsiParts, signal: AbortSignal): Promise<readonly Promise<void>[]> {
@@ -183,19 +167,10 @@ async function serveCsi(parts: CsiParts, signal: AbortSignal): Promise<readonly 
     });
   poolChanges.onChange(refresh);
   volumeChanges.onChange(refresh);
-  const csi = loadCsi();
   const volumes = createRepository(client, BLOCK_VOLUME);
-  const service = createBlockNodeService({ nodeName, volumes, attachments, configOf, clock: systemClock });
-  const services = [
-    implement(csi.Identity.service, identityHandlers({ plugin: BLOCK_PLUGIN, version: packageJson.version, isReady })),
-    implement(csi.Node.service, service),
-  ];
-  const measure = health && { measure: health.measure };
-  const csiServer = await startCsiServer({ endpoint, services, log, ...measure }, signal);
-  const { driver } = BLOCK_PLUGIN;
-  // Last: kubelet asks the CSI socket as soon as it sees the registration.
-  const registration = await startRegistration({ driver, kubeletDir, csiSocket: csiServer.socketPath, log }, signal);
-  return [csiServer.stopped, registration.stopped];
+  const handlers = createBlockNodeService({ nodeName, volumes, attachments, configOf, clock: systemClock });
+  const service = implement(loadCsi().Node.service, handlers);
+  return await serveNodePlugin({ plugin: BLOCK_PLUGIN, service, endpoint, kubeletDir, isReady, health, log }, signal);
 }
 
 /** What serves a volume on this node: its replicas, the primary first. */

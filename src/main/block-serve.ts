@@ -46,7 +46,7 @@ Ends with SIGTERM, after a flush.
 const ONLY_MEMBER = 'local';
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(help, {
     args: argv,
     allowPositionals: true,
     options: {
@@ -59,13 +59,8 @@ export async function run(argv: string[]): Promise<number> {
       id: { type: 'string' },
       member: { type: 'string', multiple: true },
       'peer-tls': { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) {
-    process.stdout.write(help);
-    return 0;
-  }
   const [directory, ...more] = positionals;
   if (directory === undefined || more.length > 0) throw new UsageError('give one directory; see --help');
   const members = new Map(values.member?.map(parseMember));

@@ -35,15 +35,7 @@ Examples: union-csi branch add /mnt/all /mnt/disk5
 const ACTIONS = ['add', 'set', 'remove'] as const;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
-    args: argv,
-    allowPositionals: true,
-    options: { help: { type: 'boolean', short: 'h' } },
-  });
-  if (values.help) {
-    process.stdout.write(branchHelp);
-    return 0;
-  }
+  const { positionals } = parseFlags(branchHelp, { args: argv, allowPositionals: true });
   const [actionText, mountpoint, written, extra] = positionals;
   if (actionText === undefined) throw new UsageError('say add, set or remove; see --help');
   const action = ACTIONS.find((known) => known === actionText);

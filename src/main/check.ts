@@ -29,15 +29,11 @@ Example: union-csi check '/mnt/disk*'
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(checkHelp, {
     args: argv,
     allowPositionals: true,
-    options: { repair: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: { repair: { type: 'boolean' } },
   });
-  if (values.help) {
-    process.stdout.write(checkHelp);
-    return 0;
-  }
   if (positionals.length === 0) throw new UsageError('name a mountpoint or branches; see --help');
   const branches = await findBranches(positionals);
   const left = report(branches, values.repair ?? false, (line) => void process.stdout.write(`${line}\n`));

@@ -8,7 +8,7 @@
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../base/errors.ts';
-import { suggestion, UsageError } from './flags.ts';
+import { HelpAsked, suggestion, UsageError } from './flags.ts';
 
 type Load = () => Promise<{ run(argv: string[]): Promise<number> }>;
 
@@ -116,6 +116,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     const { run } = await load();
     return await run(rest);
   } catch (error) {
+    if (error instanceof HelpAsked) {
+      process.stdout.write(error.help);
+      return 0;
+    }
     process.stderr.write(`union-csi ${name}: ${messageOf(error)}\n`);
     if (process.env.UNION_CSI_TRACE && error instanceof Error) process.stderr.write(`${error.stack}\n`);
     return error instanceof UsageError ? 2 : 1;

@@ -24,20 +24,15 @@ Ctrl-C ends it: pods are stopped and everything is unmounted.
 const MAX_NODES = 16;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values } = parseFlags({
+  const { values } = parseFlags(HELP, {
     args: argv,
     options: {
       dir: { type: 'string' },
       nodes: { type: 'string' },
       port: { type: 'string' },
       'block-engine': { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const nodes = parseNodes(values.nodes ?? '1');
   const port = parsePort(values.port, 'port') ?? 0;
   const temporary = values.dir === undefined;

@@ -10,24 +10,16 @@ import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { runControllers } from '../controllers/run.ts';
 import { controllerHandlers } from '../csi/controller.ts';
-import { identityHandlers, UNION_PLUGIN } from '../csi/identity.ts';
-import { implement, startCsiServer } from '../csi/server.ts';
-import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import { controllerRepositories } from '../csi/controller-common.ts';
+import { UNION_PLUGIN } from '../csi/identity.ts';
+import { implement } from '../csi/server.ts';
+import type { KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
-import {
-  CSI_STORAGE_CAPACITY,
-  NODE,
-  PERSISTENT_VOLUME,
-  PERSISTENT_VOLUME_CLAIM,
-  POD,
-  STORAGE_CLASS,
-  UNION_ATTACHMENT,
-  UNION_VOLUME,
-} from '../kubernetes/kinds.ts';
-import { loadAccess } from '../kubernetes/kubeconfig.ts';
+import { POD, UNION_ATTACHMENT, UNION_VOLUME } from '../kubernetes/kinds.ts';
 import { createRepository } from '../kubernetes/repository.ts';
 import type { WorkMeasurement } from '../kubernetes/workqueue.ts';
 import { loadCsi } from '../protocol/proto.ts';
+import { DAEMON_FLAGS, runDaemon, servePlugin } from './daemon.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
 import { leadUntilStopped } from './leadership.ts';
@@ -44,22 +36,15 @@ const HELP = `usage: union-csi controller --csi-endpoint unix:///PATH [FLAGS]
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values } = parseFlags({
+  const { values } = parseFlags(HELP, {
     args: argv,
     allowNegative: true,
     options: {
-      'csi-endpoint': { type: 'string' },
-      kubeconfig: { type: 'string' },
       'server-image': { type: 'string' },
-      'metrics-port': { type: 'string' },
+      ...DAEMON_FLAGS,
       'leader-election': { type: 'boolean' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const options: ServiceOptions = {
     endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
     metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
@@ -67,19 +52,8 @@ export async function run(argv: string[]): Promise<number> {
     elect: values['leader-election'] ?? values.kubeconfig === undefined,
     log: createLogger('controller'),
   };
-  const client = createKubeClient(loadAccess(values.kubeconfig));
-  const stop = new AbortController();
-  const onSignal = (name: string) => {
-    options.log.info('controller.stopping', { signal: name });
-    stop.abort();
-  };
-  process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
-  try {
-    return await serve(client, options, stop);
-  } finally {
-    process.off('SIGTERM', onSignal).off('SIGINT', onSignal);
-    client.close();
-  }
+  const { kubeconfig } = values;
+  return await runDaemon({ kubeconfig, log: options.log }, (client, stop) => serve(client, options, stop));
 }
 
 interface ServiceOptions {
@@ -92,54 +66,30 @@ interface ServiceOptions {
 }
 
 async function serve(client: KubeClient, options: ServiceOptions, stop: AbortController): Promise<number> {
-  const { log } = options;
+  const { endpoint, metricsPort, log } = options;
   const volumeChanges = createInformer({ client, kind: UNION_VOLUME, log });
   const attachmentChanges = createInformer({ client, kind: UNION_ATTACHMENT, log });
   const isReady = () => volumeChanges.hasSynced && attachmentChanges.hasSynced;
-  const { metricsPort } = options;
-  try {
-    let measureWork: ((measurement: WorkMeasurement) => void) | undefined;
-    const metrics = async (registry: Registry) => {
-      const { registerControllerMetrics } = await import('./controller-metrics.ts');
-      measureWork = registerControllerMetrics(registry, { volumes: volumeChanges, attachments: attachmentChanges });
-    };
-    const health =
-      metricsPort === undefined
-        ? undefined
-        : await startHealth({ port: metricsPort, isReady, metrics, log }, stop.signal);
-    const csi = loadCsi();
-    const controller = controllerHandlers({
-      volumes: createRepository(client, UNION_VOLUME),
-      attachments: createRepository(client, UNION_ATTACHMENT),
-      claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
-      pods: createRepository(client, POD),
-      storageClasses: createRepository(client, STORAGE_CLASS),
-      persistentVolumes: createRepository(client, PERSISTENT_VOLUME),
-      storageCapacities: createRepository(client, CSI_STORAGE_CAPACITY),
-      nodes: createRepository(client, NODE),
-      volumeChanges,
-      attachmentChanges,
-      clock: systemClock,
-    });
-    const services = [
-      implement(
-        csi.Identity.service,
-        identityHandlers({ plugin: UNION_PLUGIN, version: packageJson.version, isReady }),
-      ),
-      implement(csi.Controller.service, controller),
-    ];
-    const { endpoint } = options;
-    const measure = health && { measure: health.measure };
-    const server = await startCsiServer({ endpoint, services, log, ...measure }, stop.signal);
-    const watching = [volumeChanges.start(stop.signal), attachmentChanges.start(stop.signal)];
-    const code = await reconcile(client, options, measureWork, stop.signal);
-    stop.abort();
-    await Promise.all([...watching, server.stopped, health?.stopped]);
-    return code;
-  } finally {
-    // Also when only half of it could start.
-    stop.abort();
-  }
+  let measureWork: ((measurement: WorkMeasurement) => void) | undefined;
+  const metrics = async (registry: Registry) => {
+    const { registerControllerMetrics } = await import('./controller-metrics.ts');
+    measureWork = registerControllerMetrics(registry, { volumes: volumeChanges, attachments: attachmentChanges });
+  };
+  const health =
+    metricsPort === undefined
+      ? undefined
+      : await startHealth({ port: metricsPort, isReady, metrics, log }, stop.signal);
+  const handlers = controllerHandlers({
+    ...controllerRepositories(client),
+    ...{ volumeChanges, attachmentChanges, clock: systemClock },
+  });
+  const service = implement(loadCsi().Controller.service, handlers);
+  const server = await servePlugin({ plugin: UNION_PLUGIN, service, endpoint, isReady, health, log }, stop.signal);
+  const watching = [volumeChanges.start(stop.signal), attachmentChanges.start(stop.signal)];
+  const code = await reconcile(client, options, measureWork, stop.signal);
+  stop.abort();
+  await Promise.all([...watching, server.stopped, health?.stopped]);
+  return code;
 }
 
 async function reconcile(

@@ -17,15 +17,11 @@ Gives the descriptor of a directory to whoever asks on the socket. Ends with SIG
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(HELP, {
     args: argv,
     allowPositionals: true,
-    options: { socket: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    options: { socket: { type: 'string' } },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const path = required(values.socket, 'socket');
   const [directory, extra] = positionals;
   if (directory === undefined || extra !== undefined) throw new UsageError('name one directory; see --help');

@@ -13,13 +13,31 @@ export class UsageError extends Error {
   }
 }
 
-/** As parseArgs, but throws UsageError. Flags only, unless `allowPositionals` is set. */
-export function parseFlags<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
-  try {
-    return parseArgs(config);
-  } catch (error) {
-    throw new UsageError(describe(messageOf(error), Object.keys(config.options ?? {})));
+/** Thrown when a command was asked for its help, which the dispatcher prints. */
+export class HelpAsked extends Error {
+  readonly help: string;
+
+  constructor(help: string) {
+    super('help was asked for');
+    this.name = 'HelpAsked';
+    this.help = help;
   }
+}
+
+const HELP_FLAG = { help: { type: 'boolean', short: 'h' } } as const;
+
+/** As parseArgs, but throws UsageError, and HelpAsked for --help. Flags only, unless `allowPositionals` is set. */
+export function parseFlags<T extends ParseArgsConfig>(help: string, config: T): ReturnType<typeof parseArgs<T>> {
+  const options = { ...config.options, ...HELP_FLAG };
+  let parsed: ReturnType<typeof parseArgs>;
+  try {
+    parsed = parseArgs({ ...config, options });
+  } catch (error) {
+    throw new UsageError(describe(messageOf(error), Object.keys(options)));
+  }
+  const { help: isAsked, ...values } = parsed.values;
+  if (isAsked) throw new HelpAsked(help);
+  return { ...parsed, values } as ReturnType<typeof parseArgs<T>>;
 }
 
 /** The value of a flag that must be given. */

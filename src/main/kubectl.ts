@@ -46,7 +46,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 };
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(HELP, {
     args: argv,
     allowPositionals: true,
     options: {
@@ -60,13 +60,12 @@ export async function run(argv: string[]): Promise<number> {
       size: { type: 'string' },
       mode: { type: 'string' },
       reserve: { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
   const [name, ...words] = positionals;
-  if (values.help || name === undefined || name === 'help') {
+  if (name === undefined || name === 'help') {
     process.stdout.write(HELP);
-    return values.help || name === 'help' ? 0 : 2;
+    return name === 'help' ? 0 : 2;
   }
   if (!Object.hasOwn(COMMANDS, name)) {
     const hint = suggestion(name, Object.keys(COMMANDS)) || '; see --help';

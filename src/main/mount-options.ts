@@ -81,18 +81,16 @@ const ACCEPTED = [
   'relatime norelatime atime noatime diratime nodiratime strictatime lazytime nolazytime async',
 ].flatMap((line) => line.split(' '));
 
-/** Returns undefined when help was asked for. Throws UsageError. Names of policies are checked where policies are known. */
-export function parseMountArguments(argv: readonly string[]): MountRequest | undefined {
-  const { values, positionals } = parseFlags({
+/** Throws UsageError. Names of policies are checked where policies are known. */
+export function parseMountArguments(argv: readonly string[]): MountRequest {
+  const { values, positionals } = parseFlags(mountHelp, {
     args: [...argv],
     allowPositionals: true,
     options: {
       option: { type: 'string', short: 'o', multiple: true },
       foreground: { type: 'boolean', short: 'f' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) return undefined;
   const [branches, mountpoint, extra] = positionals;
   if (!branches) throw new UsageError('branches and mountpoint are missing; see --help');
   if (!mountpoint) throw new UsageError('the mountpoint is missing: union-csi mount BRANCH:BRANCH… MOUNTPOINT');

@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { ROLE } from './kept-process.ts';
-import { mountHelp, parseMountArguments } from './mount-options.ts';
+import { parseMountArguments } from './mount-options.ts';
 
 export async function run(argv: string[]): Promise<number> {
   // How the processes of a kept mount start each other (kept-process.ts).
@@ -16,10 +16,6 @@ export async function run(argv: string[]): Promise<number> {
   if (argv[0] === ROLE.server) return await (await import('./mount-kept.ts')).serveKept(argv[1]!);
   if (argv[0] === ROLE.refuser) return await (await import('./mount-refuse.ts')).refuse(argv[1]!);
   const request = parseMountArguments(argv);
-  if (request === undefined) {
-    process.stdout.write(mountHelp);
-    return 0;
-  }
   if (!request.foreground) return await startInBackground(argv);
   if (request.keep !== undefined) return await (await import('./mount-keep.ts')).keepMount(request);
   const { serveMount } = await import('./mount-serve.ts');

@@ -4,23 +4,22 @@
  */
 
 import type { Registry } from 'prom-client';
-import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
 import { Custodian } from '../csi/custodian.ts';
 import { Feeding } from '../csi/feeding.ts';
-import { identityHandlers, UNION_PLUGIN } from '../csi/identity.ts';
+import { UNION_PLUGIN } from '../csi/identity.ts';
 import { MountReport } from '../csi/mount-report.ts';
 import { createNodeService } from '../csi/node.ts';
-import { startRegistration } from '../csi/registration.ts';
-import { implement, startCsiServer } from '../csi/server.ts';
+import { implement } from '../csi/server.ts';
 import { UnionLink } from '../csi/union-link.ts';
 import { unionsWithin } from '../host/mounter.ts';
-import { createKubeClient, type KubeClient } from '../kubernetes/client.ts';
+import type { KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
 import { UNION_ATTACHMENT } from '../kubernetes/kinds.ts';
-import { loadAccess } from '../kubernetes/kubeconfig.ts';
 import { createRepository, fieldValue } from '../kubernetes/repository.ts';
 import { loadCsi } from '../protocol/proto.ts';
+import { DAEMON_FLAGS, runDaemon, serveNodePlugin } from './daemon.ts';
 import { parseFlags, parsePort, required } from './flags.ts';
 import { startHealth } from './health.ts';
 import { createLogger } from './logging.ts';
@@ -37,39 +36,27 @@ const HELP = `usage: union-csi node --node-name NAME --csi-endpoint unix:///PATH
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values } = parseFlags({
+  const { values } = parseFlags(HELP, {
     args: argv,
     options: {
       'node-name': { type: 'string' },
-      'csi-endpoint': { type: 'string' },
       'kubelet-dir': { type: 'string', default: '/var/lib/kubelet' },
-      kubeconfig: { type: 'string' },
-      'metrics-port': { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
+      ...DAEMON_FLAGS,
     },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
-  const options = {
-    nodeName: required(values['node-name'], 'node-name'),
+  const nodeName = required(values['node-name'], 'node-name');
+  const options: ServiceOptions = {
+    nodeName,
     endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
     kubeletDir: values['kubelet-dir'],
     metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
+    log: createLogger('node').child({ node: nodeName }),
   };
   checkMachine();
-  const client = createKubeClient(loadAccess(values.kubeconfig));
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
-  try {
+  return await runDaemon({ kubeconfig: values.kubeconfig, log: options.log }, async (client, stop) => {
     await serve(client, options, stop.signal);
     return 0;
-  } finally {
-    stop.abort(); // also when only half of it could start
-    client.close();
-  }
+  });
 }
 
 /** At the end, for servers that are being started again; kubelet gives us thirty seconds. */
@@ -80,12 +67,12 @@ interface ServiceOptions {
   readonly endpoint: string;
   readonly kubeletDir: string;
   readonly metricsPort: number | undefined;
+  readonly log: Logger;
 }
 
 /** Resolves after the signal, when everything has stopped. */
 async function serve(client: KubeClient, options: ServiceOptions, signal: AbortSignal): Promise<void> {
-  const { nodeName, endpoint, kubeletDir, metricsPort } = options;
-  const log = createLogger('node').child({ node: nodeName });
+  const { nodeName, endpoint, kubeletDir, metricsPort, log } = options;
   const attachments = createRepository(client, UNION_ATTACHMENT);
   const informer = createInformer({
     client,
@@ -112,16 +99,12 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const fed = feeding.run(link, signal);
   // What was mounted by an earlier process of this node.
   const recovered = custodian.recover(() => unionsWithin(kubeletDir), signal);
-  const csi = loadCsi();
-  const services = [
-    implement(csi.Identity.service, identityHandlers({ plugin: UNION_PLUGIN, version: packageJson.version, isReady })),
-    implement(csi.Node.service, createNodeService({ nodeName, link, custodian, clock: systemClock })),
-  ];
-  const measure = health && { measure: health.measure };
-  const server = await startCsiServer({ endpoint, services, log, ...measure }, signal);
-  // Last: kubelet asks the CSI socket as soon as it sees the registration.
-  const { driver } = UNION_PLUGIN;
-  const registration = await startRegistration({ driver, kubeletDir, csiSocket: server.socketPath, log }, signal);
-  await Promise.all([server.stopped, registration.stopped, health?.stopped, recovered, watched, fed]);
+  const service = implement(
+    loadCsi().Node.service,
+    createNodeService({ nodeName, link, custodian, clock: systemClock }),
+  );
+  const plugin = { plugin: UNION_PLUGIN, service, endpoint, kubeletDir, isReady, health, log };
+  const served = await serveNodePlugin(plugin, signal);
+  await Promise.all([...served, health?.stopped, recovered, watched, fed]);
   await custodian.settled(SETTLE_LIMIT_MS);
 }

@@ -8,15 +8,11 @@ Removes what union ID keeps in PATH/.union for itself. Files that it set aside t
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(HELP, {
     args: argv,
     allowPositionals: true,
-    options: { volume: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+    options: { volume: { type: 'string' } },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const volumeId = required(values.volume, 'volume');
   const [path, extra] = positionals;
   if (path === undefined || extra !== undefined) throw new UsageError('name one branch; see --help');

@@ -43,7 +43,7 @@ Ends with SIGTERM; while the union is mounted, only after the unmount.
 
 export async function run(argv: string[]): Promise<number> {
   if (argv[0] === REFUSE) return await refuse(Number(argv[1]));
-  const { values } = parseFlags({
+  const { values } = parseFlags(help, {
     args: argv,
     options: {
       socket: { type: 'string' },
@@ -51,13 +51,8 @@ export async function run(argv: string[]): Promise<number> {
       'metrics-port': { type: 'string' },
       'metrics-host': { type: 'string' },
       'pod-uid': { type: 'string' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) {
-    process.stdout.write(help);
-    return 0;
-  }
   const path = required(values.socket, 'socket');
   const config = parseServerConfig(required(values.config, 'config'));
   if (!config.ok) throw new UsageError(`--config: ${config.error}`);

@@ -35,20 +35,15 @@ Ctrl-C ends it and leaves nothing behind.
 const LIMIT_MS = 60_000;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values } = parseFlags({
+  const { values } = parseFlags(HELP, {
     args: argv,
     options: {
       once: { type: 'boolean' },
       dir: { type: 'string' },
       apply: { type: 'string' },
       demo: { type: 'string', default: 'quickstart' },
-      help: { type: 'boolean', short: 'h' },
     },
   });
-  if (values.help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
   const interrupted = abortOnSignals();
   const demo = values.apply === undefined ? DEMOS.get(values.demo) : demoOf(resolve(values.apply));
   if (demo === undefined) throw new UsageError(`--demo ${values.demo} is none of ${[...DEMOS.keys()].join(', ')}`);

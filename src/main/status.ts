@@ -38,15 +38,11 @@ export interface StatusReport extends MountStatus {
 const SAMPLE_MS = 500;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
+  const { values, positionals } = parseFlags(statusHelp, {
     args: argv,
     allowPositionals: true,
-    options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+    options: { json: { type: 'boolean' } },
   });
-  if (values.help) {
-    process.stdout.write(statusHelp);
-    return 0;
-  }
   const [mountpoint, extra] = positionals;
   if (mountpoint === undefined) throw new UsageError('the mountpoint is missing: union-csi status MOUNTPOINT');
   if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}; see --help`);

@@ -18,15 +18,7 @@ const LIMIT_MS = 20_000;
 const STEP_MS = 20;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
-    args: argv,
-    allowPositionals: true,
-    options: { help: { type: 'boolean', short: 'h' } },
-  });
-  if (values.help) {
-    process.stdout.write(upgradeHelp);
-    return 0;
-  }
+  const { positionals } = parseFlags(upgradeHelp, { args: argv, allowPositionals: true });
   const [mountpoint, extra] = positionals;
   if (mountpoint === undefined) throw new UsageError('mountpoint is missing: union-csi upgrade MOUNTPOINT');
   if (extra !== undefined) throw new UsageError(`unexpected argument ${extra}; see --help`);

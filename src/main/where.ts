@@ -21,15 +21,7 @@ Example: ls -l "$(union-csi where /mnt/all/film.mkv)"
 `;
 
 export async function run(argv: string[]): Promise<number> {
-  const { values, positionals } = parseFlags({
-    args: argv,
-    allowPositionals: true,
-    options: { help: { type: 'boolean', short: 'h' } },
-  });
-  if (values.help) {
-    process.stdout.write(whereHelp);
-    return 0;
-  }
+  const { positionals } = parseFlags(whereHelp, { args: argv, allowPositionals: true });
   if (positionals.length === 0) throw new UsageError('a path is missing: union-csi where PATH…');
   for (const path of positionals) for (const file of whereIs(path)) process.stdout.write(`${file}\n`);
   return 0;

@@ -2,19 +2,9 @@
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { runControllers } from '../../src/controllers/run.ts';
-import type { ControllerDependencies } from '../../src/csi/controller-common.ts';
+import { type ControllerDependencies, controllerRepositories } from '../../src/csi/controller-common.ts';
 import { createInformer } from '../../src/kubernetes/informer.ts';
-import {
-  CSI_STORAGE_CAPACITY,
-  NODE,
-  PERSISTENT_VOLUME,
-  PERSISTENT_VOLUME_CLAIM,
-  POD,
-  STORAGE_CLASS,
-  UNION_ATTACHMENT,
-  UNION_VOLUME,
-} from '../../src/kubernetes/kinds.ts';
-import { createRepository } from '../../src/kubernetes/repository.ts';
+import { UNION_ATTACHMENT, UNION_VOLUME } from '../../src/kubernetes/kinds.ts';
 import type { ControlPlane } from './control-plane.ts';
 
 export interface Reconciled {
@@ -34,14 +24,7 @@ export function startReconciled({ client }: ControlPlane): Reconciled {
   ]);
   return {
     dependencies: {
-      volumes: createRepository(client, UNION_VOLUME),
-      attachments: createRepository(client, UNION_ATTACHMENT),
-      claims: createRepository(client, PERSISTENT_VOLUME_CLAIM),
-      pods: createRepository(client, POD),
-      storageClasses: createRepository(client, STORAGE_CLASS),
-      persistentVolumes: createRepository(client, PERSISTENT_VOLUME),
-      storageCapacities: createRepository(client, CSI_STORAGE_CAPACITY),
-      nodes: createRepository(client, NODE),
+      ...controllerRepositories(client),
       volumeChanges,
       attachmentChanges,
       clock: systemClock,
