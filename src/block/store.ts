@@ -104,11 +104,12 @@ export class Store {
     this.#extents = new Extents(identity.volume, geometry.blocks);
     this.#durable = checkpoint;
     this.#committed = checkpoint;
+    // A killed process may have left it in the page cache only, and the room in the ring that it frees is written to below.
+    yield* this.saveSuperblock({});
     if (complete && !((yield* this.#extents.load()) && (yield* this.#replay()))) {
       // Not taken for damage: a read that fails today may succeed tomorrow, and what is there must stay as it is.
       return { ok: false, reason: 'table or log cannot be read; check the disk and start the replica again' };
     }
-    yield* this.saveSuperblock({});
     return { ok: true };
   }
 
