@@ -24,6 +24,8 @@ import {
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
+import { codeOf, mountImage } from '../../support/faults.ts';
+import { runProgram } from '../../support/loop-branches.ts';
 import {
   copyFileRange,
   fallocate,
@@ -59,11 +61,16 @@ describe('a full branch', () => {
   });
 
   /** A union of a small branch, which takes new files first, and larger ones. Less than the reserve is left on the first. */
-  async function make(sizes: readonly number[] = [32, 64], options: readonly string[] = []): Promise<void> {
+  async function make(
+    sizes: readonly number[] = [32, 64],
+    options: readonly string[] = [],
+    prepare: (branches: readonly string[]) => void = () => {},
+  ): Promise<void> {
     opened = [];
     union = await makeUnion({
       sizesBytes: sizes.map((size) => size * mebibyte),
       options: ['category.create=ff', `minfreespace=${reserve}`, ...options],
+      prepare,
     });
   }
 
@@ -251,6 +258,30 @@ describe('a full branch', () => {
       copied += copyFileRange(from, to, bytes.length - copied, { at: copied, offset: copied });
     expect(readFileSync(at('to')).equals(bytes)).to.equal(true);
     expect([branchOf(at('from')), branchOf(at('to'))]).to.deep.equal([0, 1]);
+  });
+
+  it('goes on in truncate, which takes room on a filesystem that keeps short files with their inodes', async () => {
+    await make([32, 32], [], ([first]) => {
+      runProgram('umount', [first!]);
+      runProgram('mkfs.ext4', ['-q', '-F', '-m', '0', '-O', 'inline_data', `${first}.img`]);
+      mountImage(`${first}.img`, first!);
+    });
+    for (const name of ['file', 'other']) writeFileSync(at(name), 'short');
+    const { ino } = statSync(at('file'));
+    for (const branch of [0, 1]) await fill(branch, 0);
+    const handle = open(at('file'));
+    expect(codeOf(() => ftruncateSync(handle, mebibyte))).to.equal('ENOSPC');
+    expect(readFileSync(at('file'), 'utf8')).to.equal('short');
+    unlinkSync(on(1, '.union', 'filler'));
+    await delay(FIGURES_ARE_OLD_MS);
+    ftruncateSync(handle, mebibyte);
+    truncateSync(at('other'), mebibyte);
+    for (const name of ['file', 'other']) {
+      expect(readFileSync(at(name)).compare(Buffer.concat([Buffer.from('short')], mebibyte))).to.equal(0);
+      expect(branchOf(at(name))).to.equal(1);
+      expect(readdirSync(on(0))).not.to.include(name);
+    }
+    expect(statSync(at('file')).ino).to.equal(ino);
   });
 
   it('sends a file elsewhere whose new name finds no room', async () => {
