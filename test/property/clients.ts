@@ -8,7 +8,8 @@ import type { Facts, Listed, Operation } from '../support/model/operations.ts';
 import { killed } from '../support/processes.ts';
 
 const program = fileURLToPath(new URL('../support/model/client.ts', import.meta.url));
-const answerDeadlineMs = 60_000;
+/** Of time that we ran: whoever is stopped meanwhile, and its clients with it, has lost no patience. */
+const answerLimitSeconds = 60;
 /** Handles and listings belong to one client. */
 const PER_CLIENT = 10;
 
@@ -106,8 +107,18 @@ function askModel(model: ModelFilesystem, operation: Operation): Answer {
 }
 
 async function ask(client: ChildProcess, question: Question): Promise<Answer> {
-  const answered = once(client, 'message', { signal: AbortSignal.timeout(answerDeadlineMs) });
-  client.send(question);
-  const [answer] = (await answered) as [Answer];
-  return answer;
+  const impatience = new AbortController();
+  let seconds = 0;
+  const ticking = setInterval(() => {
+    seconds++;
+    if (seconds === answerLimitSeconds) impatience.abort(new Error(`no answer to ${JSON.stringify(question)}`));
+  }, 1000);
+  try {
+    const answered = once(client, 'message', { signal: impatience.signal });
+    client.send(question);
+    const [answer] = (await answered) as [Answer];
+    return answer;
+  } finally {
+    clearInterval(ticking);
+  }
 }
