@@ -104,6 +104,8 @@ export interface ServeOptions {
   readonly log: OpsLogger;
   /** One for each descriptor, started before (`prepareReaders`): then serving begins at once. */
   readonly readers?: PreparedReaders | undefined;
+  /** Called when the health of a branch, of which `status` tells, is another: but for `full`. */
+  readonly onHealth?: (() => void) | undefined;
 }
 
 export interface BranchState {
@@ -236,9 +238,10 @@ export class Union {
    * Answers the kernel's requests, with a reader thread for each of `devices`: a mounted descriptor and its clones. Resolves
    * after INIT. The descriptors stay the caller's, to be closed after the end.
    */
-  async serve({ devices, log, readers }: ServeOptions): Promise<Session> {
+  async serve({ devices, log, readers, onHealth }: ServeOptions): Promise<Session> {
     this.#log.current = log;
     this.#device = devices[0]!;
+    this.#watch.onHealth = onHealth;
     if (this.#isTakenOver)
       takeOver(
         new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config: this.#config, log }),

@@ -63,6 +63,8 @@ export class Watch {
   readonly #watched = new Map<number, Watched>();
   #mountsReadAt = 0;
   #device = -1;
+  /** Called when the health of a branch has changed. */
+  onHealth: (() => void) | undefined;
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -247,6 +249,7 @@ export class Watch {
     const { health, message } = judgement;
     const level = health === 'ok' || health === 'slow' || health === 'read-only' ? 'warn' : 'error';
     log[level]('branch_health', { branch: branch.path, health, was: was.health, ...(message !== '' && { message }) });
+    this.onHealth?.();
   }
 
   /** A branch that is out, of which the mount is gone too: nothing may keep the filesystem from ending. */

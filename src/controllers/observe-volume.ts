@@ -23,7 +23,7 @@ export async function observeVolume(
     view.storageClasses.list({}, signal),
     volume.metadata.deletionTimestamp
       ? view.attachments.live.list({ fieldSelector: `spec.volume=${name}` }, signal)
-      : [],
+      : view.attachments.informer.list().filter(({ spec }) => spec.volume === name),
     readSelectedNode(view, volume, signal),
   ]);
   const warnings = await readWarnings(view, { volume, claims }, signal);
@@ -43,7 +43,7 @@ export async function observeVolume(
     storageClasses,
     unclaimed: view.persistentVolumes.informer.list().filter(({ spec }) => spec?.claimRef === undefined),
     selectedNode,
-    attachedNodes: attachments.map(({ spec }) => spec.node),
+    attachments,
     unwanted: await isUnwanted(view, volume, signal),
     server,
     now: new Date(clock.now()).toISOString(),

@@ -16,6 +16,7 @@ import {
   LABEL_VOLUME,
   type UnionVolume,
 } from '../protocol/resources.ts';
+import { BRANCHES_AVAILABLE } from '../union/branches-available.ts';
 import { type ObservedVolume, planUnionVolume, type VolumeAction } from '../union/plan-volume.ts';
 import { type ReconcilerDeps, written } from './cluster-view.ts';
 import { observeVolume } from './observe-volume.ts';
@@ -214,5 +215,7 @@ function isWaiting(volume: UnionVolume, actions: readonly VolumeAction[]): boole
   const update = actions.find((action) => action.kind === 'update-status');
   const status = update?.status ?? volume.status;
   const removed = actions.some(({ kind }) => kind === 'remove-finalizer');
-  return !removed && status?.conditions?.some((condition) => condition.status !== 'True') === true;
+  // Of branches that fail we are told.
+  const waited = status?.conditions?.filter(({ type }) => type !== BRANCHES_AVAILABLE);
+  return !removed && waited?.some((condition) => condition.status !== 'True') === true;
 }

@@ -17,7 +17,7 @@ import { isAlive, removeDead } from './union-mounts.ts';
 export interface Standing {
   /** `held`: no server lives, the next one is awaited; `refused`: it answers errors meanwhile; `lost`: not known here. */
   readonly kind: 'served' | 'held' | 'refused' | 'lost';
-  /** Why it is refused or lost, where that is known. */
+  /** Why it is refused or lost, where that is known, or which branches of a union that is served do not work. */
   readonly message?: string | undefined;
 }
 
@@ -63,7 +63,7 @@ export class Custodian {
     const union = this.#unions.get(volumeId);
     if (union?.device !== device) return { kind: 'lost', message: this.#lost.get(volumeId) };
     if (union.refusal !== undefined) return { kind: 'refused', message: union.refusal };
-    return { kind: union.isServed ? 'served' : 'held' };
+    return union.isServed ? { kind: 'served', message: union.complaint } : { kind: 'held' };
   }
 
   isHolding(device: string): boolean {

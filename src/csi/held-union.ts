@@ -10,13 +10,17 @@
  */
 import { closeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { isMounted } from '../../fuse/index.ts';
 import type { Clock } from '../base/clock.ts';
 import { messageOf, UnionError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { HeldConnection } from '../host/descriptor-client.ts';
 import { isWithin, readMountInfo } from '../host/mountinfo.ts';
-import type { MountStatus } from '../protocol/resources.ts';
+import type { IllBranch, MountStatus } from '../protocol/resources.ts';
+import { illBranchesOf, type ServerStatus } from '../protocol/server-control.ts';
+import { complaintOf } from '../union/branches-available.ts';
+import { firstOf } from '../union/conditions.ts';
 import { afterDeath, type Deaths, hopelessness } from '../union/crash-loop.ts';
 import { checkServer, type Taken, type UnionLink } from './union-link.ts';
 import { Whereabouts } from './whereabouts.ts';
@@ -63,6 +67,8 @@ export class HeldUnion {
   #retryAt = 0;
   /** Filesystems that the server has as branches: `major:minor`. */
   #branchDevices: readonly string[];
+  /** As the last server told. */
+  #illBranches: readonly IllBranch[] = [];
   /** Servers that took over. */
   restarts = 0;
 
@@ -93,6 +99,11 @@ export class HeldUnion {
     return this.#connection !== undefined;
   }
 
+  /** Of branches that do not work, where there are any. */
+  get complaint(): string | undefined {
+    return this.#illBranches.length === 0 ? undefined : firstOf(this.#illBranches.map(complaintOf));
+  }
+
   /** Why errors are answered, while they are. */
   get refusal(): string | undefined {
     return this.#refusing?.message;
@@ -115,7 +126,7 @@ export class HeldUnion {
     this.#tell('Served');
     try {
       for (;;) {
-        void this.#followLeaving(this.#connection!);
+        void this.#follow(this.#connection!);
         await this.#connection!.ended;
         signal.throwIfAborted();
         this.#connection = undefined;
@@ -229,26 +240,37 @@ export class HeldUnion {
     });
   }
 
-  /** While this connection stands: once its server is leaving, looks for one of another pod that can go on. */
-  async #followLeaving(connection: HeldConnection): Promise<void> {
-    const { link, clock, log } = this.#options;
-    const { signal } = this.#released;
+  /** While this connection stands: tells of branches that fail, and once its server is leaving looks for one of another pod. */
+  async #follow(connection: HeldConnection): Promise<void> {
+    const { log } = this.#options;
     try {
-      const status = await link.status(this.#socket, signal);
-      if (!status.ok || !status.leaving) await connection.nudged;
-      const whereabouts = new Whereabouts(this.#options, this.volumeId);
-      while (this.#connection === connection) {
-        whereabouts.ask(signal);
-        const { socket } = whereabouts;
-        if (socket !== undefined && socket !== this.#socket && (await this.#canGoOn(socket))) {
-          log.info('custodian.hand_over', { volumeId: this.volumeId });
-          return await this.#handOver(socket);
-        }
-        await clock.sleep(RETRY_MS, signal);
+      for (let isLeaving = false; !isLeaving && this.#connection === connection; ) {
+        const news = connection.nudged;
+        const status = await this.#options.link.status(this.#socket, this.#released.signal);
+        if (status.ok) this.#tellOfBranches(status);
+        isLeaving = status.ok && status.leaving;
+        if (!isLeaving) await news;
       }
+      await this.#followLeaving(connection);
     } catch (error) {
-      if (signal.aborted) return;
+      if (this.#released.signal.aborted) return;
       log.warn('custodian.cannot_hand_over', { volumeId: this.volumeId, error: messageOf(error) });
+    }
+  }
+
+  /** Hands over to a server of another pod that can go on, once there is one. */
+  async #followLeaving(connection: HeldConnection): Promise<void> {
+    const { clock, log } = this.#options;
+    const { signal } = this.#released;
+    const whereabouts = new Whereabouts(this.#options, this.volumeId);
+    while (this.#connection === connection) {
+      whereabouts.ask(signal);
+      const { socket } = whereabouts;
+      if (socket !== undefined && socket !== this.#socket && (await this.#canGoOn(socket))) {
+        log.info('custodian.hand_over', { volumeId: this.volumeId });
+        return await this.#handOver(socket);
+      }
+      await clock.sleep(RETRY_MS, signal);
     }
   }
 
@@ -282,8 +304,14 @@ export class HeldUnion {
     }
   }
 
+  #tellOfBranches(status: ServerStatus): void {
+    const before = this.#illBranches;
+    this.#illBranches = illBranchesOf(status);
+    if (!isDeepStrictEqual(before, this.#illBranches)) this.#tell('Served');
+  }
+
   #tell(state: MountStatus['state'], message = ''): void {
-    this.#options.tell?.(this.volumeId, { state, message });
+    this.#options.tell?.(this.volumeId, { state, message, illBranches: this.#illBranches });
   }
 }
 

@@ -205,14 +205,15 @@ async function volumeStats(
   const real = realMountPath(path);
   const mounted = readMountInfo().findLast(({ mountpoint }) => mountpoint === real);
   if (mounted?.fsType !== UNION_FS_TYPE || mounted.source !== volumeId) throw notMounted(volumeId, path);
-  const { kind, message = 'the server of this mount has ended' } = custodian.standing(volumeId, mounted.device);
+  const standing = custodian.standing(volumeId, mounted.device);
+  const { kind, message = 'the server of this mount has ended' } = standing;
   if (kind === 'held') return abnormal(`${message}; it answers when the next one is up`);
   if (kind === 'refused') return abnormal(`${message}; it answers errors until a better one is up`);
   const answer = await probe(path, signal);
   if (answer.kind !== 'alive') return abnormal(`${message}; pods that use it must be started again`);
   return {
     usage: usageOf(answer.usage),
-    volumeCondition: { abnormal: false, message: 'the mount answers' },
+    volumeCondition: { abnormal: standing.message !== undefined, message: standing.message ?? 'the mount answers' },
   };
 }
 

@@ -14,6 +14,7 @@ import type { ValidateVolumeCapabilitiesResponse } from '../protocol/generated/c
 import type { Volume } from '../protocol/generated/csi/v1/Volume.ts';
 import type { VolumeCondition } from '../protocol/generated/csi/v1/VolumeCondition.ts';
 import { ANNOTATION_PROVISIONED, type UnionAttachment, type UnionVolume } from '../protocol/resources.ts';
+import { BRANCHES_AVAILABLE } from '../union/branches-available.ts';
 import type { CapacityRange } from '../union/capacity.ts';
 import { findCondition } from '../union/conditions.ts';
 import { planExpansion } from '../union/existing.ts';
@@ -202,6 +203,8 @@ function conditionOf({ status }: UnionVolume, attachments: readonly UnionAttachm
     const message = findCondition(ill.status?.conditions, 'Ready')?.message ?? '';
     return { abnormal: true, message: `node ${ill.spec.node}: ${message}` };
   }
+  const available = findCondition(status?.conditions, BRANCHES_AVAILABLE);
+  if (available?.status === 'False') return { abnormal: true, message: available.message };
   const ready = findCondition(status?.conditions, 'Ready');
   return { abnormal: status?.phase === 'Failed', message: ready?.message ?? '' };
 }

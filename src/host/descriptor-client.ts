@@ -18,7 +18,7 @@ export interface DescriptorCall {
 export interface HeldConnection {
   /** Resolves when that process has ended, to the last of its threads, or the connection is closed here or there. */
   readonly ended: Promise<void>;
-  /** Resolves when it says anything more; never, when it does not. */
+  /** Resolves when it says anything more than it has until now; never, when it does not. */
   readonly nudged: Promise<void>;
   close(): void;
 }
@@ -90,10 +90,20 @@ function hold(socket: Socket): HeldConnection {
     if (socket.closed) resolve();
     socket.on('error', () => {}).once('close', () => resolve());
   });
-  const nudged = new Promise<void>((resolve) => {
-    socket.once('data', () => resolve()).resume();
-  });
-  return { ended, nudged, close: () => void socket.destroy() };
+  let next = Promise.withResolvers<void>();
+  socket
+    .on('data', () => {
+      next.resolve();
+      next = Promise.withResolvers();
+    })
+    .resume();
+  return {
+    ended,
+    get nudged() {
+      return next.promise;
+    },
+    close: () => void socket.destroy(),
+  };
 }
 
 function noAnswer({ path }: DescriptorCall, error: unknown): UnionError {

@@ -29,7 +29,11 @@ export interface ServedSession {
 /** The part of fuse/index.ts's Union that is used here. */
 export interface ServedUnion {
   /** Resolves when the mount answers. The descriptors stay the caller's, to be closed after the end. */
-  serve(options: { devices: readonly number[]; log: Logger }): Promise<ServedSession>;
+  serve(options: {
+    devices: readonly number[];
+    log: Logger;
+    onHealth?: (() => void) | undefined;
+  }): Promise<ServedSession>;
   branches(): Promise<readonly ServedBranch[]>;
   addBranch(branch: ServerBranch): Promise<void>;
   close(): Promise<void>;
@@ -52,6 +56,8 @@ export interface UnionServerOptions {
   readonly unreadable: (state: number) => string | undefined;
   /** Ends the process at once. */
   readonly die: () => void;
+  /** Called when the health of a branch has changed. */
+  readonly onHealth?: () => void;
   readonly log: Logger;
 }
 
@@ -227,7 +233,8 @@ export class UnionServer {
     }
     const { union } = opened;
     try {
-      const session = await union.serve({ devices, log: this.#options.log });
+      const { log, onHealth } = this.#options;
+      const session = await union.serve({ devices, log, onHealth });
       this.#custody = { descriptors, facts: { device, readOnly } };
       this.#state = { kind: 'serving', union, session, ended: this.#closeAfter(union, devices, session.ended) };
       this.#options.log.info('server.serving');

@@ -67,6 +67,7 @@ export async function run(argv: string[]): Promise<number> {
     fed,
     unreadable: unreadableState,
     die: () => exitNow(0),
+    onHealth: () => socket.nudge(),
     log,
   });
   const terminated = signalled(); // before anyone can see the socket

@@ -120,6 +120,16 @@ export interface MountStatus {
   readonly state: 'Served' | 'Held' | 'Failed';
   /** Why, where something is wrong. */
   readonly message: string;
+  /** Branches that do not work as they should, as the server told last. */
+  readonly illBranches?: readonly IllBranch[];
+}
+
+export interface IllBranch {
+  readonly id: string;
+  /** As the server's status has it: `failing`, `read-only`, … */
+  readonly health: string;
+  /** What is wrong, for people. */
+  readonly message: string;
 }
 
 export interface PodRef {

@@ -17,7 +17,7 @@
 import { err, ok, type Result } from '../base/result.ts';
 import { type FeedRequest, parseFedBranch } from './feeding.ts';
 import { type BranchHealth, isBranchHealth } from './mount-control.ts';
-import type { BranchMode } from './resources.ts';
+import type { BranchMode, IllBranch } from './resources.ts';
 
 /** Name of the socket in the server pod's emptyDir volume of name RUN_VOLUME. */
 export const SERVER_SOCKET = 'server.sock';
@@ -134,6 +134,14 @@ export function parseServerStatus(value: unknown): Result<ServerStatus, ServerFa
     branches: branches.filter(isServedBranch),
     pid,
   });
+}
+
+/** Those of which files have errors, or that take no changes. One that is full or slow is as it should be, or soon will be. */
+export function illBranchesOf({ branches }: ServerStatus): readonly IllBranch[] {
+  const well: readonly BranchHealth[] = ['ok', 'full', 'slow'];
+  return branches
+    .filter(({ health }) => !well.includes(health))
+    .map(({ id, health, message }) => ({ id, health, message }));
 }
 
 function parseFailure(value: unknown): ServerFailure {

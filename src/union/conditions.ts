@@ -31,7 +31,23 @@ export interface PlannedEvent {
 }
 
 /** Reasons that are no trouble. */
-const NORMAL: readonly string[] = ['Ready', 'Provisioning', 'Deleting', 'Resized', 'Growing', 'Starting', 'Detaching'];
+const NORMAL: readonly string[] = [
+  'Ready',
+  'Provisioning',
+  'Deleting',
+  'Resized',
+  'Growing',
+  'Starting',
+  'Detaching',
+  'BranchesAvailable',
+];
+
+/** Of many things to say only the first ones. */
+export function firstOf(texts: readonly string[]): string {
+  const told = texts.slice(0, 3);
+  const more = texts.length - told.length;
+  return [...told, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
+}
 
 export function eventOf(before: Condition | undefined, after: Condition | undefined): PlannedEvent | undefined {
   if (!after) return undefined;

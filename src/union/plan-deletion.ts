@@ -12,9 +12,10 @@ import { isReleasePod, releasePod } from './release-pod.ts';
 import { conditionsOf, generationOf, statusActions } from './volume-status.ts';
 
 export function planDeletion(observed: ObservedVolume): readonly VolumeAction[] {
-  const { volume, attachedNodes } = observed;
-  if (attachedNodes.length > 0) {
-    return statusActions(observed, deletionStatus(observed, [`detach from ${attachedNodes.join(', ')}`]));
+  const { volume, attachments } = observed;
+  if (attachments.length > 0) {
+    const nodes = attachments.map(({ spec }) => spec.node);
+    return statusActions(observed, deletionStatus(observed, [`detach from ${nodes.join(', ')}`]));
   }
   const steps = volume.spec.branches.map((branch) => endBranch(observed, branch));
   const pending = steps.flatMap((step) => step.pending ?? []);

@@ -7,10 +7,17 @@
 import { assertNever } from '../base/assert.ts';
 import { formatQuantity } from '../base/units.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
-import { FINALIZER, type PodRef, type UnionVolume, type UnionVolumeStatus } from '../protocol/resources.ts';
+import {
+  FINALIZER,
+  type PodRef,
+  type UnionAttachment,
+  type UnionVolume,
+  type UnionVolumeStatus,
+} from '../protocol/resources.ts';
 import { type BranchOutcome, type ClaimRef, observeBranch } from './branch-outcome.ts';
+import { branchesAvailable } from './branches-available.ts';
 import { sum } from './capacity.ts';
-import type { ConditionFacts, PlannedEvent } from './conditions.ts';
+import { type ConditionFacts, firstOf, type PlannedEvent } from './conditions.ts';
 import { planDeletion } from './plan-deletion.ts';
 import type { ServerPodOptions } from './server-pod.ts';
 import { chooseVolumes } from './static-volumes.ts';
@@ -36,8 +43,8 @@ export interface ObservedVolume {
   /** Volumes of classes without a provisioner that nobody has claimed, and the node that was chosen for the union. */
   readonly unclaimed: readonly PersistentVolume[];
   readonly selectedNode: Node | undefined;
-  /** Nodes for which a UnionAttachment exists. */
-  readonly attachedNodes: readonly string[];
+  /** Read live when the union is to go. */
+  readonly attachments: readonly UnionAttachment[];
   /** It was never handed out, and its claim has gone (lost-claim.ts). */
   readonly unwanted: boolean;
   /** For pods that release adopted claims. */
@@ -96,7 +103,8 @@ function planUpkeep(observed: ObservedVolume): readonly VolumeAction[] {
 }
 
 function upkeepStatus(observed: ObservedVolume, outcomes: readonly BranchOutcome[]): UnionVolumeStatus {
-  const { volume } = observed;
+  const { volume, attachments } = observed;
+  const available = branchesAvailable(volume, attachments);
   const bound = outcomes.filter(({ status }) => status.phase === 'Bound');
   const topology = intersectTopology(
     bound.flatMap(({ status, volume: lower }) => (lower ? [{ branchId: status.id, volume: lower }] : [])),
@@ -108,7 +116,11 @@ function upkeepStatus(observed: ObservedVolume, outcomes: readonly BranchOutcome
     capacityBytes: String(capacityBytes),
     branches: outcomes.map(({ status }) => status),
     accessibleTopology: topology.ok ? topology.value : [],
-    conditions: conditionsOf(observed, [ready, resized(volume, outcomes, capacityBytes)]),
+    conditions: conditionsOf(observed, [
+      ready,
+      resized(volume, outcomes, capacityBytes),
+      ...(available ? [available] : []),
+    ]),
     ...generationOf(volume),
   };
 }
@@ -160,9 +172,7 @@ function readiness(
 
 /** What is with these branches, of many only the first ones; empty when there are none. */
 function explain(outcomes: readonly BranchOutcome[]): string {
-  const texts = outcomes.slice(0, 3).map(({ status }) => `branch ${status.id}: ${status.message ?? 'is growing'}`);
-  const more = outcomes.length - texts.length;
-  return [...texts, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
+  return firstOf(outcomes.map(({ status }) => `branch ${status.id}: ${status.message ?? 'is growing'}`));
 }
 
 /** Whether the union has the size that its spec asks for. */

@@ -1,8 +1,12 @@
 /** The parts of a UnionVolume's status that every plan writes in the same way, and the actions that write it. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Condition, UnionVolume, UnionVolumeStatus } from '../protocol/resources.ts';
+import { BRANCHES_AVAILABLE } from './branches-available.ts';
 import { type ConditionFacts, condition, eventOf, findCondition } from './conditions.ts';
 import type { ObservedVolume, VolumeAction } from './plan-volume.ts';
+
+/** What a union may have trouble with, the worst first: a condition that is false tells of it. */
+export const UNION_CONDITIONS: readonly string[] = ['Ready', BRANCHES_AVAILABLE, 'Resized'];
 
 export function conditionsOf({ volume, now }: ObservedVolume, facts: readonly ConditionFacts[]): readonly Condition[] {
   const before = volume.status?.conditions ?? [];
@@ -18,7 +22,7 @@ export function statusActions({ volume }: ObservedVolume, status: UnionVolumeSta
   if (isDeepStrictEqual(volume.status, status)) return [];
   // Growing is news only of a union that is otherwise whole.
   const whole = volume.status?.phase === 'Ready' && status.phase === 'Ready';
-  const types = whole ? ['Ready', 'Resized'] : ['Ready'];
+  const types = whole ? UNION_CONDITIONS : ['Ready'];
   const events = types.flatMap((type) => {
     const event = eventOf(findCondition(volume.status?.conditions, type), findCondition(status.conditions, type));
     return event ? [{ kind: 'event' as const, event }] : [];

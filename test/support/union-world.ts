@@ -95,7 +95,7 @@ export class UnionWorld {
       storageClasses: this.storageClasses,
       unclaimed: [...this.volumes.values()].filter(({ spec }) => spec?.claimRef === undefined),
       selectedNode: { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-1', labels: { [HOSTNAME]: 'node-1' } } },
-      attachedNodes: [...this.attachments.keys()],
+      attachments: [...this.attachments.values()],
       unwanted: false,
       server: { image: 'union-csi' },
       now: NOW,

@@ -5,6 +5,7 @@
 import type { CoreEvent, KubeObject, PersistentVolumeClaim, Pod, StorageClass } from '../../protocol/objects.ts';
 import { DRIVER_NAME, LABEL_BRANCH, LABEL_VOLUME, type UnionAttachment } from '../../protocol/resources.ts';
 import { findCondition } from '../../union/conditions.ts';
+import { UNION_CONDITIONS } from '../../union/volume-status.ts';
 import type { Union } from './cluster.ts';
 
 export interface Finding {
@@ -57,9 +58,9 @@ function aboutUnion({ union, lowerClaims, warnings }: ExplainFacts): readonly Fi
   if (!union) return [];
   const { volume, usage, silence } = union;
   const { status, spec } = volume;
-  const ready = findCondition(status?.conditions, 'Ready');
-  const resized = findCondition(status?.conditions, 'Resized');
-  const troubles = [ready, resized].filter((condition) => condition?.status === 'False');
+  const troubles = UNION_CONDITIONS.map((type) => findCondition(status?.conditions, type)).filter(
+    (each) => each?.status === 'False',
+  );
   const findings: Finding[] = [
     {
       about: `unionvolume ${volume.metadata.name}`,
@@ -136,8 +137,8 @@ function adviceOn({ claim, storageClass, union, users, servers }: ExplainFacts):
       'kubectl get pods -n union-csi shows whether the controller runs',
     ];
   }
-  const reason = findCondition(union.volume.status?.conditions, 'Ready')?.reason ?? '';
-  const advice = [...(ADVICE[reason] ?? [])];
+  const own = UNION_CONDITIONS.map((type) => findCondition(union.volume.status?.conditions, type)?.reason ?? '');
+  const advice = own.flatMap((reason) => ADVICE[reason] ?? []);
   const attached = union.attachments.map(({ status }) => findCondition(status?.conditions, 'Ready')?.reason ?? '');
   for (const each of attached) advice.push(...(ADVICE[each] ?? []));
   if (servers.some((pod) => pod.status?.phase === 'Pending')) {
@@ -152,13 +153,15 @@ function adviceOn({ claim, storageClass, union, users, servers }: ExplainFacts):
   return [...new Set(advice)];
 }
 
-/** By reason of the condition Ready, of unions and attachments. */
+/** By reasons of conditions, of unions and attachments. */
 const ADVICE: Readonly<Record<string, readonly string[]>> = {
   Provisioning: [`kubectl get pvc -n union-csi -l ${LABEL_BRANCH} shows lower claims that wait for their driver`],
   OutOfSpace: ['free space in the lower class on that node, or let the pod be scheduled to another'],
   Refused: ['do what the message of the refused branch says; the union goes on by itself'],
   Lost: ['put the lost lower volume back: a branch that had files is never made anew, empty'],
   NoCommonTopology: ['make the branches where one node can reach them all'],
+  BranchUnavailable: ['see what is with the lower volume and its driver; the branch is taken back when it works again'],
+  BranchReadOnly: ['have the lower filesystem checked, for it takes no changes: new files go to other branches'],
   AttachedElsewhere: [
     'stop the pods on the other node; if it is dead, declare it: kubectl taint node NAME node.kubernetes.io/out-of-service=nodeshutdown:NoExecute',
   ],

@@ -1,6 +1,7 @@
 /** `kubectl union status`: a line for each union. */
 import { formatBytes } from '../../base/units.ts';
 import { findCondition } from '../../union/conditions.ts';
+import { UNION_CONDITIONS } from '../../union/volume-status.ts';
 import { formatTable } from '../table.ts';
 import { type Asked, findUnions, print, printJson, type Union } from './cluster.ts';
 
@@ -44,7 +45,7 @@ export function statusRow({ volume, attachments, usage }: Union): UnionStatusRow
 
 /** The first trouble there is. */
 function messageOf({ status: observed }: Union['volume'], usage: Union['usage']): string {
-  for (const type of ['Ready', 'Resized']) {
+  for (const type of UNION_CONDITIONS) {
     const found = findCondition(observed?.conditions, type);
     if (found?.status === 'False') return found.message;
   }

@@ -5,9 +5,12 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { parse } from 'yaml';
 import { pods } from '../../../src/embedded/api-server/kinds.ts';
+import { BRANCHES_AVAILABLE } from '../../../src/union/branches-available.ts';
+import { findCondition } from '../../../src/union/conditions.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
 import { eventually } from '../../support/eventually.ts';
+import { shutDown } from '../../support/faults.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 
 const program = fileURLToPath(new URL('../../../bin/kubectl-union', import.meta.url));
@@ -119,6 +122,31 @@ describe('kubectl union', () => {
     const copies = json('where', 'data', ...Array.from({ length: 30 }, (_, index) => `new${index + 1}`));
     expect(copies.some((file: { copies: { branch: string }[] }) => file.copies[0]?.branch === 'b2')).to.equal(true);
     expect(run('branches', 'data').stdout).to.match(/\nb2 +RW +created +disk +union-csi\//);
+  });
+
+  it('tells of a branch that fails, until it works again', async () => {
+    const { union } = await user.volumeOf('data');
+    const lower = union.status?.branches?.find(({ id }) => id === 'b1')?.persistentVolume;
+    const { mountpoint } = cluster
+      .mounts()
+      .find(({ fsType, mountpoint }) => fsType === 'ext4' && mountpoint.includes(`/${lower}/`))!;
+    shutDown(mountpoint);
+    const condition = async () =>
+      findCondition((await user.volumeOf('data')).union.status?.conditions, BRANCHES_AVAILABLE);
+    const failing = await eventually(
+      'the condition',
+      async () => (await condition())?.status === 'False' && (await condition()),
+    );
+    expect(failing).to.include({ reason: 'BranchUnavailable' });
+    expect(failing?.message).to.match(/^node node-1: branch b1 is failing: the filesystem of \S+ was shut down/);
+    await user.told('data', 'Warning BranchUnavailable');
+    expect(json('status')[0]).to.include({ phase: 'Ready', message: failing!.message });
+    expect(run('explain', 'data').stdout).to.include('the branch is taken back when it works again');
+    await user.deletePod('writer');
+    await eventually('the union to be let go', () => json('status')[0].nodes.length === 0);
+    await user.run('writer', 'data', 'echo again > again; cat films/1 films/20');
+    await eventually('the end of it', async () => (await condition())?.status !== 'False');
+    expect(json('status')[0]).to.include({ message: '' });
   });
 
   it('says what is no union', async () => {

@@ -38,7 +38,7 @@ function observed(unclaimed: readonly PersistentVolume[], branches: [string, Obs
     storageClasses: [disks],
     unclaimed,
     selectedNode: { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-1', labels: { [HOSTNAME]: 'node-1' } } },
-    attachedNodes: [],
+    attachments: [],
     unwanted: false,
     server: { image: 'union-csi' },
     now: '2026-01-01T00:00:00Z',
