@@ -20,7 +20,7 @@ import { volumeIdOf } from '../union/ids.ts';
 import { hasLostItsClaim } from '../union/lost-claim.ts';
 import type { PlanError } from '../union/plan-error.ts';
 import type { ReadyReason } from '../union/plan-volume.ts';
-import { adopts, planVolume, unionVolume, upperClaimOf, type VolumeRequest } from '../union/spec.ts';
+import { adoptedVolumes, adopts, planVolume, unionVolume, upperClaimOf, type VolumeRequest } from '../union/spec.ts';
 import { parseCapabilities } from './capabilities.ts';
 import { type ControllerDependencies, isCurrent, need } from './controller-common.ts';
 import type { RpcContext } from './interceptors.ts';
@@ -82,7 +82,8 @@ function parseRequest(request: CreateVolumeRequest__Output): AskedVolume {
     throw new UnionError('INVALID_ARGUMENT', message);
   }
   const capabilities = parseCapabilities(request.volumeCapabilities);
-  const node = request.accessibilityRequirements?.preferred[0]?.segments[TOPOLOGY_KEY_NODE];
+  const { preferred = [], requisite = [] } = request.accessibilityRequirements ?? {};
+  const nodes = [...preferred, ...requisite].flatMap(({ segments }) => segments[TOPOLOGY_KEY_NODE] ?? []);
   return {
     name,
     capacity: parseRange(request.capacityRange),
@@ -90,7 +91,7 @@ function parseRequest(request: CreateVolumeRequest__Output): AskedVolume {
     volumeMode: 'Filesystem',
     mountOptions: [...new Set(capabilities.flatMap(({ mountOptions }) => mountOptions))],
     parameters: request.parameters,
-    ...(node !== undefined && { preferredNode: node }),
+    nodes: [...new Set(nodes)],
   };
 }
 
@@ -123,14 +124,19 @@ async function readFacts(
     claim.value && deps.claims.get(claim.value, signal),
   ]);
   if (upperClaim === undefined || !adopts(upperClaim)) {
-    return { storageClasses, claims: [], pods: [], ...(upperClaim && { upperClaim }) };
+    const none = { claims: [], pods: [], adoptedVolumes: [], nodes: [] };
+    return { storageClasses, ...none, ...(upperClaim && { upperClaim }) };
   }
   const { namespace } = upperClaim.metadata;
-  const [claims, pods] = await Promise.all([
+  const [claims, pods, nodes] = await Promise.all([
     deps.claims.list({ namespace }, signal),
     deps.pods.list({ namespace }, signal),
+    deps.nodes.list({}, signal),
   ]);
-  return { storageClasses, claims, pods, upperClaim };
+  const names = adoptedVolumes(upperClaim, claims);
+  const volumes = await Promise.all(names.map((name) => deps.persistentVolumes.get({ name }, signal)));
+  const found = volumes.filter((volume) => volume !== undefined);
+  return { storageClasses, claims, pods, upperClaim, adoptedVolumes: found, nodes };
 }
 
 /** The provisioner goes on asking until it hears of an end, for something may have been made. */

@@ -6,7 +6,7 @@ import { nearest } from '../base/nearest.ts';
 import { ok, type Result } from '../base/result.ts';
 import { type Bytes, parseQuantity } from '../base/units.ts';
 import type { AdoptedClaim, BranchItem, BranchTemplate } from '../protocol/branch-list.ts';
-import type { PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
 import type { ClassParameters } from '../protocol/parameters.ts';
 import { type BranchSpec, DRIVER_NAME } from '../protocol/resources.ts';
 import { ACCESS_MODES, type BranchAccess, modesOfProvisioner } from './access-mode.ts';
@@ -24,6 +24,9 @@ export interface ClassFacts {
   /** Claims and pods of the upper claim's namespace; needed only when it has the adoption annotation. */
   readonly claims: readonly PersistentVolumeClaim[];
   readonly pods: readonly Pod[];
+  /** Volumes of the claims to adopt, and with them all nodes. */
+  readonly adoptedVolumes: readonly PersistentVolume[];
+  readonly nodes: readonly Node[];
 }
 
 export interface Context {

@@ -21,6 +21,7 @@ import { ACCESS_MODES, checkAccessModes } from './access-mode.ts';
 import { accessOf, type ClassFacts, type Context, resolveSources, sizeBranches } from './branches.ts';
 import type { CapacityRange } from './capacity.ts';
 import { volumeIdOf } from './ids.ts';
+import { chooseNode } from './node-choice.ts';
 import { type PlanError, refuse } from './plan-error.ts';
 
 export interface VolumeRequest {
@@ -31,8 +32,8 @@ export interface VolumeRequest {
   readonly volumeMode: 'Filesystem' | 'Block';
   readonly mountOptions: readonly string[];
   readonly parameters: Readonly<Record<string, string>>;
-  /** The node of the first preferred topology; the upper claim's selected-node annotation goes before it. */
-  readonly preferredNode?: string;
+  /** The nodes of its topologies, the preferred ones first; the upper claim's selected-node annotation goes before them. */
+  readonly nodes?: readonly string[];
 }
 
 export const ANNOTATION_SELECTED_NODE = 'volume.kubernetes.io/selected-node';
@@ -48,6 +49,16 @@ export function upperClaimOf(
 /** Whether planning needs the claims and pods of the upper claim's namespace. */
 export function adopts(upperClaim: PersistentVolumeClaim | undefined): boolean {
   return upperClaim?.metadata.annotations?.[ANNOTATION_BRANCHES] !== undefined;
+}
+
+/** The names of the volumes that the upper claim wants adopted, as far as their claims are bound. */
+export function adoptedVolumes(
+  upperClaim: PersistentVolumeClaim,
+  claims: readonly PersistentVolumeClaim[],
+): readonly string[] {
+  const items = parseBranchesAnnotation(upperClaim.metadata.annotations?.[ANNOTATION_BRANCHES] ?? '');
+  const names = items.ok ? items.value.flatMap((item) => (item.kind === 'claim' ? item.claim : [])) : [];
+  return claims.flatMap(({ metadata, spec }) => (names.includes(metadata.name) ? (spec?.volumeName ?? []) : []));
 }
 
 /** The spec of the volume that a request asks for. */
@@ -68,7 +79,11 @@ export function planVolume(request: VolumeRequest, facts: ClassFacts): Result<Un
   if (!items.ok) return items;
   const namespace = namespaceOf(parameters, facts);
   if (!namespace.ok) return namespace;
-  const selectedNode = facts.upperClaim?.metadata.annotations?.[ANNOTATION_SELECTED_NODE] ?? request.preferredNode;
+  const chosen = facts.upperClaim?.metadata.annotations?.[ANNOTATION_SELECTED_NODE];
+  const wanted = [...(chosen === undefined ? [] : [chosen]), ...(request.nodes ?? [])];
+  const node = chooseNode({ wanted, volumes: facts.adoptedVolumes, nodes: facts.nodes });
+  if (!node.ok) return node;
+  const selectedNode = node.value;
   const context: Context = {
     volumeId: volumeIdOf(request.name),
     namespace: namespace.value,

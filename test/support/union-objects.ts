@@ -1,5 +1,5 @@
 /** Small makers of Kubernetes objects for tests of planning. */
-import type { PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../../src/protocol/objects.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../../src/protocol/objects.ts';
 import type { ClassFacts } from '../../src/union/branches.ts';
 import type { VolumeRequest } from '../../src/union/spec.ts';
 
@@ -64,6 +64,10 @@ export function volumeOn(name: string, key: string, values: string[]): Persisten
   return persistentVolume(name, { nodeAffinity: { required: { nodeSelectorTerms } } });
 }
 
+export function node(name: string, labels: Record<string, string>): Node {
+  return { apiVersion: 'v1', kind: 'Node', metadata: { name, labels } };
+}
+
 export function podUsing(
   claimName: string,
   fields: { name?: string; phase?: string; labels?: Record<string, string> } = {},
@@ -95,5 +99,6 @@ export function volumeRequest(fields: Partial<VolumeRequest> = {}): VolumeReques
 }
 
 export function classFacts(fields: Partial<ClassFacts> = {}): ClassFacts {
-  return { storageClasses: [storageClass('fast'), storageClass('slow')], claims: [], pods: [], ...fields };
+  const none = { claims: [], pods: [], adoptedVolumes: [], nodes: [] };
+  return { storageClasses: [storageClass('fast'), storageClass('slow')], ...none, ...fields };
 }

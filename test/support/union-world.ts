@@ -41,15 +41,14 @@ export class UnionWorld {
 
   /** Makes the union that a claim `files` with this list of branches asks for. */
   request(list: string, requiredBytes = 4n * 1024n ** 3n): void {
-    const planned = planVolume(
-      volumeRequest({ capacity: { requiredBytes, limitBytes: 0n }, preferredNode: 'node-1' }),
-      {
-        storageClasses: this.storageClasses,
-        upperClaim: claim('files', { annotations: { [ANNOTATION_BRANCHES]: list } }),
-        claims: [...this.claims.values()],
-        pods: [...this.pods.values()],
-      },
-    );
+    const planned = planVolume(volumeRequest({ capacity: { requiredBytes, limitBytes: 0n }, nodes: ['node-1'] }), {
+      storageClasses: this.storageClasses,
+      upperClaim: claim('files', { annotations: { [ANNOTATION_BRANCHES]: list } }),
+      claims: [...this.claims.values()],
+      pods: [...this.pods.values()],
+      adoptedVolumes: [],
+      nodes: [],
+    });
     if (!planned.ok) throw new Error(planned.error.message);
     this.volume = this.#stamped(unionVolume(planned.value));
   }

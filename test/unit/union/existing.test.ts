@@ -37,7 +37,7 @@ describe('checkSameVolume', () => {
     expect(checkSameVolume(grown, existing, range(4n * GIB)).ok).to.equal(true);
   });
 
-  it('accepts the same again on another node', () => expect(difference({ preferredNode: 'n2' })).to.equal(undefined));
+  it('accepts the same again on another node', () => expect(difference({ nodes: ['n2'] })).to.equal(undefined));
 
   it('refuses another capacity', () => {
     expect(difference({}, range(5n * GIB))).to.equal(message('capacity, 4Gi'));

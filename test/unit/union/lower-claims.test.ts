@@ -5,7 +5,7 @@ import { isOurClaim, lowerClaim } from '../../../src/union/lower-claims.ts';
 import { planVolume, unionVolume } from '../../../src/union/spec.ts';
 import { classFacts, storageClass, volumeRequest } from '../../support/union-objects.ts';
 
-const planned = planVolume(volumeRequest({ accessModes: ['ReadWriteMany'], preferredNode: 'node-1' }), classFacts());
+const planned = planVolume(volumeRequest({ accessModes: ['ReadWriteMany'], nodes: ['node-1'] }), classFacts());
 if (!planned.ok) throw new Error(planned.error.message);
 const made = unionVolume(planned.value);
 const volume = { ...made, metadata: { ...made.metadata, uid: 'uid-1' } };

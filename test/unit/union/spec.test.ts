@@ -2,7 +2,16 @@
 import { expect } from 'chai';
 import { ANNOTATION_BRANCHES, LABEL_VOLUME } from '../../../src/protocol/resources.ts';
 import { planVolume, unionVolume, upperClaimOf } from '../../../src/union/spec.ts';
-import { claim, classFacts, GIB, podUsing, storageClass, volumeRequest } from '../../support/union-objects.ts';
+import {
+  claim,
+  classFacts,
+  GIB,
+  node,
+  podUsing,
+  storageClass,
+  volumeOn,
+  volumeRequest,
+} from '../../support/union-objects.ts';
 
 type Request = Parameters<typeof volumeRequest>[0];
 type Facts = Parameters<typeof classFacts>[0];
@@ -56,8 +65,35 @@ describe('planVolume', () => {
 
   it('prefers the node of the upper claim to that of the topology', () => {
     const upperClaim = claim('files', { annotations: { 'volume.kubernetes.io/selected-node': 'node-2' } });
-    expect(planned({ preferredNode: 'node-1' }).selectedNode).to.equal('node-1');
-    expect(planned({ preferredNode: 'node-1' }, { upperClaim }).selectedNode).to.equal('node-2');
+    expect(planned({ nodes: ['node-1'] }).selectedNode).to.equal('node-1');
+    expect(planned({ nodes: ['node-1'] }, { upperClaim }).selectedNode).to.equal('node-2');
+  });
+
+  it('makes branches where adopted claims are, and the scheduler’s choice is not', () => {
+    const facts = (...places: string[]) =>
+      adopting('- claim: old\n- {storageClassName: slow, count: 1}', {
+        claims: [claim('old', { size: '2Gi', volumeName: 'pv-old' })],
+        adoptedVolumes: [volumeOn('pv-old', 'zone', places)],
+        nodes: ['node-1', 'node-2', 'node-3'].map((name, index) => node(name, { zone: `zone-${index + 1}` })),
+      });
+    const nodes = ['node-1', 'node-2', 'node-3'];
+    expect(planned({ nodes }, facts('zone-3')).selectedNode).to.equal('node-3');
+    expect(planned({ nodes }, facts('zone-2', 'zone-3')).selectedNode).to.equal('node-2');
+    expect(planned({ nodes }, facts('zone-1', 'zone-3')).selectedNode).to.equal('node-1');
+    expect(refusal({ nodes: ['node-1', 'node-2'] }, facts('zone-3'))).to.deep.equal({
+      code: 'RESOURCE_EXHAUSTED',
+      message:
+        'the claims to adopt are on zone-3, and none of the nodes where the driver is can reach them; see that a node plugin runs there',
+    });
+  });
+
+  it('refuses to adopt claims that no node reaches together', () => {
+    const names = ['a', 'b'];
+    const facts = adopting('- claim: a\n- claim: b', {
+      claims: names.map((name) => claim(name, { size: '2Gi', volumeName: `pv-${name}` })),
+      adoptedVolumes: names.map((name) => volumeOn(`pv-${name}`, 'zone', [`zone-${name}`])),
+    });
+    expect(refusal({ nodes: ['node-1'] }, facts).message).to.match(/^no node can reach all branches/);
   });
 
   it('takes adopted claims as they are, and splits the rest of the capacity', () => {

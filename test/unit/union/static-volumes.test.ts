@@ -16,7 +16,7 @@ function union() {
   const request = volumeRequest({
     capacity: { requiredBytes: 4n * GIB, limitBytes: 0n },
     parameters: { lowerStorageClassName: 'disks', branches: '2' },
-    preferredNode: 'node-1',
+    nodes: ['node-1'],
   });
   const planned = planVolume(request, classFacts({ storageClasses: [disks] }));
   if (!planned.ok) throw new Error(planned.error.message);
