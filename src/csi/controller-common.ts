@@ -3,7 +3,6 @@ import type { Clock } from '../base/clock.ts';
 import { UnionError } from '../base/errors.ts';
 import type { KubeClient } from '../kubernetes/client.ts';
 import {
-  CSI_STORAGE_CAPACITY,
   NODE,
   PERSISTENT_VOLUME,
   PERSISTENT_VOLUME_CLAIM,
@@ -13,15 +12,9 @@ import {
   UNION_VOLUME,
 } from '../kubernetes/kinds.ts';
 import { createRepository, fieldValue, type Repository } from '../kubernetes/repository.ts';
-import type {
-  CSIStorageCapacity,
-  Node,
-  PersistentVolume,
-  PersistentVolumeClaim,
-  Pod,
-  StorageClass,
-} from '../protocol/objects.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass } from '../protocol/objects.ts';
 import type { UnionAttachment, UnionVolume } from '../protocol/resources.ts';
+import type { Room } from './room.ts';
 import type { Changes } from './waiting.ts';
 
 /** What is read live, because an answer must not depend on how old a cache is. */
@@ -32,11 +25,11 @@ export interface ControllerRepositories {
   readonly pods: Repository<Pod>;
   readonly storageClasses: Repository<StorageClass>;
   readonly persistentVolumes: Repository<PersistentVolume>;
-  readonly storageCapacities: Repository<CSIStorageCapacity>;
   readonly nodes: Repository<Node>;
 }
 
 export interface ControllerDependencies extends ControllerRepositories {
+  readonly room: Room;
   readonly volumeChanges: Changes;
   readonly attachmentChanges: Changes;
   readonly clock: Clock;
@@ -50,7 +43,6 @@ export function controllerRepositories(client: KubeClient): ControllerRepositori
     pods: createRepository(client, POD),
     storageClasses: createRepository(client, STORAGE_CLASS),
     persistentVolumes: createRepository(client, PERSISTENT_VOLUME),
-    storageCapacities: createRepository(client, CSI_STORAGE_CAPACITY),
     nodes: createRepository(client, NODE),
   };
 }

@@ -12,6 +12,7 @@ import { runControllers } from '../controllers/run.ts';
 import { controllerHandlers } from '../csi/controller.ts';
 import { controllerRepositories } from '../csi/controller-common.ts';
 import { UNION_PLUGIN } from '../csi/identity.ts';
+import { watchRoom } from '../csi/room.ts';
 import { implement } from '../csi/server.ts';
 import type { KubeClient } from '../kubernetes/client.ts';
 import { createInformer } from '../kubernetes/informer.ts';
@@ -69,6 +70,7 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
   const { endpoint, metricsPort, log } = options;
   const volumeChanges = createInformer({ client, kind: UNION_VOLUME, log });
   const attachmentChanges = createInformer({ client, kind: UNION_ATTACHMENT, log });
+  const room = watchRoom(client, log);
   const isReady = () => volumeChanges.hasSynced && attachmentChanges.hasSynced;
   let measureWork: ((measurement: WorkMeasurement) => void) | undefined;
   const metrics = async (registry: Registry) => {
@@ -81,11 +83,11 @@ async function serve(client: KubeClient, options: ServiceOptions, stop: AbortCon
       : await startHealth({ port: metricsPort, isReady, metrics, log }, stop.signal);
   const handlers = controllerHandlers({
     ...controllerRepositories(client),
-    ...{ volumeChanges, attachmentChanges, clock: systemClock },
+    ...{ volumeChanges, attachmentChanges, room, clock: systemClock },
   });
   const service = implement(loadCsi().Controller.service, handlers);
   const server = await servePlugin({ plugin: UNION_PLUGIN, service, endpoint, isReady, health, log }, stop.signal);
-  const watching = [volumeChanges.start(stop.signal), attachmentChanges.start(stop.signal)];
+  const watching = [volumeChanges, attachmentChanges, ...Object.values(room)].map((kind) => kind.start(stop.signal));
   const code = await reconcile(client, options, measureWork, stop.signal);
   stop.abort();
   await Promise.all([...watching, server.stopped, health?.stopped]);

@@ -1,6 +1,6 @@
 /**
  * How large a new union of a class can be, from one node or from any: what its lower classes have room for. Pure.
- * A class that tells nothing of its room bounds nothing: CreateVolume will be told.
+ * A class that tells nothing of its room, or is not there, bounds nothing: CreateVolume will be told, and tell.
  */
 import { assertNever } from '../base/assert.ts';
 import { parseQuantity } from '../base/units.ts';
@@ -24,6 +24,8 @@ const MEBIBYTE = 1024n ** 2n;
 
 export function availableCapacity(items: readonly BranchItem[], observed: ObservedRoom): bigint {
   const templates = items.filter((item) => item.kind === 'template');
+  // Claims of such a class bring their branches, adopted ones.
+  if (templates.length === 0) return UNBOUNDED_BYTES;
   const rooms = new Map(
     templates.map(({ storageClassName }) => [storageClassName, roomOf(storageClassName, observed)]),
   );
@@ -70,7 +72,8 @@ function fits(bytes: bigint, templates: readonly BranchTemplate[], rooms: Readon
 
 function roomOf(name: string, { storageClasses, volumes, capacities, node }: ObservedRoom): Room {
   const found = storageClasses.find(({ metadata }) => metadata.name === name);
-  if (found === undefined || found.provisioner === 'kubernetes.io/no-provisioner') {
+  if (found === undefined) return { kind: 'unknown' };
+  if (found.provisioner === 'kubernetes.io/no-provisioner') {
     const free = volumes.filter((volume) => isFree(volume, name) && (node === undefined || isReachable(volume, node)));
     return { kind: 'volumes', sizes: free.map(({ spec }) => bytesOf(spec?.capacity?.storage)).sort(descending) };
   }
@@ -85,7 +88,9 @@ function roomOf(name: string, { storageClasses, volumes, capacities, node }: Obs
 }
 
 function isFree({ metadata, spec, status }: PersistentVolume, storageClassName: string): boolean {
-  const isUnclaimed = status?.phase === 'Available' && spec?.claimRef === undefined && !metadata.deletionTimestamp;
+  // A new one is Pending for a moment.
+  const isThere = status?.phase === 'Available' || status?.phase === 'Pending';
+  const isUnclaimed = isThere && spec?.claimRef === undefined && !metadata.deletionTimestamp;
   return (
     isUnclaimed && spec?.storageClassName === storageClassName && (spec.volumeMode ?? 'Filesystem') === 'Filesystem'
   );

@@ -22,8 +22,10 @@ describe('adoption on a real cluster', () => {
     await apply(adopts('joined', '- claim: old\n- {storageClassName: local-path, count: 1, size: 64Mi}'));
     const script =
       'cat album/1; stat -c "%u %a" album; echo new > album/2; mv album/2 album/3; ln album/3 album/4; ls album; exec sleep 10000';
-    await apply(pod({ name: 'user', claim: 'joined', script }));
+    // The scheduler does not know where the old claim is.
+    await apply(pod({ name: 'user', claim: 'joined', script, preferred: 'node-1' }));
     await running('user');
+    expect((await get<Pod>('pod', 'user'))?.spec?.nodeName).to.equal('node-3');
     const log = async () => (await kubectl('logs', 'user')).trim().split('\n');
     await eventually('a pod that has done its work', async () => (await log()).at(-1) === '4', 30_000);
     expect(await log()).to.deep.equal(['old', '1234 750', '1', '3', '4']);

@@ -53,7 +53,7 @@ describe('a lower class without space', () => {
     await apply(pod({ name: 'first', claim: 'first', script, node: 'node-1' }));
     await running('first');
     await apply(claim({ name: 'second', storageClassName: 'all-disks', size: '600Mi' }));
-    await apply(pod({ name: 'second', claim: 'second', script }));
+    await apply(pod({ name: 'second', claim: 'second', script, preferred: 'node-1' }));
     await running('second', 180_000);
     expect((await get<Pod>('pod', 'second'))?.spec?.nodeName).not.to.equal('node-1');
     await deleted('pod', 'first', 'second');
@@ -66,7 +66,8 @@ describe('a lower class without space', () => {
     await apply(unionClass({ name: 'five-disks', parameters: { lowerStorageClassName: 'disks', branches: '5' } }));
     await apply(claim({ name: 'greedy', storageClassName: 'five-disks', size: '500Mi' }));
     await apply(pod({ name: 'greedy', claim: 'greedy', script }));
-    await described('greedy', /ResourceExhausted.*storage class "disks" has no free volume of 100Mi on node/);
+    const told = async () => (await kubectl('describe', 'pod', 'greedy')).includes('did not have enough free storage');
+    await eventually('a pod that is told why it waits', told, 90_000);
     await deleted('pod', 'greedy');
     await deleted('pvc', 'greedy');
     await gone(60_000, 'unionvolumes');

@@ -3,6 +3,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { runControllers } from '../../src/controllers/run.ts';
 import { type ControllerDependencies, controllerRepositories } from '../../src/csi/controller-common.ts';
+import { watchRoom } from '../../src/csi/room.ts';
 import { createInformer } from '../../src/kubernetes/informer.ts';
 import { UNION_ATTACHMENT, UNION_VOLUME } from '../../src/kubernetes/kinds.ts';
 import type { ControlPlane } from './control-plane.ts';
@@ -17,14 +18,15 @@ export function startReconciled({ client }: ControlPlane): Reconciled {
   const log = silentLogger;
   const volumeChanges = createInformer({ client, kind: UNION_VOLUME, log });
   const attachmentChanges = createInformer({ client, kind: UNION_ATTACHMENT, log });
+  const room = watchRoom(client, log);
   const running = Promise.all([
-    volumeChanges.start(stop.signal),
-    attachmentChanges.start(stop.signal),
+    ...[volumeChanges, attachmentChanges, ...Object.values(room)].map((kind) => kind.start(stop.signal)),
     runControllers({ client, log, server: { image: 'union-csi:test' } }, stop.signal),
   ]);
   return {
     dependencies: {
       ...controllerRepositories(client),
+      room,
       volumeChanges,
       attachmentChanges,
       clock: systemClock,

@@ -39,9 +39,11 @@ export interface PodOptions {
   /** Run by sh in /data, the volume. */
   readonly script: string;
   readonly node?: NodeName;
+  /** Where the scheduler takes it if it can. */
+  readonly preferred?: NodeName;
 }
 
-export function pod({ name, claim: claimName, script, node }: PodOptions): object {
+export function pod({ name, claim: claimName, script, node, preferred }: PodOptions): object {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -50,6 +52,7 @@ export function pod({ name, claim: claimName, script, node }: PodOptions): objec
       restartPolicy: 'Never',
       terminationGracePeriodSeconds: 1,
       ...(node && { nodeSelector: { 'kubernetes.io/hostname': node } }),
+      ...(preferred && { affinity: preferring(preferred) }),
       containers: [
         {
           name: 'main',
@@ -62,6 +65,11 @@ export function pod({ name, claim: claimName, script, node }: PodOptions): objec
       volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],
     },
   };
+}
+
+function preferring(node: NodeName): object {
+  const preference = { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [node] }] };
+  return { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
 }
 
 /** The union of a claim, once it is there. */

@@ -16,6 +16,7 @@ import {
 } from '../../../src/embedded/api-server/kinds.ts';
 import type { CreateVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
+import { UNBOUNDED_BYTES } from '../../../src/union/available.ts';
 import { type ControlPlane, startControlPlane } from '../../support/control-plane.ts';
 import { calls, census, creation, GIB, mount, refusal } from '../../support/controller-calls.ts';
 import { type Reconciled, startReconciled } from '../../support/reconciled.ts';
@@ -68,8 +69,9 @@ describe('csi controller', () => {
     const { parameters } = creation('pvc-1');
     expect(await call.capacity(parameters, 'node-a')).to.deep.equal({ availableCapacity: String(4n * GIB) });
     expect(await call.capacity(parameters)).to.deep.equal({ availableCapacity: String(4n * GIB) });
-    const error = await refusal(call.capacity({ ...parameters, branhces: '2' }));
-    expect(error.code).to.equal('INVALID_ARGUMENT');
+    // What is wrong with a class is CreateVolume's to say, and no scheduler may keep it from that.
+    const wrong = { ...parameters, branhces: '2' };
+    expect(await call.capacity(wrong, 'node-a')).to.deep.equal({ availableCapacity: String(UNBOUNDED_BYTES) });
   });
 
   it('ends in the same state whatever came before (any order of calls)', async () => {

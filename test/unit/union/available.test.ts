@@ -41,6 +41,11 @@ describe('availableCapacity', () => {
     expect(available('- {storageClassName: disks, count: 4}', { volumes })).to.equal(0);
   });
 
+  it('bounds nothing where claims bring their branches', () => {
+    const observed = { storageClasses: [disks], volumes: [], capacities: [], node: undefined };
+    expect(availableCapacity([], observed)).to.equal(UNBOUNDED_BYTES);
+  });
+
   it('counts what the node reaches and nobody has claimed', () => {
     const claimed = disk('b', 'node-1', 500);
     const volumes = [
