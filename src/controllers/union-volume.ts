@@ -24,8 +24,11 @@ import { tell } from './tell.ts';
 
 /** Volumes worked on at once. */
 const CONCURRENCY = 8;
-/** What waits for others is looked at again so often, for words of its driver and pods that end: we watch neither. */
-const WAITING_MS = 2_000;
+/**
+ * What waits for others is looked at again, for words of its driver, which we do not watch: after half the time that it has waited, so that
+ * many that wait long cost little.
+ */
+const WAITING_MS = { least: 2_000, most: 30_000 } as const;
 
 /** Runs until the signal aborts. The view's informers must be running. */
 export async function runUnionVolumeController(deps: ReconcilerDeps, signal: AbortSignal): Promise<void> {
@@ -92,7 +95,7 @@ export async function reconcileUnionVolume(
   for (const action of told) await report(deps, observed.volume, action, signal);
   const [error] = failed.values();
   if (error) throw error;
-  return isWaiting(observed.volume, told) ? { requeueAfterMs: WAITING_MS } : undefined;
+  return nextLook(observed, told);
 }
 
 /** The actions on branches, all at once; errors by branch. */
@@ -211,11 +214,14 @@ function withWarnings(observed: ObservedVolume, failed: ReadonlyMap<string, unkn
   return { ...observed, branches: new Map(branches) };
 }
 
-function isWaiting(volume: UnionVolume, actions: readonly VolumeAction[]): boolean {
+function nextLook({ volume, now }: ObservedVolume, actions: readonly VolumeAction[]) {
+  if (actions.some(({ kind }) => kind === 'remove-finalizer')) return undefined;
   const update = actions.find((action) => action.kind === 'update-status');
-  const status = update?.status ?? volume.status;
-  const removed = actions.some(({ kind }) => kind === 'remove-finalizer');
+  const { conditions = [] } = update?.status ?? volume.status ?? {};
   // Of branches that fail we are told.
-  const waited = status?.conditions?.filter(({ type }) => type !== BRANCHES_AVAILABLE);
-  return !removed && waited?.some((condition) => condition.status !== 'True') === true;
+  const waited = conditions.filter(({ type, status }) => type !== BRANCHES_AVAILABLE && status !== 'True');
+  const since = waited.map(({ lastTransitionTime }) => Date.parse(lastTransitionTime));
+  if (since.length === 0) return undefined;
+  const waitedMs = Date.parse(now) - Math.max(...since);
+  return { requeueAfterMs: Math.min(Math.max(waitedMs / 2, WAITING_MS.least), WAITING_MS.most) };
 }
