@@ -135,8 +135,8 @@ start_control_plane() {
   need 90 kubectl get --raw /readyz
   start kube-controller-manager kube-controller-manager --kubeconfig "$KUBECONFIG" --leader-elect=false \
     --service-account-private-key-file=accounts.key --root-ca-file=ca.crt --use-service-account-credentials \
-    --attach-detach-reconcile-sync-period=5s
-  start kube-scheduler kube-scheduler --kubeconfig "$KUBECONFIG" --leader-elect=false
+    --attach-detach-reconcile-sync-period=5s --kube-api-qps=300 --kube-api-burst=600
+  start kube-scheduler kube-scheduler --kubeconfig "$KUBECONFIG" --leader-elect=false --kube-api-qps=300 --kube-api-burst=600
 }
 
 start_node() { # INDEX
