@@ -24,19 +24,22 @@ interface Asked {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+}
+
 interface Role extends KubeObject {
-  readonly rules: readonly {
-    readonly apiGroups: readonly string[];
-    readonly resources: readonly string[];
-    readonly verbs: readonly string[];
-  }[];
+  readonly rules: readonly Rule[];
 }
 
 /** Asked for by admission as it checks owner references, not by a request of its own: run.sh switches that on. */
 const CHECKED_BY_ADMISSION = ['unionvolumes/finalizers', 'unionattachments/finalizers'];
 
-/** Those of our own program. What the sidecars call is theirs, and on paths that no test of ours takes. */
-const ROLES = ['clusterrole/union-csi-controller', 'clusterrole/union-csi-node', 'role/union-csi-controller'];
+/** Those of our own program, called as the accounts that have them. What the sidecars call is theirs, and on paths that no test of ours takes. */
+const ROLES = ['controller', 'node', 'block-controller', 'block-node'].map((name) => `clusterrole/union-csi-${name}`);
+const LEASES = ['controller', 'block-controller'].map((name) => `role/union-csi-${name}`);
 const OUR_AGENT = 'union-csi';
 
 describe('the rights of the driver', () => {
@@ -54,23 +57,32 @@ describe('the rights of the driver', () => {
     ]).to.deep.equal([]);
   });
 
-  for (const role of ROLES) {
+  const unused = (account: string, rules: readonly Rule[]): readonly string[] => {
+    const isOurs = ({ user, userAgent }: Asked) =>
+      userAgent === OUR_AGENT && user.username === `system:serviceaccount:union-csi:${account}`;
+    const ours = asked.filter(isOurs);
+    const used = new Set(ours.map((event) => `${event.verb} ${resourceOf(event)}`));
+    return rules.flatMap(granted).filter((right) => !used.has(right));
+  };
+
+  for (const role of [...ROLES, ...LEASES]) {
     it(`are all used: ${role}`, async () => {
       const [kind, name] = role.split('/') as [string, string];
       const [found] = await list<Role>(kind, name, '--namespace', 'union-csi');
-      const ours = asked.filter(({ userAgent }) => userAgent === OUR_AGENT);
-      const used = new Set(ours.map((event) => `${event.verb} ${resourceOf(event)}`));
-      const granted = found!.rules.flatMap(({ apiGroups, resources, verbs }) =>
-        apiGroups.flatMap((group) =>
-          resources
-            .filter((resource) => !CHECKED_BY_ADMISSION.includes(resource))
-            .flatMap((resource) => verbs.map((verb) => `${verb} ${group === '' ? 'core' : group}/${resource}`)),
-        ),
-      );
-      expect(granted.filter((right) => !used.has(right))).to.deep.equal([]);
+      expect(unused(name, found!.rules)).to.deep.equal([]);
+      // One more would be told of.
+      const more = { apiGroups: [''], resources: ['configmaps'], verbs: ['get'] };
+      expect(unused(name, [...found!.rules, more])).to.deep.equal(['get core/configmaps']);
     });
   }
 });
+
+function granted({ apiGroups, resources, verbs }: Rule): readonly string[] {
+  const asked = resources.filter((resource) => !CHECKED_BY_ADMISSION.includes(resource));
+  return apiGroups.flatMap((group) =>
+    asked.flatMap((resource) => verbs.map((verb) => `${verb} ${group === '' ? 'core' : group}/${resource}`)),
+  );
+}
 
 function resourceOf({ objectRef }: Asked): string {
   const { apiGroup, resource = '', subresource } = objectRef ?? {};

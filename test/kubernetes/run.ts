@@ -27,8 +27,8 @@ if (missing.length > 0) {
 }
 
 const given = process.argv.slice(2);
-/** In this order: `power` costs a node, and the last one looks at what the others made the driver ask for. */
-const order = ['life', 'examples', 'adoption', 'upkeep', 'failures', 'many', 'sanity', 'power', 'rbac'];
+/** In this order: `power` and `block` cost a node each, and the last one looks at what the others made the driver ask for. */
+const order = ['life', 'examples', 'adoption', 'upkeep', 'failures', 'many', 'sanity', 'power', 'block', 'rbac'];
 const all = order.map((name) => `test/kubernetes/${name}.test.ts`);
 const files = given.length > 0 ? given : all;
 const mocha = [process.execPath, join(project, 'node_modules/mocha/bin/mocha.js')];

@@ -30,7 +30,8 @@ for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on
 done
 mkdir -p /var/lib/kubelet /var/lib/cni
 for place in /run /mnt /var/log /var/lib/kubelet /var/lib/cni; do mount -t tmpfs "$node" "$place"; done
-mkdir -p /run/netns /run/lock "$home"/{containerd,network}
+mkdir -p /run/netns /run/lock /var/lib/union-csi "$home"/{containerd,network,disk}
+mount --bind "$home/disk" /var/lib/union-csi
 
 for controller in cpu cpuacct cpuset memory devices freezer blkio pids systemd unified; do
   [[ ! -d /sys/fs/cgroup/$controller ]] || mkdir -p "/sys/fs/cgroup/$controller/$cgroup"

@@ -63,7 +63,8 @@ function leftOn(node: NodeName): Promise<string> {
 
 /** For whoever looks into a failed run: the cluster as it was at the end, and what our pods said, beside the logs. */
 async function keepState(): Promise<void> {
-  const selector = 'app.kubernetes.io/name in (union-csi-controller,union-csi-node,union-csi-server)';
+  const selector =
+    'app.kubernetes.io/name in (union-csi-controller,union-csi-node,union-csi-server,union-csi-block-controller,union-csi-block-node)';
   const commands = [
     [
       'get',

@@ -1,0 +1,92 @@
+/**
+ * deploy/overlays/block-engine as it is: a union over volumes that two nodes keep each, under a load that checks itself, and the
+ * node that leads one of them loses its power.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import type { BlockPool, BlockVolume } from '../../src/protocol/block-resources.ts';
+import type { Node, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
+import { eventually } from '../support/eventually.ts';
+import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
+import { type NodeName, nodeDir } from './support/nodes.ts';
+import { deleted, ended, pod, running } from './support/workloads.ts';
+
+const root = join(import.meta.dirname, '../..');
+const OVERLAY = join(root, 'deploy/overlays/block-engine');
+const example = (name: string) => join(root, 'examples/replicated', name);
+
+/** Every file and its sum are safe before the next one is written. */
+const DURABLE_LOAD = `
+  mkdir files
+  n=0
+  until [ -e stop ]; do
+    n=$((n + 1))
+    head -c 20000 /dev/urandom | dd of=files/$n conv=fsync 2>/dev/null
+    sha256sum files/$n | dd of=sums oflag=append conv=notrunc,fsync 2>/dev/null
+    echo $n > round
+  done
+  echo $n`;
+
+describe('the block engine', () => {
+  let victim: NodeName;
+  const volumes = () => list<BlockVolume>('blockvolumes');
+  const round = async () => Number((await run('kubectl', ['exec', 'writer', '--', 'cat', '/data/round'])).stdout);
+  const goesOn = async (limitMs: number) => {
+    const reached = await round();
+    await eventually('a load that goes on', async () => (await round()) > reached + 5, limitMs);
+  };
+
+  it('is installed beside the unions’ driver', async () => {
+    await kubectl('apply', '--kustomize', OVERLAY);
+    await kubectl('apply', '--kustomize', OVERLAY, '--dry-run=server');
+    const rollout = ['rollout', 'status', '--timeout=180s', 'deployment/union-csi-block-controller'];
+    await kubectl('--namespace', 'union-csi', ...rollout);
+    // Its DaemonSet is updated by hand, and has no rollout to wait for.
+    const nodes = await list<Node>('nodes');
+    const pools = async () => (await list<BlockPool>('blockpools')).filter(({ status }) => status !== undefined);
+    await eventually('a pool on every node', async () => (await pools()).length === nodes.length, 180_000);
+  });
+
+  it('carries a union of volumes that are on two nodes each', async () => {
+    await kubectl('apply', '-f', example('1-lower-class.yaml'), '-f', example('2-union.yaml'));
+    const phase = async () => (await get<PersistentVolumeClaim>('pvc', 'precious'))?.status?.phase;
+    await eventually('a bound claim', async () => (await phase()) === 'Bound', 120_000);
+    const members = (await volumes()).map(({ spec }) => spec.members);
+    expect(members.map(({ length }) => length)).to.deep.equal([2, 2, 2]);
+    victim = members[0]![0] as NodeName;
+    const other = (await list<Node>('nodes')).find(({ metadata }) => metadata.name !== victim);
+    const script = DURABLE_LOAD;
+    await apply(pod({ name: 'writer', claim: 'precious', script, node: other!.metadata.name as NodeName }));
+    await running('writer', 180_000);
+    await eventually('files', async () => (await round()) > 10, 60_000);
+    const primaries = (await volumes()).map(({ status }) => status?.config?.primary);
+    expect(primaries, 'who leads the volumes').to.include(victim);
+  });
+
+  it('goes on when the node that leads one of them loses its power', async () => {
+    process.kill(Number(readFileSync(join(nodeDir(victim), 'pid'), 'utf8')), 'SIGKILL');
+    await goesOn(120_000);
+    const led = (await volumes()).map(({ status }) => status?.config?.primary);
+    expect(led, 'who leads the volumes').not.to.include(victim);
+    const kept = (await volumes()).filter(({ spec }) => spec.members.includes(victim));
+    for (const { status } of kept) expect(status?.config?.inSync).not.to.include(victim);
+    await goesOn(60_000);
+  });
+
+  it('has every file afterwards', async () => {
+    await kubectl('exec', 'writer', '--', 'touch', '/data/stop');
+    const written = (await ended('writer')).trim();
+    await deleted('pod', 'writer');
+    await apply(pod({ name: 'reader', claim: 'precious', script: 'sha256sum -c sums | grep -c OK; ls files | wc -l' }));
+    expect((await ended('reader', 180_000)).trim().split('\n')).to.deep.equal([written, written]);
+  });
+
+  it('forgets the node when the cluster does, and leaves nothing', async () => {
+    await deleted('pod', 'reader');
+    await deleted('node', victim);
+    await deleted('pvc', 'precious');
+    await gone(120_000, 'unionvolumes');
+    await gone(60_000, 'blockvolumes');
+  });
+});
