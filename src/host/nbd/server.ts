@@ -44,7 +44,8 @@ export class NbdServer {
       this.#server.listen(listen, resolve);
     });
     const address = this.#server.address();
-    return typeof address === 'object' && address ? `${address.address}:${address.port}` : String(address);
+    if (typeof address !== 'object' || address === null) return String(address);
+    return `${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`;
   }
 
   async close(): Promise<void> {
