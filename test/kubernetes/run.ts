@@ -1,9 +1,10 @@
 /**
- * `npm run test:kubernetes [FILE…]`: the tests of this folder against a real Kubernetes of three nodes on this machine.
+ * `npm run test:kubernetes [FILE…]`: the tests of this folder against a real Kubernetes of three nodes on this machine. On one that
+ * cannot have such nodes (cluster/check.sh) they are skipped, loudly.
  * Builds what is missing (programs, images), brings the cluster up (cluster/run.sh) and runs mocha inside of it.
  * UNION_CSI_TOOLS is where built programs and images are kept, KEEP_LOGS a directory for the cluster's logs.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +25,15 @@ if (missing.length > 0) {
     `the tests on a real Kubernetes cannot run here: ${missing.join(', ')}; see ${here}/README.md\n`,
   );
   process.exit(1);
+}
+
+const { stdout: lacking } = spawnSync(join(here, 'cluster/check.sh'), { encoding: 'utf8' });
+if (lacking !== '') {
+  process.stdout.write(
+    `SKIPPED, all of it: a real Kubernetes cannot run on this machine, which does not have\n${lacking}`,
+  );
+  process.stdout.write('0 passed, 0 failed, 1 skipped\n');
+  process.exit(0);
 }
 
 const given = process.argv.slice(2);
