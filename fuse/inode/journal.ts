@@ -20,11 +20,19 @@ export const PHASE = { idle: 0, working: 1, committed: 2, replying: 3 } as const
 const [RESULT, ATTEMPTS, BRANCH, PASSED, FORGOTTEN, HANDLE] = [1, 2, 3, 4, 5, 6] as const;
 const [CLOSING, HOLDS, TARGETS, NUMBER, LAST_BACKING] = [7, 8, 9, 10, 11] as const;
 const TARGETS_AT = 16;
-export const TARGET_WORDS = 8;
+const TARGET_WORDS = 8;
 const MAX_TARGETS = 2;
 const HOLDS_AT = 32;
 /** READDIRPLUS looks up as many names as fit into its part of a listing, at 32 bytes each. */
 const MAX_HOLDS = 3072;
+
+/** A name as it was found: its inode or 0, the branches that have it, and the first of them or -1. */
+export interface NotedTarget {
+  slot: number;
+  low: number;
+  high: number;
+  first: number;
+}
 
 export class Journal {
   readonly #state: State;
@@ -172,21 +180,29 @@ export class Journal {
     return count === 0 ? 0 : this.#u32[this.#at + HOLDS_AT + count - 1]!;
   }
 
-  /** Position in words of the next name that was found the first time, or 0 when it was not. */
-  nextTarget(): number {
-    if (!this.resuming || this.#nextTarget >= this.#u32[this.#at + TARGETS]!) return 0;
-    return this.#at + TARGETS_AT + TARGET_WORDS * this.#nextTarget++;
+  /** Puts what is noted of the next name that was found the first time into `target`. False when it was not found. */
+  recallTarget(target: NotedTarget): boolean {
+    const u32 = this.#u32;
+    if (!this.resuming || this.#nextTarget >= u32[this.#at + TARGETS]!) return false;
+    const word = this.#at + TARGETS_AT + TARGET_WORDS * this.#nextTarget++;
+    target.slot = u32[word]!;
+    target.low = u32[word + 1]!;
+    target.high = u32[word + 2]!;
+    target.first = u32[word + 3]! | 0;
+    return true;
   }
 
-  /** Where the next name that is found is to be noted; `keepTarget` when it is written. */
-  newTarget(): number {
-    const count = this.#u32[this.#at + TARGETS]!;
+  /** A name was found. */
+  noteTarget({ slot, low, high, first }: Readonly<NotedTarget>): void {
+    const u32 = this.#u32;
+    const count = u32[this.#at + TARGETS]!;
     if (count === MAX_TARGETS) throw new Error(`a request names more than ${MAX_TARGETS} files`);
-    return this.#at + TARGETS_AT + TARGET_WORDS * count;
-  }
-
-  keepTarget(): void {
-    this.#u32[this.#at + TARGETS]!++;
+    const word = this.#at + TARGETS_AT + TARGET_WORDS * count;
+    u32[word] = slot;
+    u32[word + 1] = low;
+    u32[word + 2] = high;
+    u32[word + 3] = first;
+    u32[this.#at + TARGETS] = count + 1;
     this.#nextTarget++;
   }
 }

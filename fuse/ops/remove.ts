@@ -37,33 +37,18 @@ export function resolve(context: Context, parent: number, position: number, targ
   target.first = -1;
   if (recall(context, target)) return 0;
   const result = context.exclusive && resolveKnown(context, target) ? 0 : ask(context, target);
-  if (result === 0) note(context, target);
+  if (result === 0) context.journal.noteTarget(target);
   return result;
 }
 
 /** What was found for this request before its server died: since then the name may have gone, by this very request. */
 function recall(context: Context, target: Target): boolean {
-  const { journal, state, u32 } = context;
-  const word = journal.nextTarget();
-  if (word === 0) return false;
-  target.slot = u32[word]!;
-  target.low = u32[word + 1]!;
-  target.high = u32[word + 2]!;
-  target.first = u32[word + 3]! | 0;
+  if (!context.journal.recallTarget(target)) return false;
   if (target.slot === 0) return true;
-  state.lock();
+  context.state.lock();
   context.hold(target.slot);
-  state.unlock();
+  context.state.unlock();
   return true;
-}
-
-function note({ journal, u32 }: Context, target: Target): void {
-  const word = journal.newTarget();
-  u32[word] = target.slot;
-  u32[word + 1] = target.low;
-  u32[word + 2] = target.high;
-  u32[word + 3] = target.first;
-  journal.keepTarget();
 }
 
 /** Asks the branches. */

@@ -12,7 +12,9 @@ import { mountpointsBelow } from '../support/loop-branches.ts';
 import { mountUnion } from '../support/union-mount.ts';
 
 export const contenderNames = ['native', 'mergerfs', 'fuse-native', 'null', 'union'] as const;
-export type ContenderName = (typeof contenderNames)[number];
+/** The union again, without what lets another server go on where one was killed: nobody would mount that. */
+export const UNJOURNALED = 'union without journal';
+export type ContenderName = (typeof contenderNames)[number] | typeof UNJOURNALED;
 
 export interface Stage {
   readonly branches: readonly string[];
@@ -79,14 +81,24 @@ const nullServer: Contender = {
   mount: ({ mountpoint, nullServer }) => serve(nullServer, [mountpoint], mountpoint),
 };
 
+const unionOptions = ['category.create=rand', 'minfreespace=1M', 'cache=exclusive'];
+
 const union: Contender = {
   name: 'union',
   missing: () => undefined,
-  mount: ({ branches, mountpoint }) =>
-    mountUnion({ branches, mountpoint, options: ['category.create=rand', 'minfreespace=1M', 'cache=exclusive'] }),
+  mount: ({ branches, mountpoint }) => mountUnion({ branches, mountpoint, options: unionOptions }),
 };
 
-export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, union];
+const unjournaled: Contender = {
+  name: UNJOURNALED,
+  missing: () => undefined,
+  mount: ({ branches, mountpoint }) => {
+    const nodeOptions = `--import=${new URL('without-journal.ts', import.meta.url)}`;
+    return mountUnion({ branches, mountpoint, options: unionOptions, nodeOptions });
+  },
+};
+
+export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, union, unjournaled];
 
 const mountDeadlineMs = 10_000;
 

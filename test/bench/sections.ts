@@ -1,6 +1,7 @@
 /** The parts of the benchmark: who competes in each, and the bars that the union has to reach (design, "Speed"). */
 import { contenderNames } from './contenders.ts';
 import { measureFrozen } from './frozen.ts';
+import { measureJournal } from './journal.ts';
 import { measureMemory } from './memory.ts';
 import { measurePause } from './pause.ts';
 import {
@@ -123,6 +124,10 @@ export const sections: Readonly<Record<string, Section>> = {
   frozen: {
     about: 'a union of which one branch is frozen, for who needs the others, beside itself before',
     run: (plan, shop) => measureFrozen({ files: Math.ceil(plan.files / 2), rounds: Math.min(plan.rounds, 3) }, shop),
+  },
+  journal: {
+    about: 'what journal and notes cost: the union beside itself without them, on one CPU',
+    run: (plan, shop) => measureJournal(plan, shop),
   },
   pause: {
     about: 'how long a kept mount answers nobody when its server is killed',

@@ -54,6 +54,8 @@ export interface MountOptions {
   readonly options?: readonly string[];
   /** How many files the server may have open. */
   readonly openFiles?: number;
+  /** Flags of the server's Node. */
+  readonly nodeOptions?: string;
   /** Served by the library with these options, where the command has none for them (support/serve-union.ts). */
   readonly library?: LibraryOptions;
 }
@@ -64,6 +66,7 @@ export async function mountUnion({
   options = [],
   library,
   openFiles,
+  nodeOptions = process.env.NODE_OPTIONS ?? '',
 }: MountOptions): Promise<UnionMount> {
   const cache = options.some((option) => option.startsWith('cache=')) ? [] : ['cache=exclusive'];
   const args = ['mount', '-f', '-o', [...options, ...cache].join(','), branches.join(':'), mountpoint];
@@ -72,7 +75,7 @@ export async function mountUnion({
         stdio: ['ignore', 'pipe', 'pipe'],
       })
     : openFiles === undefined
-      ? spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+      ? spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: nodeOptions } })
       : spawn('prlimit', [`--nofile=${openFiles}`, program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [server.stdout, server.stderr]) {
