@@ -74,10 +74,13 @@ export class HandleTable {
       state.put(WORD.handleBump, handle + 1);
     }
     if (handle === 0) return 0;
-    state.put(WORD.handleCount, u32[WORD.handleCount]! + 1);
-    for (let field = 0; field < FIELDS; field++) this.set(handle, field, 0);
-    this.set(handle, H.descriptor, descriptor + 1);
-    this.set(handle, H.flags, flags);
+    u32[WORD.handleCount]!++;
+    // What a free record holds beside its place in the list, nobody reads: it needs no note.
+    const at = FIRST + handle * FIELDS;
+    this.set(handle, H.next, 0);
+    u32.fill(0, at + H.next + 1, at + FIELDS);
+    u32[at + H.descriptor] = descriptor + 1;
+    u32[at + H.flags] = flags;
     this.set(handle, H.inode, slot + 1);
     return handle;
   }
@@ -87,7 +90,7 @@ export class HandleTable {
     this.set(handle, H.inode, 0);
     this.set(handle, H.next, this.#u32[WORD.handleFree]!);
     this.#state.put(WORD.handleFree, handle);
-    this.#state.put(WORD.handleCount, this.#u32[WORD.handleCount]! - 1);
+    this.#u32[WORD.handleCount]!--;
   }
 
   /** Lower descriptors of an inode's handles. Looks through the table: for rare use, while none are opened or closed. */

@@ -149,15 +149,14 @@ export class InodeTable {
       if (slot >= MAX_INODES) return 0;
       state.put(WORD.inodeBump, slot + 1);
     }
-    // What a free record holds beside its place in the list, nobody reads: it needs no note.
+    // What a free record holds beside its place in the list, nobody reads: it needs no note. The place stays, as only the link table has
+    // another use for the word.
     const at = FIRST + slot * FIELDS;
-    const generation = u32[at + F.generation]! + 1;
-    this.set(slot, F.next, 0);
     u32.fill(0, at + F.dentry, at + FIELDS);
-    u32[at + F.generation] = generation;
+    u32[at + F.generation]!++;
     u32[at + F.lookups] = 0;
     state.put(at, INODE.used | kind);
-    state.put(WORD.inodeCount, u32[WORD.inodeCount]! + 1);
+    u32[WORD.inodeCount]!++;
     return slot;
   }
 
@@ -166,7 +165,7 @@ export class InodeTable {
     this.set(slot, F.flags, 0);
     this.set(slot, F.next, this.#u32[WORD.inodeFree]!);
     this.#state.put(WORD.inodeFree, slot);
-    this.#state.put(WORD.inodeCount, this.#u32[WORD.inodeCount]! - 1);
+    this.#u32[WORD.inodeCount]!--;
   }
 
   /** The record of a file with several links, or 0. */

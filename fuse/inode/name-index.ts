@@ -129,8 +129,9 @@ export class NameIndex {
     const at = FIRST + dentry * FIELDS;
     // Of a free record only its place in the list is read: the rest needs no note. So what is freed under a hold of the lock
     // must not be given out again under the same one.
-    this.set(dentry, D.next, 0);
     this.#u32.fill(0, at + D.inode, at + FIELDS);
+    this.#u32[at + D.parent] = parent;
+    this.#u32[at + D.hash] = hash;
     this.#u32[at + D.name] = name;
     this.#u32[at + D.info] = length | (kind << 8);
     this.#place(dentry, parent, hash);

@@ -60,6 +60,8 @@ export class State {
 
   /** Who holds a lock: this thread's number + 1. */
   readonly #owner: number;
+  /** While this thread holds the table lock, how many notes it has made; else -1. */
+  #notes = -1;
 
   private constructor(fd: number, thread: number, view: WordView = (words) => words) {
     this.#owner = thread + 1;
@@ -147,7 +149,7 @@ export class State {
     const { u32 } = this;
     const old = u32[word]!;
     if (old === value) return;
-    if (u32[WORD.tableLock] === this.#owner) this.#note(word, old);
+    if (this.#notes >= 0) this.#note(word, old);
     u32[word] = value;
   }
 
@@ -155,30 +157,30 @@ export class State {
   setBits(word: number, bits: number): void {
     const changed = bits & ~this.u32[word]!;
     if (changed === 0) return;
-    if (this.u32[WORD.tableLock] === this.#owner) this.#note((word | UNDO_CLEARS) >>> 0, changed);
+    if (this.#notes >= 0) this.#note((word | UNDO_CLEARS) >>> 0, changed);
     Atomics.or(this.i32, word, bits);
   }
 
   clearBits(word: number, bits: number): void {
     const changed = bits & this.u32[word]!;
     if (changed === 0) return;
-    if (this.u32[WORD.tableLock] === this.#owner) this.#note(word | UNDO_SETS, changed);
+    if (this.#notes >= 0) this.#note(word | UNDO_SETS, changed);
     Atomics.and(this.i32, word, ~bits);
   }
 
   #note(word: number, old: number): void {
     const { u32 } = this;
-    const count = u32[WORD.undoCount]!;
+    const count = this.#notes;
     if (count === MAX_UNDO) throw new Error(`more than ${MAX_UNDO} words changed under one lock`);
     const at = UNDO_AT / 4 + 2 * count;
     u32[at] = word;
     u32[at + 1] = old;
-    u32[WORD.undoCount] = count + 1;
+    u32[WORD.undoCount] = this.#notes = count + 1;
   }
 
   /** Within a hold of the table lock that may change very much, where the tables are whole: what was done so far stays. */
   settleIfLong(): void {
-    if (this.u32[WORD.undoCount]! > MAX_UNDO / 2) this.u32[WORD.undoCount] = 0;
+    if (this.#notes > MAX_UNDO / 2) this.u32[WORD.undoCount] = this.#notes = 0;
   }
 
   #undo(): void {
@@ -211,9 +213,11 @@ export class State {
 
   lock(): void {
     this.#acquire(WORD.tableLock);
+    this.#notes = 0;
   }
 
   unlock(): void {
+    this.#notes = -1;
     this.u32[WORD.undoCount] = 0;
     Atomics.store(this.i32, WORD.tableLock, 0);
   }
@@ -293,7 +297,8 @@ export class State {
   releaseOwnLocks(): void {
     this.changes.giveUp();
     const release = (word: number) => Atomics.compareExchange(this.i32, word, this.#owner, 0);
-    if (this.u32[WORD.tableLock] === this.#owner) this.#undo();
+    if (this.#notes >= 0) this.#undo();
+    this.#notes = -1;
     release(WORD.tableLock);
     release(WORD.treeLock);
     const used = this.#usedLocks();

@@ -29,8 +29,8 @@ export function forgetForKernel(context: Context, slot: number, count: number): 
 function takeLookups(context: Context, slot: number, count: number): void {
   const { inodes, state, journal } = context;
   const left = Math.max(0, inodes.get(slot, F.lookups) - count);
-  inodes.set(slot, F.lookups, left);
-  if (left !== 0 || !isFreeable(context, slot) || isWorthKeeping(context, slot)) {
+  if (left !== 0 || inodes.get(slot, F.opens) !== 0 || isWorthKeeping(context, slot)) {
+    inodes.set(slot, F.lookups, left);
     state.unlock();
     return;
   }

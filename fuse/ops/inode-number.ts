@@ -8,12 +8,12 @@ export function kindAt(context: Context, stat: number): number {
   return (context.u32[(stat + STATX.mode) >>> 2]! & 0xf000) >>> 12;
 }
 
-/** Gives an inode its st_ino, from the copy whose struct statx is at `stat`. */
+/** Gives an inode that was allocated under this hold of the table lock its st_ino, from the copy whose struct statx is at `stat`. */
 export function numberInode(context: Context, slot: number, branch: number, stat: number): void {
   const word = (stat + STATX.ino) >>> 2;
   const { inodes, u32 } = context;
-  inodes.set(slot, F.inoLow, shownLow(context, branch, u32[word]!, u32[word + 1]!));
-  inodes.set(slot, F.inoHigh, shownHigh(context, branch, u32[word]!, u32[word + 1]!));
+  inodes.fill(slot, F.inoLow, shownLow(context, branch, u32[word]!, u32[word + 1]!));
+  inodes.fill(slot, F.inoHigh, shownHigh(context, branch, u32[word]!, u32[word + 1]!));
 }
 
 /** st_ino of a lower inode: its number below the tag of its branch, or the one that it was given when a file moved. */

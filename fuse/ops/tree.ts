@@ -211,8 +211,8 @@ export function adopt(context: Context, found: Found): number {
     slot = obtainInode(context, kind, first);
     if (slot !== 0) {
       if (inodes.get(slot, F.lookups) === 0 && inodes.get(slot, F.inoLow) === 0) {
-        inodes.set(slot, F.maskLow, context.maskLow);
-        inodes.set(slot, F.maskHigh, context.maskHigh);
+        inodes.fill(slot, F.maskLow, context.maskLow);
+        inodes.fill(slot, F.maskHigh, context.maskHigh);
         numberInode(context, slot, numbered, isMerged ? context.stat2 : context.stat);
       }
       names.attach(dentry, slot);

@@ -4,7 +4,8 @@
  *
  *   1. What it was just changing is undone, its locks are freed (State.recover).
  *   2. The branches are opened anew, those that the memory names; one that is not there any more is out (branch/probe.ts). And renames on several of them completed by the intent log.
- *   3. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again.
+ *   3. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again. Both are counted anew:
+ *      the counts are changed without notes.
  *   4. Backing ids that it got and had not noted are closed.
  *
  * The readers then finish the requests that it had read (ops/request.ts).
@@ -50,20 +51,27 @@ function finishInterrupted(context: Context): void {
 }
 
 function forgetDescriptors({ handles, u32 }: Context): void {
+  let count = 0;
   for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
-    if (handles.isUsed(handle)) handles.set(handle, H.descriptor, 0);
+    if (!handles.isUsed(handle)) continue;
+    handles.set(handle, H.descriptor, 0);
+    count++;
   }
+  u32[WORD.handleCount] = count;
 }
 
 function walkInodes(context: Context, lost: Set<number>): void {
   const { inodes, u32 } = context;
+  let count = 0;
   for (let slot = 1; slot < u32[WORD.inodeBump]!; slot++) {
     if (!inodes.has(slot, INODE.used)) continue;
+    count++;
     if (inodes.kind(slot) === DT_DIR) inodes.set(slot, F.listers, 0);
     else if (lost.size > 0) lost.delete(inodes.get(slot, F.backing));
     if (inodes.has(slot, INODE.moving)) inodes.clearFlag(slot, INODE.moving);
     if (inodes.get(slot, F.pinned) !== 0) pinAgain(context, slot);
   }
+  u32[WORD.inodeCount] = count;
 }
 
 /** Ids that may be nobody's: from the highest that any reader has noted to the one that the kernel gives out next. */

@@ -9,10 +9,11 @@ const STATE = '/fuse/inode/state.ts';
 
 /** What of the state's source has to do with notes, and what is there without them. */
 const WITHOUT_NOTES: readonly (readonly [string, string])[] = [
-  ['if (u32[WORD.tableLock] === this.#owner) this.#note(word, old);', ''],
-  ['if (this.u32[WORD.tableLock] === this.#owner) this.#note((word | UNDO_CLEARS) >>> 0, changed);', ''],
-  ['if (this.u32[WORD.tableLock] === this.#owner) this.#note(word | UNDO_SETS, changed);', ''],
-  ['  unlock(): void {\n    this.u32[WORD.undoCount] = 0;', '  unlock(): void {'],
+  ['if (this.#notes >= 0) this.#note(word, old);', ''],
+  ['if (this.#notes >= 0) this.#note((word | UNDO_CLEARS) >>> 0, changed);', ''],
+  ['if (this.#notes >= 0) this.#note(word | UNDO_SETS, changed);', ''],
+  ['    this.#notes = 0;\n', ''],
+  ['    this.#notes = -1;\n    this.u32[WORD.undoCount] = 0;\n', ''],
 ];
 
 registerHooks({
