@@ -46,6 +46,8 @@ export const INODE = {
   kept: 1 << 13,
   /** Directory: a branch that may have a copy could not be asked. What is not found below it may be there. */
   uncertain: 1 << 14,
+  /** File: has a place in the ring of those that keep their backing id: see ops/backing.ts. */
+  idle: 1 << 15,
 } as const;
 
 const FIELDS = INODE_BYTES / 4;

@@ -23,12 +23,13 @@ import {
   STATX_WANTED,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import { registerBacking } from './backing.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { numberInode } from './inode-number.ts';
 import { putEntry } from './lookup.ts';
 import { linkOpen } from './nameless.ts';
-import { putOpen, registerBacking } from './open.ts';
+import { putOpen } from './open.ts';
 import { NAME_MAX, writeText } from './scratch.ts';
 import { enterNew } from './tree.ts';
 

@@ -53,9 +53,11 @@ export function isFreeable(context: Context, slot: number): boolean {
   return slot !== ROOT && inodes.get(slot, F.lookups) === 0 && inodes.get(slot, F.opens) === 0;
 }
 
-/** A directory of which all names are known; eviction.ts bounds how many. */
+/** A directory of which all names are known, or a file with a backing id: eviction.ts and backing.ts bound how many. */
 function isWorthKeeping({ inodes, exclusive }: Context, slot: number): boolean {
-  return exclusive && inodes.has(slot, INODE.complete) && !inodes.has(slot, INODE.unlinked);
+  if (!exclusive || inodes.has(slot, INODE.unlinked)) return false;
+  if (inodes.kind(slot) === DT_DIR) return inodes.has(slot, INODE.complete);
+  return inodes.has(slot, INODE.idle) && inodes.get(slot, F.backing) !== 0 && inodes.get(slot, F.dentry) !== 0;
 }
 
 /** Under the table lock. A parent that was kept only for this child goes too. */

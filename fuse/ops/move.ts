@@ -8,9 +8,9 @@ import { F, INODE, ROOT } from '../inode/inode-table.ts';
 import { WORD } from '../inode/layout.ts';
 import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, EBUSY, EINVAL, EMLINK, ENOSPC, EPERM, EROFS, errnoName, isNoSpace } from '../sys/constants.ts';
+import { dropBacking } from './backing.ts';
 import type { Context } from './context.ts';
 import { knownNames } from './find-links.ts';
-import { dropBacking } from './open.ts';
 import { relocate } from './relocate.ts';
 
 /** Whether a file of this branch is likely to need another one soon. */

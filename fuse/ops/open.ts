@@ -1,7 +1,6 @@
 /**
  * OPEN, RELEASE, and passthrough. All handles of an inode share one backing id (the kernel allows one backing file per inode at a
- * time), opened for reading and writing where the branch permits. The id is kept after the last close, in a ring of
- * BACKING_RING, so that the next open costs no system call. The lower descriptor is closed at once: the kernel has its own.
+ * time), opened for reading and writing where the branch permits. The lower descriptor is closed at once: the kernel has its own.
  *
  * Proxied instead: where the kernel or the branch refuses a backing file, and for writing to files with set-id bits or
  * capabilities, which must be cleared by a write; the kernel leaves that to us and tells us only of proxied writes. Also for
@@ -10,8 +9,7 @@
  */
 import { H, HANDLE } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
-import { BACKING_RING, IDLE_AT, WORD } from '../inode/layout.ts';
-import { DEV_IOC_BACKING_OPEN, FOPEN, INIT2, OPEN_OUT } from '../protocol/abi.ts';
+import { FOPEN, INIT2, OPEN_OUT } from '../protocol/abi.ts';
 import {
   DT_REG,
   EACCES,
@@ -27,8 +25,9 @@ import {
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { killPrivileges } from './attributes.ts';
+import { dropBacking, keepBacking, registerBacking } from './backing.ts';
 import type { Context } from './context.ts';
-import { closeBacking, forget } from './forget.ts';
+import { forget } from './forget.ts';
 import { openLower } from './lower-file.ts';
 import { isShort } from './move.ts';
 import { invalidateAttributes } from './notify.ts';
@@ -117,17 +116,6 @@ function backingOf(context: Context, slot: number, branch: number, writable: boo
   if (refused) inodes.setFlag(slot, INODE.backingReadOnly);
   else inodes.clearFlag(slot, INODE.backingReadOnly);
   inodes.set(slot, F.backing, id);
-  return id;
-}
-
-/** A backing id for an open lower file, or a negated errno. */
-export function registerBacking(context: Context, descriptor: number): number {
-  const { u32, argument, base } = context;
-  const word = argument >>> 2;
-  u32[word] = descriptor;
-  u32[word + 1] = u32[word + 2] = u32[word + 3] = 0;
-  const id = libc.ioctl(context.device, DEV_IOC_BACKING_OPEN, base + argument);
-  if (id > 0) context.journal.registered(id);
   return id;
 }
 
@@ -234,49 +222,4 @@ function keepWritten(context: Context, slot: number): void {
   if (!context.exclusive || context.inodes.get(slot, F.dentry) === 0) return;
   const epoch = context.kept.epoch();
   if (context.statCopy(slot, context.branchOf(slot), context.stat) === 0) keepAttributes(context, slot, epoch);
-}
-
-/** Puts an idle backing id into the ring, and closes the one whose place it takes. Under the inode's lock. */
-function keepBacking(context: Context, slot: number): void {
-  const { inodes, u32, state } = context;
-  if (inodes.has(slot, INODE.unlinked)) {
-    dropBacking(context, slot);
-    return;
-  }
-  state.lock();
-  const hand = (IDLE_AT >>> 2) + (u32[WORD.backingHand]! % BACKING_RING);
-  const old = u32[hand]!;
-  if (old === slot) {
-    state.unlock();
-    return;
-  }
-  state.put(WORD.backingHand, u32[WORD.backingHand]! + 1);
-  state.put(hand, slot);
-  let id = 0;
-  // One that is being opened just now is about to use its id.
-  const isOurs = state.shareLock(old, slot);
-  if (old !== 0 && (isOurs || state.tryLockInode(old))) {
-    if (inodes.isUsed(old) && inodes.kind(old) === DT_REG && inodes.get(old, F.opens) === 0) {
-      id = inodes.get(old, F.backing);
-      context.journal.setClosing(id);
-      inodes.set(old, F.backing, 0);
-    }
-    if (!isOurs) state.unlockInode(old);
-  }
-  state.unlock();
-  if (id !== 0) closeBacking(context, id);
-}
-
-/** Closes an inode's backing id if no handle uses it. */
-export function dropBacking(context: Context, slot: number): void {
-  const { inodes, state } = context;
-  state.lock();
-  const isIdle = inodes.get(slot, F.opens) === 0 || inodes.has(slot, INODE.proxied);
-  const id = isIdle ? inodes.get(slot, F.backing) : 0;
-  if (id !== 0) {
-    context.journal.setClosing(id);
-    inodes.set(slot, F.backing, 0);
-  }
-  state.unlock();
-  if (id !== 0) closeBacking(context, id);
 }

@@ -16,10 +16,10 @@ import { D, PARTIAL } from '../inode/name-index.ts';
 import { NOTIFY_INVAL_ENTRY } from '../protocol/abi.ts';
 import { DT_DIR, DT_REG, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import { dropBacking } from './backing.ts';
 import { type Context, hasBranch, isAbsent } from './context.ts';
 import { LOST, pinAgain } from './nameless.ts';
 import { invalidateInode } from './notify.ts';
-import { dropBacking } from './open.ts';
 import { writeText } from './scratch.ts';
 
 /** Records looked at under one hold of the table lock. */

@@ -3,11 +3,11 @@ import { F, INODE } from '../inode/inode-table.ts';
 import { D, hashNameAt } from '../inode/name-index.ts';
 import { AT_REMOVEDIR, DT_DIR, ENOENT, ENOTEMPTY, EROFS, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import { dropBacking } from './backing.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { enterCopies } from './copies.ts';
 import { forget } from './forget.ts';
 import { keepOpen, unpin } from './nameless.ts';
-import { dropBacking } from './open.ts';
 import { setAside } from './parents.ts';
 import { findChild } from './tree.ts';
 

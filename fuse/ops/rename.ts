@@ -24,12 +24,12 @@ import {
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { Aside } from './aside.ts';
+import { dropBacking } from './backing.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { enterCopies } from './copies.ts';
 import { intendExchange, intendMove, type Mask } from './intent.ts';
 import { makeRoom } from './move.ts';
 import { keepReplaced, unpin } from './nameless.ts';
-import { dropBacking } from './open.ts';
 import { makeDirectoryLocked, makeDirectoryOn, setAside } from './parents.ts';
 import {
   checkEmpty,

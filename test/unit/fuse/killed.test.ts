@@ -6,6 +6,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { F } from '../../../fuse/inode/inode-table.ts';
+import { WORD } from '../../../fuse/inode/layout.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { fingerprint } from '../../support/fingerprint.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
@@ -247,6 +249,19 @@ const scenarios: readonly Scenario[] = [
     name: 'release',
     prepare: (driver) => {
       const { node, handle } = file(driver, ROOT, 'f', true);
+      return [OP.RELEASE, node, [handle, 0, 0, 0, 0, 0]];
+    },
+  },
+  {
+    name: 'release of a file that takes the place of a forgotten one in the ring of backing ids',
+    prepare: (driver) => {
+      const { inodes, u32 } = driver.context;
+      const [old, { node, handle }] = [file(driver, ROOT, 'old', true), file(driver, ROOT, 'f', true)];
+      inodes.set(old.node, F.backing, 1);
+      inodes.set(node, F.backing, 2);
+      driver.ask(OP.RELEASE, old.node, [old.handle, 0, 0, 0, 0, 0]);
+      driver.forget(old.node);
+      u32[WORD.backingHand] = 0;
       return [OP.RELEASE, node, [handle, 0, 0, 0, 0, 0]];
     },
   },

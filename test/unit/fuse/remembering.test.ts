@@ -55,8 +55,9 @@ describe('what the union remembers', () => {
     expect(driver.ask(OP.LOOKUP, ROOT, ['file']).word(SIZE)).to.equal(10);
   });
 
-  it('keeps no more backing ids of closed files than the ring has places', () => {
+  it('keeps backing ids of as many closed files as the ring has places, also of those that the kernel forgot', () => {
     const { inodes } = driver.context;
+    const known = driver.context.u32[WORD.inodeCount]!;
     const nodes: number[] = [];
     for (let index = 0; index < BACKING_RING + 10; index++) {
       const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, `f${index}`]);
@@ -67,6 +68,36 @@ describe('what the union remembers', () => {
     const kept = nodes.filter((node) => inodes.get(node, F.backing) !== 0);
     expect(kept.length).to.equal(BACKING_RING);
     expect(kept[0]).to.equal(nodes[10]);
+    for (const node of nodes) driver.forget(node);
+    expect(driver.context.u32[WORD.inodeCount]! - known).to.equal(BACKING_RING);
+    expect(inodes.get(driver.lookup(ROOT, 'f9'), F.backing)).to.equal(0);
+    const [removed, replaced] = [driver.lookup(ROOT, 'f10'), driver.lookup(ROOT, 'f11')];
+    expect([removed, replaced].map((node) => inodes.get(node, F.backing))).to.deep.equal([11, 12]);
+    driver.forget(replaced);
+    driver.ask(OP.UNLINK, ROOT, ['f10']);
+    driver.ask(OP.RENAME, ROOT, [ROOT, 0, 'f9', 'f11']);
+    driver.forget(removed);
+    expect([removed, replaced].map((node) => inodes.isUsed(node))).to.deep.equal([false, false]);
+  });
+
+  it('makes room in the ring for a file by forgetting one that the kernel forgot', () => {
+    const { inodes, u32 } = driver.context;
+    const closed = (name: string) => {
+      const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, name]);
+      inodes.set(made.word(0), F.backing, 1);
+      driver.ask(OP.RELEASE, made.word(0), [made.word(128), 0]);
+      return made.word(0);
+    };
+    const [forgotten, known] = [closed('forgotten'), closed('known')];
+    driver.forget(forgotten);
+    u32[WORD.backingHand] = 0;
+    closed('new');
+    expect(inodes.isUsed(forgotten)).to.equal(false);
+    closed('newer');
+    expect([inodes.isUsed(known), inodes.get(known, F.backing)]).to.deep.equal([true, 0]);
+    driver.forget(known);
+    expect(inodes.isUsed(known)).to.equal(false);
+    expect(driver.lookup(ROOT, 'forgotten')).to.be.greaterThan(0);
   });
 
   it('counts the links of a file whose other name was looked up before', () => {
