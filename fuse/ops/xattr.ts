@@ -169,8 +169,8 @@ export function getxattr(context: Context): number {
   const { slot, base, out } = context;
   const size = context.in32(0);
   const name = context.body + 8;
-  const branch = context.shown.branch(slot, 'getxattr');
   if (isKnownAbsent(context, slot, name)) return -ENODATA;
+  const branch = context.shown.branch(slot, 'getxattr');
   if (isOneOf(context, name, BRANCH_ATTRIBUTES)) return answerText(context, context.branches[branch]!.path, size);
   if (isOneOf(context, name, ALL_BRANCHES_ATTRIBUTES)) return answerText(context, pathsOfBranches(context), size);
   if (isOwn(context, name)) return -ENODATA;
