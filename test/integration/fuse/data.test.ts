@@ -21,6 +21,7 @@ import {
   statSync,
   truncateSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -171,11 +172,13 @@ for (const proxied of [false, true]) {
     it('is coherent between mappings, reads and writes, and its times follow', () => {
       writeFileSync(file, Buffer.alloc(8192, 'a'));
       const descriptor = open('r+');
+      utimesSync(file, 1, 1);
       const before = fstatSync(descriptor, { bigint: true }).mtimeNs;
       const mapping = mapShared(descriptor, 8192);
       try {
         mapping.bytes[0] = 0x62;
         mapping.sync();
+        expect(fstatSync(descriptor, { bigint: true }).mtimeNs > before, 'the time of a store').to.equal(true);
         expect(read(descriptor, 2)).to.equal('ba');
         expect(readFileSync(file, 'latin1').slice(0, 2)).to.equal('ba');
         writeSync(descriptor, 'zz', 4096);

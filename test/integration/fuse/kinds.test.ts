@@ -35,6 +35,7 @@ describe('what a union keeps besides data', () => {
       options: ['category.create=ff', 'minfreespace=1M'],
       prepare: (branches) => {
         for (const branch of branches) mkdirSync(join(branch, 'both'));
+        for (const branch of branches.toReversed()) mkdirSync(join(branch, 'later'));
         writeFileSync(join(branches[1]!, 'both/file'), 'content');
       },
     });
@@ -95,8 +96,10 @@ describe('what a union keeps besides data', () => {
     const birth = (path: string) => statSync(path, { bigint: true }).birthtimeNs;
     writeFileSync(view('born'), '');
     expect(birth(view('born'))).to.equal(birth(join(union.branches[0]!, 'born')));
-    const copies = union.branches.map((branch) => birth(join(branch, 'both')));
-    expect(birth(view('both'))).to.equal(copies.toSorted((a, b) => Number(a - b))[0]);
+    for (const name of ['both', 'later']) {
+      const copies = union.branches.map((branch) => birth(join(branch, name)));
+      expect(birth(view(name))).to.equal(copies.toSorted((a, b) => Number(a - b))[0]);
+    }
   });
 
   it('makes every copy of a directory durable by fsync, and tells of any that is not', () => {

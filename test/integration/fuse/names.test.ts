@@ -21,7 +21,7 @@ import {
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { runProgram } from '../../support/loop-branches.ts';
-import { asUser, getXattr, numbersIn, setXattr, withUmask } from '../../support/posix.ts';
+import { asUser, getXattr, nextEntries, numbersIn, setXattr, withUmask } from '../../support/posix.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount.ts';
 
@@ -162,8 +162,10 @@ describe('names, numbers and links of a union', () => {
   it('says which branch a file is on', async () => {
     const { view, a, b } = await make((a, b) => {
       writeFileSync(join(b, 'file'), '');
-      mkdirSync(join(a, 'd'));
+      for (const branch of [a, b]) mkdirSync(join(branch, 'd'));
     });
+    expect(getXattr(view('d'), 'user.union.branches')).to.equal(`${a}\0${b}`);
+    expect(getXattr(view('file'), 'user.union.branches')).to.equal(b);
     expect(getXattr(view('file'), 'user.union.branch')).to.equal(b);
     expect(getXattr(view('d'), 'user.union.branch')).to.equal(a);
     expect(() => setXattr(view('file'), 'user.union.branch', a)).to.throw('EPERM');
@@ -285,6 +287,23 @@ describe('names, numbers and links of a union', () => {
     const child = spawnSync(process.execPath, ['--input-type=module', '-e', program, view('')], { timeout: 60_000 });
     expect(child).to.include({ status: 0, signal: null });
     expect(numbersIn(view('')).size).to.equal(602);
+  });
+
+  it('answers a listing of one moment, whatever comes and goes', async () => {
+    const { view } = await make();
+    const names = Array.from({ length: 500 }, (_, index) => `file-of-a-long-name-${index}`);
+    for (const name of names) writeFileSync(view(name), '');
+    const descriptor = openSync(view(''), 'r');
+    try {
+      const listed = nextEntries(descriptor, 4096).map(([name]) => name);
+      for (const name of listed.filter((name) => name.startsWith('file'))) unlinkSync(view(name));
+      for (let index = 0; index < 100; index++) writeFileSync(view(`new${index}`), '');
+      for (let more = nextEntries(descriptor, 4096); more.length > 0; more = nextEntries(descriptor, 4096))
+        listed.push(...more.map(([name]) => name));
+      expect(listed.sort()).to.deep.equal(['.', '..', ...names].sort());
+    } finally {
+      closeSync(descriptor);
+    }
   });
 
   it('refuses requests that it does not know, and goes on', async () => {

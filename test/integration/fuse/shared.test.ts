@@ -20,6 +20,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { removeFolderWithMounts } from '../../support/loop-branches.ts';
+import { RENAME_NOREPLACE, renameWith } from '../../support/posix.ts';
 import { until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 import { mountUnion, type UnionMount } from '../../support/union-mount.ts';
@@ -74,8 +75,9 @@ describe('cache=shared: others change the branches', () => {
   });
 
   it('sees files come, change and go', async () => {
+    expect(existsSync(view('d/new'))).to.equal(false);
     writeFileSync(join(b, 'd/new'), 'new');
-    await soon(() => readFileSync(view('d/new'), 'utf8') === 'new');
+    await soon(() => statSync(view('d/new')).size === 3);
     expect(readdirSync(view('d')).sort()).to.deep.equal(['file', 'new']);
     writeFileSync(join(b, 'd/new'), 'longer than it was');
     await soon(() => statSync(view('d/new')).size === 18 && readFileSync(view('d/new'), 'utf8').length === 18);
@@ -145,5 +147,8 @@ describe('cache=shared: others change the branches', () => {
     expect(readFileSync(join(b, 'only/ours'), 'utf8')).to.equal('theirs');
     unlinkSync(view('only/ours'));
     expect(() => rmdirSync(view('d'))).to.throw('ENOTEMPTY');
+    expect(existsSync(view('d/more'))).to.equal(false);
+    writeFileSync(join(b, 'd/more'), 'theirs');
+    expect(() => renameWith(RENAME_NOREPLACE, view('d/file'), view('d/more'))).to.throw('EEXIST');
   });
 });
