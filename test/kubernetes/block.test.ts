@@ -2,14 +2,13 @@
  * deploy/overlays/block-engine as it is: a union over volumes that two nodes keep each, under a load that checks itself, and the
  * node that leads one of them loses its power.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { BlockPool, BlockVolume } from '../../src/protocol/block-resources.ts';
 import type { Node, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
-import { type NodeName, nodeDir } from './support/nodes.ts';
+import { isReady, type NodeName, pullThePlug } from './support/nodes.ts';
 import { deleted, ended, pod, running } from './support/workloads.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -65,7 +64,7 @@ describe('the block engine', () => {
   });
 
   it('goes on when the node that leads one of them loses its power', async () => {
-    process.kill(Number(readFileSync(join(nodeDir(victim), 'pid'), 'utf8')), 'SIGKILL');
+    pullThePlug(victim);
     await goesOn(120_000);
     const led = (await volumes()).map(({ status }) => status?.config?.primary);
     expect(led, 'who leads the volumes').not.to.include(victim);
@@ -75,6 +74,8 @@ describe('the block engine', () => {
   });
 
   it('has every file afterwards', async () => {
+    // Until then, a scheduler may send the reader there.
+    await eventually('a node that is known to be lost', async () => !(await isReady(victim)), 120_000);
     await kubectl('exec', 'writer', '--', 'touch', '/data/stop');
     const written = (await ended('writer')).trim();
     await deleted('pod', 'writer');

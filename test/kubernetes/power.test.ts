@@ -1,12 +1,10 @@
 /** A node loses its power. What was on it is not started elsewhere until somebody says that it is really off. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { expect } from 'chai';
-import type { Node, Pod } from '../../src/protocol/objects.ts';
+import type { Pod } from '../../src/protocol/objects.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, get, gone, kubectl, list } from './support/kubectl.ts';
-import { type NodeName, nodeDir } from './support/nodes.ts';
+import { apply, gone, kubectl, list } from './support/kubectl.ts';
+import { isReady, type NodeName, pullThePlug } from './support/nodes.ts';
 import { claim, deleted, pod, unionClass } from './support/workloads.ts';
 
 describe('a node without power', () => {
@@ -50,12 +48,8 @@ describe('a node without power', () => {
   });
 
   it('keeps its union while nobody says that it is off', async () => {
-    process.kill(Number(readFileSync(join(nodeDir(lost), 'pid'), 'utf8')), 'SIGKILL');
-    const isReady = async () => {
-      const conditions = (await get<Node>('node', lost))?.status?.conditions;
-      return conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
-    };
-    await eventually('a node that is known to be lost', async () => !(await isReady()), 120_000);
+    pullThePlug(lost);
+    await eventually('a node that is known to be lost', async () => !(await isReady(lost)), 120_000);
     const successor = async () => {
       const pods = await list<Pod>('pods', '--selector', 'app=app');
       return pods.find(({ metadata, spec }) => !metadata.deletionTimestamp && spec?.nodeName !== lost);
