@@ -1,5 +1,5 @@
 /** Many claims at once, and a thousand unions that nobody touches. Volumes are static, so that what is measured is ours. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
@@ -14,6 +14,8 @@ import { claim, unionClass } from './support/workloads.ts';
 const CLAIMS = 100;
 const UNIONS = 1000;
 const IDLE_SECONDS = 60;
+/** So long nothing is asked for when nothing is to be done. */
+const REST_MS = 5_000;
 /** For what hangs, not for slow machines. */
 const LIMIT_MS = 600_000;
 
@@ -52,16 +54,26 @@ async function controllerUsage(): Promise<readonly Usage[]> {
 
 const memory = (usage: readonly Usage[]) => usage.map(({ mebibytes }) => `${mebibytes} MiB`).join(' and ');
 
-/** What our program asked the API server for, so far, by verb and resource. */
-function asked(): ReadonlyMap<string, number> {
+/** What our program asks the API server for, but for its leases, by its audit log: each call tells what is new since the last. */
+function createListener(): () => readonly string[] {
+  const path = join(clusterDir(), 'logs/audit.log');
+  let read = statSync(path).size;
+  return () => {
+    const text = readFileSync(path).subarray(read).toString();
+    const whole = text.slice(0, text.lastIndexOf('\n') + 1);
+    read += Buffer.byteLength(whole);
+    return whole.split('\n').flatMap((line) => {
+      if (!line.includes('"userAgent":"union-csi"')) return [];
+      const { verb, objectRef } = JSON.parse(line);
+      return objectRef?.resource === 'leases' ? [] : [`${verb} ${objectRef?.resource}`];
+    });
+  };
+}
+
+function counted(requests: readonly string[]): readonly (readonly [string, number])[] {
   const counts = new Map<string, number>();
-  for (const line of readFileSync(join(clusterDir(), 'logs/audit.log'), 'utf8').split('\n')) {
-    if (!line.includes('"userAgent":"union-csi"')) continue;
-    const { verb, objectRef } = JSON.parse(line);
-    const key = `${verb} ${objectRef?.resource}`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return counts;
+  for (const request of requests) counts.set(request, (counts.get(request) ?? 0) + 1);
+  return [...counts];
 }
 
 describe(`${CLAIMS} claims at once`, () => {
@@ -95,18 +107,23 @@ describe(`${UNIONS} unions`, () => {
     const started = Date.now();
     await create(Array.from({ length: UNIONS }, (_, index) => idleUnion(`idle-${index}`)));
     const ready = async () => {
-      const volumes = await list<UnionVolume>('unionvolumes');
-      return volumes.filter(({ status }) => status?.phase === 'Ready').length === UNIONS;
+      const table = await kubectl('get', 'unionvolumes', '--no-headers');
+      return table.match(/ Ready /g)?.length === UNIONS;
     };
     await eventually(`${UNIONS} unions that are ready`, ready, LIMIT_MS);
     report(`${UNIONS} unions: ready in ${seconds(started)} s`);
-    const [askedBefore, usedBefore] = [asked(), await controllerUsage()];
+    const asked = createListener();
+    let lastAsked = Date.now();
+    // What changed last is looked at once more.
+    const rests = () => {
+      if (asked().length > 0) lastAsked = Date.now();
+      return Date.now() - lastAsked > REST_MS;
+    };
+    await eventually('controllers that have come to rest', rests, LIMIT_MS);
+    const usedBefore = await controllerUsage();
     await new Promise((resolve) => setTimeout(resolve, IDLE_SECONDS * 1000));
-    const [askedAfter, usedAfter] = [asked(), await controllerUsage()];
+    const [more, usedAfter] = [counted(asked()), await controllerUsage()];
     const cpu = usedAfter.map(({ cpuSeconds }, index) => cpuSeconds - (usedBefore[index]?.cpuSeconds ?? 0));
-    const more = [...askedAfter]
-      .map(([key, count]) => [key, count - (askedBefore.get(key) ?? 0)] as const)
-      .filter(([key, count]) => count > 0 && !key.endsWith(' leases'));
     report(
       `idle for ${IDLE_SECONDS} s: ${cpu.map((used) => `${used.toFixed(2)} s`).join(' and ')} of CPU, ${memory(usedAfter)}`,
     );
