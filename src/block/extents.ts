@@ -12,6 +12,7 @@ import {
   decodePage,
   ENTRIES_PER_PAGE,
   encodePage,
+  getCrc,
   getEntry,
   setEntry,
   type TableEntry,
@@ -26,8 +27,9 @@ import { BLOCK_SIZE, type Lsn, toLsn } from './units.ts';
 const LOAD_PAGES = 512;
 /** Blocks of the data area that are written at once. */
 const MAX_WRITE_BLOCKS = 256;
-/** Operations of a checkpoint that are under way at once: the log's must not have to wait for all of them. */
+/** Operations and blocks of a checkpoint that are under way at once: the log's must not have to wait for all of them. */
 const MAX_GROUP = 32;
+const MAX_GROUP_BLOCKS = MAX_WRITE_BLOCKS;
 const BLANK: TableEntry = { crc: ZERO_CRC, lsn: toLsn(0) };
 
 export class Extents {
@@ -35,6 +37,7 @@ export class Extents {
   readonly #pageCount: number;
   readonly #pages = new Map<number, TablePage>();
   readonly #dirty = new Set<number>();
+  #changes = 0;
 
   constructor(volume: string, blocks: number) {
     this.#volume = volume;
@@ -68,6 +71,11 @@ export class Extents {
     return slots.includes('empty') ? undefined : damagedPage(index);
   }
 
+  /** Grows whenever an entry changes. */
+  get changes(): number {
+    return this.#changes;
+  }
+
   entry(lba: number): TableEntry {
     const page = this.#pages.get(Math.floor(lba / ENTRIES_PER_PAGE));
     return page ? getEntry(page, lba % ENTRIES_PER_PAGE) : BLANK;
@@ -84,7 +92,8 @@ export class Extents {
 
   /** Whether `data` is what the block should hold. */
   isIntact(lba: number, data: Uint8Array): boolean {
-    const { crc } = this.entry(lba);
+    const page = this.#pages.get(Math.floor(lba / ENTRIES_PER_PAGE));
+    const crc = page ? getCrc(page, lba % ENTRIES_PER_PAGE) : ZERO_CRC;
     return (crc === ZERO_CRC && ZERO_BLOCK.equals(data)) || crc === crc32(data);
   }
 
@@ -151,6 +160,7 @@ export class Extents {
     const page = this.#pages.get(index) ?? blankPage(index);
     this.#pages.set(index, page);
     this.#dirty.add(index);
+    this.#changes++;
     setEntry(page, lba % ENTRIES_PER_PAGE, { crc, lsn });
   }
 }
@@ -160,9 +170,19 @@ export function tablePages(blocks: number): number {
 }
 
 function* inGroups(operations: readonly DiskOperation[]): Task {
-  for (let first = 0; first < operations.length; first += MAX_GROUP) {
-    yield* perform(operations.slice(first, first + MAX_GROUP));
+  for (let first = 0; first < operations.length; ) {
+    let end = first;
+    for (let blocks = 0; end < operations.length && end - first < MAX_GROUP; end++) {
+      blocks += blocksWritten(operations[end]!);
+      if (blocks > MAX_GROUP_BLOCKS && end > first) break;
+    }
+    yield* perform(operations.slice(first, end));
+    first = end;
   }
+}
+
+function blocksWritten(operation: DiskOperation): number {
+  return operation.kind === 'write' ? operation.data.length / BLOCK_SIZE : 0;
 }
 
 /** In the order of the volume, neighbours at once where their data also lie side by side in memory, as those of one batch do. */

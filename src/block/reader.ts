@@ -52,13 +52,13 @@ export function* readBlocks(content: Content, range: Run, limit: () => Lsn | und
 
 /** Straight from the disk, with nothing put together; undefined when something has changed meanwhile, or is damaged. */
 function* readUntouched(content: Content, range: Run): Task<Uint8Array | undefined> {
-  const before = lsnsOf(content.extents, range);
+  const { extents } = content;
+  const { changes } = extents;
   const [data] = yield* readAll([dataRead(range)]);
   if (data === undefined || content.overlay.touches(range.start, range.blocks)) return undefined;
+  if (content.extents !== extents || extents.changes !== changes) return undefined;
   for (let index = 0; index < range.blocks; index++) {
-    const block = range.start + index;
-    if (content.extents.entry(block).lsn !== before[index]) return undefined;
-    if (!content.extents.isIntact(block, blockOf(data, index))) return undefined;
+    if (!extents.isIntact(range.start + index, blockOf(data, index))) return undefined;
   }
   return data;
 }

@@ -29,10 +29,12 @@ export interface TablePage {
   readonly block: Buffer;
 }
 
+/** The bytes of a page none of whose blocks was ever written. */
+const BLANK = Buffer.alloc(BLOCK_SIZE);
+for (let entry = 0; entry < ENTRIES_PER_PAGE; entry++) writeEntry(BLANK, entry, { crc: ZERO_CRC, lsn: toLsn(0) });
+
 export function blankPage(index: number): TablePage {
-  const page: TablePage = { index, sequence: 0n, block: Buffer.alloc(BLOCK_SIZE) };
-  for (let entry = 0; entry < ENTRIES_PER_PAGE; entry++) setEntry(page, entry, { crc: ZERO_CRC, lsn: toLsn(0) });
-  return page;
+  return { index, sequence: 0n, block: Buffer.from(BLANK) };
 }
 
 /** A page both of whose slots are damaged: of no block of it is it known what it should hold. */
@@ -42,18 +44,23 @@ export function damagedPage(index: number): TablePage {
 
 export function getEntry(page: TablePage, entry: number): TableEntry {
   const at = ENTRIES_OFFSET + entry * ENTRY_SIZE;
-  const known = page.block.readUInt32LE(at + 4) === CRC_KNOWN;
-  return {
-    crc: known ? page.block.readUInt32LE(at) : undefined,
-    lsn: toLsn(page.block.readBigUInt64LE(at + 8)),
-  };
+  return { crc: getCrc(page, entry), lsn: toLsn(page.block.readBigUInt64LE(at + 8)) };
+}
+
+export function getCrc(page: TablePage, entry: number): number | undefined {
+  const at = ENTRIES_OFFSET + entry * ENTRY_SIZE;
+  return page.block.readUInt32LE(at + 4) === CRC_KNOWN ? page.block.readUInt32LE(at) : undefined;
 }
 
 export function setEntry(page: TablePage, entry: number, value: { readonly crc: number; readonly lsn: Lsn }): void {
+  writeEntry(page.block, entry, value);
+}
+
+function writeEntry(block: Buffer, entry: number, { crc, lsn }: { readonly crc: number; readonly lsn: Lsn }): void {
   const at = ENTRIES_OFFSET + entry * ENTRY_SIZE;
-  page.block.writeUInt32LE(value.crc, at);
-  page.block.writeUInt32LE(CRC_KNOWN, at + 4);
-  page.block.writeBigUInt64LE(value.lsn, at + 8);
+  block.writeUInt32LE(crc, at);
+  block.writeUInt32LE(CRC_KNOWN, at + 4);
+  block.writeBigUInt64LE(lsn, at + 8);
 }
 
 /** The slot's bytes, a copy: the page goes on changing while it is written. */

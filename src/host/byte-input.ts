@@ -1,14 +1,26 @@
 /**
  * Bytes of a stream in the portions that a protocol wants. Reading ahead is bounded: the stream is paused while more is here
  * than was asked for.
+ * What was copied out of is given back at once.
  */
 import type { Readable } from 'node:stream';
+import { giveBack } from './buffers.ts';
 
 const MAX_AHEAD = 1024 ** 2;
+/** So little is copied, so that what it lies in can be given back. */
+const MAX_COPY_BYTES = 64;
+
+interface Chunk {
+  readonly whole: Buffer;
+  /** What has not been taken yet. */
+  bytes: Buffer;
+  /** Somebody has a view of a part of it. */
+  shared: boolean;
+}
 
 export class ByteInput {
   readonly #stream: Readable;
-  readonly #chunks: Buffer[] = [];
+  readonly #chunks: Chunk[] = [];
   #available = 0;
   #ended = false;
   #wanted = 0;
@@ -44,7 +56,7 @@ export class ByteInput {
   }
 
   #add(chunk: Buffer): void {
-    this.#chunks.push(chunk);
+    this.#chunks.push({ bytes: chunk, whole: chunk, shared: false });
     this.#available += chunk.length;
     if (this.#available >= this.#wanted) this.#wakeUp();
     if (this.#available >= this.#wanted + MAX_AHEAD) this.#stream.pause();
@@ -63,21 +75,30 @@ export class ByteInput {
   #cut(length: number): Buffer {
     const first = this.#chunks[0];
     if (first === undefined || length === 0) return Buffer.alloc(0);
-    if (first.length >= length) {
-      if (first.length === length) this.#chunks.shift();
-      else this.#chunks[0] = first.subarray(length);
-      return first.subarray(0, length);
+    if (first.bytes.length >= length && length > MAX_COPY_BYTES) {
+      const result = first.bytes.subarray(0, length);
+      first.shared = true;
+      this.#advance(first, length);
+      return result;
     }
-    const result = Buffer.allocUnsafeSlow(length);
-    let done = 0;
-    while (done < length) {
+    const result = length <= MAX_COPY_BYTES ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length);
+    for (let done = 0; done < length; ) {
       const chunk = this.#chunks[0]!;
-      const part = chunk.subarray(0, length - done);
+      const part = chunk.bytes.subarray(0, length - done);
       result.set(part, done);
       done += part.length;
-      if (part.length === chunk.length) this.#chunks.shift();
-      else this.#chunks[0] = chunk.subarray(part.length);
+      this.#advance(chunk, part.length);
     }
     return result;
+  }
+
+  /** So many bytes of the first chunk have been taken. */
+  #advance(chunk: Chunk, length: number): void {
+    if (length < chunk.bytes.length) {
+      chunk.bytes = chunk.bytes.subarray(length);
+      return;
+    }
+    this.#chunks.shift();
+    if (!chunk.shared) giveBack(chunk.whole);
   }
 }

@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import type { ClientAnswer } from '../../block/ports.ts';
 import { BLOCK_SIZE } from '../../block/units.ts';
 import * as nbd from '../../protocol/nbd.ts';
+import { giveBack } from '../buffers.ts';
 import type { ByteInput } from '../byte-input.ts';
 import type { NbdExport } from './exports.ts';
 import { ALLOCATION_ID, MAX_REQUEST_BYTES, type Negotiated } from './handshake.ts';
@@ -91,9 +92,11 @@ export class Transmission {
     this.#underWay++;
     const served = this.#refusal(request) ?? (await this.#execute(request, payload));
     this.#underWay--;
-    const release = () => {
+    const release = (error?: Error | null) => {
       this.#held -= bytes;
       this.#wake?.();
+      // What a device has read is for this reply alone. A connection that broke may still be sending it.
+      if (!error && served && 'data' in served && served.data) giveBack(served.data);
     };
     if (served === undefined || this.#socket.destroyed) release();
     else this.#reply(request, served, release);
@@ -154,7 +157,7 @@ export class Transmission {
     return { extents: flags & commandFlags.requestOne ? extents.slice(0, 1) : extents };
   }
 
-  #reply(request: nbd.NbdRequest, served: Served, done: () => void): void {
+  #reply(request: nbd.NbdRequest, served: Served, done: (error?: Error | null) => void): void {
     const parts = this.#encode(request, served);
     this.#cork();
     parts.forEach((part, index) => {
