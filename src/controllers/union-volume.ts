@@ -16,7 +16,7 @@ import {
   LABEL_VOLUME,
   type UnionVolume,
 } from '../protocol/resources.ts';
-import { BRANCHES_AVAILABLE } from '../union/branches-available.ts';
+import { nextLookMs } from '../union/next-look.ts';
 import { type ObservedVolume, planUnionVolume, type VolumeAction } from '../union/plan-volume.ts';
 import { type ReconcilerDeps, written } from './cluster-view.ts';
 import { observeVolume } from './observe-volume.ts';
@@ -24,11 +24,6 @@ import { tell } from './tell.ts';
 
 /** Volumes worked on at once. */
 const CONCURRENCY = 8;
-/**
- * What waits for others is looked at again, for words of its driver, which we do not watch: after half the time that it has waited, so that
- * many that wait long cost little.
- */
-const WAITING_MS = { least: 2_000, most: 30_000 } as const;
 
 /** Runs until the signal aborts. The view's informers must be running. */
 export async function runUnionVolumeController(deps: ReconcilerDeps, signal: AbortSignal): Promise<void> {
@@ -217,11 +212,6 @@ function withWarnings(observed: ObservedVolume, failed: ReadonlyMap<string, unkn
 function nextLook({ volume, now }: ObservedVolume, actions: readonly VolumeAction[]) {
   if (actions.some(({ kind }) => kind === 'remove-finalizer')) return undefined;
   const update = actions.find((action) => action.kind === 'update-status');
-  const { conditions = [] } = update?.status ?? volume.status ?? {};
-  // Of branches that fail we are told.
-  const waited = conditions.filter(({ type, status }) => type !== BRANCHES_AVAILABLE && status !== 'True');
-  const since = waited.map(({ lastTransitionTime }) => Date.parse(lastTransitionTime));
-  if (since.length === 0) return undefined;
-  const waitedMs = Date.parse(now) - Math.max(...since);
-  return { requeueAfterMs: Math.min(Math.max(waitedMs / 2, WAITING_MS.least), WAITING_MS.most) };
+  const requeueAfterMs = nextLookMs((update?.status ?? volume.status)?.conditions ?? [], now);
+  return requeueAfterMs === undefined ? undefined : { requeueAfterMs };
 }
