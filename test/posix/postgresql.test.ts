@@ -76,7 +76,10 @@ async function runAndKill(cluster: Cluster, log: string): Promise<number> {
   // The rest of it is written when pgbench ends, as it does when the server has gone.
   const bench = cluster.startClient('pgbench', ['--client=4', '--time=600', '--no-vacuum', '--log', 'postgres'], log);
   try {
-    await eventually('transactions', () => answered() >= transactionsPerKill, answerMs);
+    for (let seen = 0; seen < transactionsPerKill; ) {
+      const before = seen;
+      seen = await eventually('more transactions', () => answered() > before && answered(), answerMs);
+    }
     await cluster.kill();
     if (bench.exitCode === null) await once(bench, 'exit');
   } finally {

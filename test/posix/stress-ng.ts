@@ -71,5 +71,5 @@ export function judge(output: string, ended: number | string | null): Outcome {
 }
 
 function withoutPids(line: string): string {
-  return line.replace(/^stress-ng: \w+: +\[\d+\] /, '');
+  return line.replace(/^stress-ng: \w+: +\[\d+\] /, '').replace(/process \[\d+\]/, 'process');
 }

@@ -27,6 +27,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { runProgram } from '../../support/loop-branches.ts';
 import {
   asUser,
   copyFileRange,
@@ -173,12 +174,15 @@ for (const proxied of [false, true]) {
       writeFileSync(file, Buffer.alloc(8192, 'a'));
       const descriptor = open('r+');
       utimesSync(file, 1, 1);
+      // Node asks for the birth time too, which the kernel never answers by itself.
+      const seconds = () => Number(runProgram('stat', ['--format=%Y', file]));
       const before = fstatSync(descriptor, { bigint: true }).mtimeNs;
+      expect(seconds()).to.equal(1);
       const mapping = mapShared(descriptor, 8192);
       try {
         mapping.bytes[0] = 0x62;
         mapping.sync();
-        expect(fstatSync(descriptor, { bigint: true }).mtimeNs > before, 'the time of a store').to.equal(true);
+        expect(seconds(), 'the time of a store').to.be.greaterThan(1);
         expect(read(descriptor, 2)).to.equal('ba');
         expect(readFileSync(file, 'latin1').slice(0, 2)).to.equal('ba');
         writeSync(descriptor, 'zz', 4096);

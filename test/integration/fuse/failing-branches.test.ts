@@ -138,6 +138,8 @@ describe('a union with a broken branch', () => {
     const [first] = union!.branches as [string];
     runProgram('mount', ['-o', 'remount,errors=remount-ro', first]);
     damage(first);
+    // Before anybody has noticed.
+    for (let i = 0; i < 20; i++) writeFileSync(path(`d/early${i}`), 'new');
     await untilHealth('read-only');
     expectOthersGoOn();
     expect(textOf(onFirst())).to.equal(names[0]![0]!.slice(1));

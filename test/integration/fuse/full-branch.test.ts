@@ -1,6 +1,7 @@
 /** Branches that run full under files that are open: they move to another branch, and nobody who uses them notices. */
 import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   closeSync,
   constants,
   fstatSync,
@@ -315,9 +316,11 @@ describe('a full branch', () => {
 
   it('says ENOSPC where files are not to move, or one handle went past the server before', async () => {
     await make([32, 64], ['moveonenospc=false']);
-    writeFileSync(at('file'), '');
+    for (const name of ['file', 'through-the-server']) writeFileSync(at(name), '');
+    chmodSync(at('through-the-server'), 0o4755);
     await fill(0, 0);
-    expect(() => writeSync(open(at('file')), Buffer.alloc(mebibyte))).to.throw('ENOSPC');
+    for (const name of ['file', 'through-the-server'])
+      expect(() => writeSync(open(at(name)), Buffer.alloc(mebibyte))).to.throw('ENOSPC');
     for (const descriptor of opened.splice(0)) closeSync(descriptor);
     await union.close();
     await make();

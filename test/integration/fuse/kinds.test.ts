@@ -9,6 +9,7 @@ import {
   openSync,
   readlinkSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -35,7 +36,12 @@ describe('what a union keeps besides data', () => {
       options: ['category.create=ff', 'minfreespace=1M'],
       prepare: (branches) => {
         for (const branch of branches) mkdirSync(join(branch, 'both'));
-        for (const branch of branches.toReversed()) mkdirSync(join(branch, 'later'));
+        const [copy, original] = branches.map((branch) => join(branch, 'later'));
+        mkdirSync(original!);
+        do {
+          rmSync(copy!, { recursive: true, force: true });
+          mkdirSync(copy!);
+        } while (statSync(copy!).birthtimeMs === statSync(original!).birthtimeMs);
         writeFileSync(join(branches[1]!, 'both/file'), 'content');
       },
     });

@@ -141,6 +141,7 @@ describe('union-csi branch remove', function () {
     expect(existsSync(join(first, 'b'))).to.equal(false);
     // The server notices that nobody asks any more.
     await until(() => run('set', mountpoint, `${first}=RW`).status === 0);
+    expect((await branches())[0]).to.include({ mode: 'RW', message: '' });
     writeFileSync(inUnion('c'), '');
     expect(existsSync(join(first, 'c'))).to.equal(true);
     closeSync(handle);

@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   statSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -94,18 +95,22 @@ describe('moving a file', () => {
     const node = find('a', 'b', 'file');
     const number = numberOf(node);
     const left = statSync(on(0, 'a', 'b', 'file')).ino;
+    // Whoever gets the inode that is free must not get the number.
+    const giveAway = (name: string) => {
+      for (let file = 0; file < 50; file++) {
+        writeFileSync(on(0, `${name}-${file}`), '');
+        expect(numberOf(find(`${name}-${file}`))).to.not.equal(number);
+        if (statSync(on(0, `${name}-${file}`)).ino === left) return unlinkSync(on(0, `${name}-${file}`));
+      }
+    };
     expect(moveTo(driver.context, node, 1)).to.equal(0);
     expect(numberOf(node)).to.equal(number);
+    giveAway('before');
     expect(moveTo(driver.context, node, 2)).to.equal(0);
     driver = new FuseDriver(3, 'exclusive', undefined, { folder: driver.crash() });
     expect(numberOf(find('a', 'b', 'file'))).to.equal(number);
     expect(numberOf(find('c', 'other'))).to.equal(number);
-    // Whoever gets the inode that is free now must not get the number.
-    for (let file = 0; file < 50; file++) {
-      writeFileSync(on(0, `new-${file}`), '');
-      expect(numberOf(find(`new-${file}`))).to.not.equal(number);
-      if (statSync(on(0, `new-${file}`)).ino === left) return;
-    }
+    giveAway('after');
   });
 
   it('keeps handles working, and what is written through any of them', () => {

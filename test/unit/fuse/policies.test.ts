@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { type PolicySettings, resolvePolicies, withoutEffect } from '../../../fuse/policy/functions.ts';
@@ -44,7 +44,9 @@ describe('policies of functions', () => {
     expect(make(OP.CREATE, 'file')).to.be.greaterThan(0);
     touch(1);
     expect(make(OP.MKDIR, 'directory')).to.be.greaterThan(0);
+    touch(1);
     expect(make(OP.SYMLINK, 'link')).to.be.greaterThan(0);
+    expect(driver.paths.map((path) => readdirSync(path).includes('link'))).to.deep.equal([false, true, false]);
     expect(make(OP.MKNOD, 'node')).to.equal(-EROFS);
     expect(on('file')).to.deep.equal([true, false, false]);
     expect(on('directory')).to.deep.equal([false, true, false]);
@@ -79,6 +81,8 @@ describe('policies of functions', () => {
     const parent = driver.lookup(ROOT, 'parent');
     driver.ask(OP.CREATE, parent, [0o102, 0o644, 0, 0, 'file']);
     expect(on('parent/file')).to.deep.equal([false, false, true]);
+    for (const branch of [1, 2]) driver.context.branchTable.set(branch, { mode: 'NC', minFreeSpaceBytes: 0 });
+    expect(driver.ask(OP.CREATE, parent, [0o102, 0o644, 0, 0, 'other']).result).to.equal(-EROFS);
   });
 
   it('erofs refuses its function and no other', () => {
