@@ -50,7 +50,8 @@ take_down() {
   if [[ -n ${KEEP_LOGS:-} ]]; then
     mkdir -p "$KEEP_LOGS" && cp -r "$CLUSTER_DIR"/logs/. "$KEEP_LOGS"
   fi
-  rm -rf --one-file-system "$CLUSTER_DIR"
+  # Somebody may still be writing while it dies.
+  within 10 rm -rf --one-file-system "$CLUSTER_DIR" || echo "$CLUSTER_DIR could not be removed" >&2
   exit $status
 }
 trap take_down EXIT
