@@ -10,7 +10,7 @@ import { makeUnion, type TestUnion } from '../support/union-mount.ts';
 import { healthOf } from '../support/union-status.ts';
 import { runOn } from './machine.ts';
 import { type Comparison, type Figures, formatTable, judge, medians, type Phase } from './table.ts';
-import { compile, type Outcome, type Workshop } from './workload.ts';
+import { compile, type Outcome, WARM_UPS, type Workshop } from './workload.ts';
 
 /** Threads that replace those which wait have yet to compile what they do, as everybody in a first round; that is told apart. */
 const [BEFORE, AT_FIRST, DURING] = ['all answer', 'one is frozen, at first', 'one is frozen'];
@@ -39,12 +39,13 @@ export async function measureFrozen(
     mkdirSync(directory);
     for (let file = 0; file < 40; file++) writeFileSync(join(directory, `f${file}`), '');
     runOn('one CPU');
-    await work('warm');
+    for (let time = 1; time <= WARM_UPS; time++) await work(`warm${time}`);
     for (let round = 1; round <= rounds; round++) {
       shop.say(`round ${round} of ${rounds}`);
       samples[BEFORE]!.push(await work(`before${round}`));
       await whileFrozen(union, directory, async () => {
         samples[AT_FIRST]!.push(await work(`first${round}`));
+        for (let time = 2; time <= WARM_UPS; time++) await work(`warm${round}-${time}`);
         samples[DURING]!.push(await work(`during${round}`));
       });
     }

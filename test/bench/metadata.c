@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SMALL = 4096, LARGE = 1 << 20, LISTINGS = 200, PATH_ROOM = 1024, MAX_DEPTH = 16 };
+enum { SMALL = 4096, LARGE = 1 << 20, LISTINGS = 100, PATH_ROOM = 1024, MAX_DEPTH = 16 };
 
 static struct {
   const char *directory, *phases;
