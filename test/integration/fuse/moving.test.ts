@@ -10,8 +10,10 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   truncateSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -26,7 +28,7 @@ import { makeUnion, mountUnion, type TestUnion } from '../../support/union-mount
 import { BLOCK_BYTES, blockAt } from '../../support/write-client.ts';
 
 const mebibyte = 1024 ** 2;
-const durationMs = Number(process.env.MOVING_MS ?? 2000);
+const durationMs = Number(process.env.MOVING_MS ?? 1500);
 const firstSeed = Number(process.env.MOVING_SEED ?? Date.now() % 1_000_000);
 const program = (name: string) => fileURLToPath(new URL(`../../support/${name}`, import.meta.url));
 
@@ -126,6 +128,30 @@ describe('a file that moves', function () {
       );
       expect(left).to.deep.equal([]);
     }
+  });
+
+  it('is renamed, linked and unlinked without an error by who is alone in that', async () => {
+    const { mountpoint, branches } = union;
+    const at = (turn: number) => join(mountpoint, `d${turn % 2}`, `name-${turn % 3}`);
+    for (const name of ['d0', 'd1']) mkdirSync(join(mountpoint, name));
+    writeFileSync(at(0), 'content');
+    let running = true;
+    const mover = run('move-client.ts', mountpoint, String(firstSeed), JSON.stringify(branches), String(durationMs));
+    const ended = mover.finally(() => {
+      running = false;
+    });
+    let turn = 0;
+    for (; running; turn++) {
+      renameSync(at(turn), at(turn + 1));
+      linkSync(at(turn + 1), join(mountpoint, 'link'));
+      unlinkSync(join(mountpoint, 'link'));
+      expect(readFileSync(at(turn + 1), 'utf8')).to.equal('content');
+      await setImmediate();
+    }
+    const { complaint, output } = await ended;
+    expect(complaint + union.output()).to.equal('');
+    expect(Number(output)).to.be.greaterThan(3);
+    expect(statSync(at(turn)).nlink).to.equal(1);
   });
 
   it('is in every listing of its directory, once, under one number', async () => {

@@ -129,6 +129,12 @@ describe('cache=shared: others change the branches', () => {
     expect(readdirSync(join(a, 'only'))).to.deep.equal(['new']);
   });
 
+  it('sees all of a directory at the first look', () => {
+    for (const branch of [a, b]) mkdirSync(join(branch, 'fresh'));
+    writeFileSync(join(b, 'fresh/file'), 'content');
+    expect(readFileSync(view('fresh/file'), 'utf8')).to.equal('content');
+  });
+
   it('sees a directory removed and made again', async () => {
     rmSync(join(a, 'd'), { recursive: true });
     mkdirSync(join(a, 'd'));

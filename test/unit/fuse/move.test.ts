@@ -14,6 +14,7 @@ import {
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
+import { shownHigh, shownLow } from '../../../fuse/ops/inode-number.ts';
 import { moveTo } from '../../../fuse/ops/move.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
 import { EBUSY, EEXIST } from '../../../fuse/sys/constants.ts';
@@ -105,6 +106,9 @@ describe('moving a file', () => {
     };
     expect(moveTo(driver.context, node, 1)).to.equal(0);
     expect(numberOf(node)).to.equal(number);
+    const moved = statSync(on(1, 'a', 'b', 'file')).ino;
+    const listed = [shownHigh, shownLow].map((part) => part(driver.context, 1, moved, 0));
+    expect(listed.join(':'), 'in listings').to.equal(number);
     giveAway('before');
     expect(moveTo(driver.context, node, 2)).to.equal(0);
     driver = new FuseDriver(3, 'exclusive', undefined, { folder: driver.crash() });
