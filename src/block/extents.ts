@@ -4,7 +4,7 @@
  * All pages of the table that were ever written are kept in memory: 16 bytes a block.
  */
 import { crc32 } from 'node:zlib';
-import { type Change, contentOf, crcOf } from './overlay.ts';
+import { type BlockChange, contentOf, crcOf } from './overlay.ts';
 import type { DiskOperation } from './ports.ts';
 import {
   blankPage,
@@ -97,15 +97,15 @@ export class Extents {
     return (crc === ZERO_CRC && ZERO_BLOCK.equals(data)) || crc === crc32(data);
   }
 
-  /** Writes the changes and their entries; durable when it returns. */
-  *apply(changes: ReadonlyMap<number, Change>): Task {
+  /** Writes the changes and their entries; durable when it returns. In the order of the volume, as for `put`. */
+  *apply(changes: readonly BlockChange[]): Task {
     yield* this.put(changes);
     yield* this.flush();
   }
 
   /** Writes the changes' data; their entries stay in memory until `flush`. */
-  *put(changes: ReadonlyMap<number, Change>): Task {
-    for (const [lba, change] of changes) this.#setEntry(lba, crcOf(change, lba) ?? ZERO_CRC, change.lsn);
+  *put(changes: readonly BlockChange[]): Task {
+    for (const { lba, change } of changes) this.#setEntry(lba, crcOf(change, lba) ?? ZERO_CRC, change.lsn);
     yield* inGroups(dataOperations(changes));
   }
 
@@ -157,8 +157,11 @@ export class Extents {
 
   #setEntry(lba: number, crc: number, lsn: Lsn): void {
     const index = Math.floor(lba / ENTRIES_PER_PAGE);
-    const page = this.#pages.get(index) ?? blankPage(index);
-    this.#pages.set(index, page);
+    let page = this.#pages.get(index);
+    if (page === undefined) {
+      page = blankPage(index);
+      this.#pages.set(index, page);
+    }
     this.#dirty.add(index);
     this.#changes++;
     setEntry(page, lba % ENTRIES_PER_PAGE, { crc, lsn });
@@ -185,34 +188,27 @@ function blocksWritten(operation: DiskOperation): number {
   return operation.kind === 'write' ? operation.data.length / BLOCK_SIZE : 0;
 }
 
-/** In the order of the volume, neighbours at once where their data also lie side by side in memory, as those of one batch do. */
-function dataOperations(changes: ReadonlyMap<number, Change>): readonly DiskOperation[] {
-  const lbas = Float64Array.from(changes.keys()).sort();
+/** Neighbours at once where their data also lie side by side in memory, as those of one batch do. */
+function dataOperations(changes: readonly BlockChange[]): readonly DiskOperation[] {
   const operations: DiskOperation[] = [];
-  for (let index = 0; index < lbas.length; ) {
-    const first = lbas[index]!;
-    const change = changes.get(first)!;
+  for (let index = 0; index < changes.length; ) {
+    const first = changes[index]!;
     let end = index + 1;
-    while (end < lbas.length && lbas[end] === first + end - index && end - index < MAX_WRITE_BLOCKS) {
-      const next = changes.get(lbas[end]!)!;
-      if (next !== change && !follows(next, lbas[end]!, { change, lba: first })) break;
-      end++;
-    }
-    operations.push(dataOperation(first, end - index, contentOf(change, first)));
+    while (end < changes.length && end - index < MAX_WRITE_BLOCKS && follows(changes[end]!, first, end - index)) end++;
+    operations.push(dataOperation(first.lba, end - index, contentOf(first.change, first.lba)));
     index = end;
   }
   return operations;
 }
 
-/** Whether a block's data lie in memory as far from those of an earlier block as on the disk, or both are zeros. */
-function follows({ record }: Change, lba: number, earlier: { readonly change: Change; readonly lba: number }): boolean {
-  const { record: other } = earlier.change;
+/** Whether a block is so many blocks after an earlier one on the disk, and its data in memory too; or both are zeros. */
+function follows({ lba, change }: BlockChange, earlier: BlockChange, blocks: number): boolean {
+  if (lba !== earlier.lba + blocks) return false;
+  if (change === earlier.change) return true;
+  const [record, other] = [change.record, earlier.change.record];
   if (record.kind !== 'write' || other.kind !== 'write') return record.kind !== 'write' && other.kind !== 'write';
   const at = ({ data, lba: first }: typeof record, block: number) => data.byteOffset + (block - first) * BLOCK_SIZE;
-  return (
-    record.data.buffer === other.data.buffer &&
-    at(record, lba) - at(other, earlier.lba) === (lba - earlier.lba) * BLOCK_SIZE
-  );
+  return record.data.buffer === other.data.buffer && at(record, lba) - at(other, earlier.lba) === blocks * BLOCK_SIZE;
 }
 
 function dataOperation(lba: number, blocks: number, first: Uint8Array | undefined): DiskOperation {

@@ -14,6 +14,12 @@ export interface Change {
   record: LogRecord;
 }
 
+/** What becomes of a block. */
+export interface BlockChange {
+  readonly lba: number;
+  readonly change: Change;
+}
+
 /** The content that a change gives one of its blocks; undefined: zeros. */
 export function contentOf({ record }: Change, lba: number): Uint8Array | undefined {
   if (record.kind !== 'write') return undefined;
@@ -80,36 +86,40 @@ export class Overlay {
     return limit === undefined ? versions?.at(-1) : versions?.findLast(({ lsn }) => lsn <= limit);
   }
 
-  /** The newest version of each block at or before `lsn`. */
-  upTo(lsn: Lsn): ReadonlyMap<number, Change> {
-    const changes = new Map<number, Change>();
-    for (const [lba, versions] of this.#versions) {
-      const change = versions.findLast((candidate) => candidate.lsn <= lsn);
-      if (change) changes.set(lba, change);
+  /** The newest version of each block at or before `lsn`, in the order of the volume. */
+  upTo(lsn: Lsn): readonly BlockChange[] {
+    const changes: BlockChange[] = [];
+    for (const lba of Float64Array.from(this.#versions.keys()).sort()) {
+      const versions = this.#versions.get(lba)!;
+      const count = countUpTo(versions, lsn);
+      if (count > 0) changes.push({ lba, change: versions[count - 1]! });
     }
     return changes;
   }
 
   /** Forgets what is at or before `lsn`: it has been applied. */
-  dropUpTo(limit: Lsn): void {
-    this.#keep(({ lsn }) => lsn > limit);
+  dropUpTo(lsn: Lsn): void {
+    for (const [lba, versions] of this.#versions) this.#keep(lba, versions, countUpTo(versions, lsn), versions.length);
   }
 
   /** Forgets what is after `lsn`: it was never committed. */
-  dropAfter(limit: Lsn): void {
-    this.#keep(({ lsn }) => lsn <= limit);
+  dropAfter(lsn: Lsn): void {
+    for (const [lba, versions] of this.#versions) this.#keep(lba, versions, 0, countUpTo(versions, lsn));
   }
 
   clear(): void {
     this.#versions.clear();
   }
 
-  #keep(wanted: (change: Change) => boolean): void {
-    for (const [lba, versions] of this.#versions) {
-      if (versions.every(wanted)) continue;
-      const kept = versions.filter(wanted);
-      if (kept.length === 0) this.#versions.delete(lba);
-      else this.#versions.set(lba, kept);
-    }
+  #keep(lba: number, versions: readonly Change[], from: number, to: number): void {
+    if (from === to) this.#versions.delete(lba);
+    else if (to - from < versions.length) this.#versions.set(lba, versions.slice(from, to));
   }
+}
+
+/** How many of the versions, oldest first, are at or before `lsn`. */
+function countUpTo(versions: readonly Change[], lsn: Lsn): number {
+  let count = versions.length;
+  while (count > 0 && versions[count - 1]!.lsn > lsn) count--;
+  return count;
 }

@@ -7,7 +7,7 @@
 import { assertNever } from '../base/assert.ts';
 import { type Batch, blocksOf } from './batch.ts';
 import type { Message, PeerStatus } from './messages.ts';
-import type { Change } from './overlay.ts';
+import type { BlockChange, Change } from './overlay.ts';
 import type { Store } from './store.ts';
 import type { Task } from './tasks.ts';
 import { type Epoch, type Lsn, samePoint } from './units.ts';
@@ -101,10 +101,8 @@ export class RebuildTarget {
   }
 }
 
-function changesOf(message: Base, range: { start: number; end: number; lsn: Lsn }): ReadonlyMap<number, Change> {
+function changesOf(message: Base, range: { start: number; end: number; lsn: Lsn }): readonly BlockChange[] {
   const { lba, data } = message;
   const change: Change = { lsn: range.lsn, record: { kind: 'write', lba, data: data! } };
-  const changes = new Map<number, Change>();
-  for (let index = range.start; index < range.end; index++) changes.set(lba + index, change);
-  return changes;
+  return Array.from({ length: range.end - range.start }, (_, index) => ({ lba: lba + range.start + index, change }));
 }

@@ -27,40 +27,42 @@ export interface TablePage {
   sequence: bigint;
   /** The page's bytes; checksum and sequence are filled in by encodePage. */
   readonly block: Buffer;
+  /** The same bytes: where entries are got and set, many times as fast. */
+  readonly view: DataView;
 }
 
-/** The bytes of a page none of whose blocks was ever written. */
-const BLANK = Buffer.alloc(BLOCK_SIZE);
-for (let entry = 0; entry < ENTRIES_PER_PAGE; entry++) writeEntry(BLANK, entry, { crc: ZERO_CRC, lsn: toLsn(0) });
+function newPage(index: number, sequence: bigint, block: Buffer): TablePage {
+  return { index, sequence, block, view: new DataView(block.buffer, block.byteOffset, BLOCK_SIZE) };
+}
 
+const BLANK = newPage(0, 0n, Buffer.alloc(BLOCK_SIZE));
+for (let entry = 0; entry < ENTRIES_PER_PAGE; entry++) setEntry(BLANK, entry, { crc: ZERO_CRC, lsn: toLsn(0) });
+
+/** A page none of whose blocks was ever written. */
 export function blankPage(index: number): TablePage {
-  return { index, sequence: 0n, block: Buffer.from(BLANK) };
+  return newPage(index, 0n, Buffer.from(BLANK.block));
 }
 
 /** A page both of whose slots are damaged: of no block of it is it known what it should hold. */
 export function damagedPage(index: number): TablePage {
-  return { index, sequence: 0n, block: Buffer.alloc(BLOCK_SIZE) };
+  return newPage(index, 0n, Buffer.alloc(BLOCK_SIZE));
 }
 
 export function getEntry(page: TablePage, entry: number): TableEntry {
   const at = ENTRIES_OFFSET + entry * ENTRY_SIZE;
-  return { crc: getCrc(page, entry), lsn: toLsn(page.block.readBigUInt64LE(at + 8)) };
+  return { crc: getCrc(page, entry), lsn: toLsn(page.view.getBigUint64(at + 8, true)) };
 }
 
-export function getCrc(page: TablePage, entry: number): number | undefined {
+export function getCrc({ view }: TablePage, entry: number): number | undefined {
   const at = ENTRIES_OFFSET + entry * ENTRY_SIZE;
-  return page.block.readUInt32LE(at + 4) === CRC_KNOWN ? page.block.readUInt32LE(at) : undefined;
+  return view.getUint32(at + 4, true) === CRC_KNOWN ? view.getUint32(at, true) : undefined;
 }
 
-export function setEntry(page: TablePage, entry: number, value: { readonly crc: number; readonly lsn: Lsn }): void {
-  writeEntry(page.block, entry, value);
-}
-
-function writeEntry(block: Buffer, entry: number, { crc, lsn }: { readonly crc: number; readonly lsn: Lsn }): void {
+export function setEntry({ view }: TablePage, entry: number, value: { readonly crc: number; readonly lsn: Lsn }): void {
   const at = ENTRIES_OFFSET + entry * ENTRY_SIZE;
-  block.writeUInt32LE(crc, at);
-  block.writeUInt32LE(CRC_KNOWN, at + 4);
-  block.writeBigUInt64LE(lsn, at + 8);
+  view.setUint32(at, value.crc, true);
+  view.setUint32(at + 4, CRC_KNOWN, true);
+  view.setBigUint64(at + 8, value.lsn, true);
 }
 
 /** The slot's bytes, a copy: the page goes on changing while it is written. */
@@ -86,5 +88,5 @@ export function decodePage(
     block.readUInt32LE(4) === crc32(block.subarray(8)) &&
     block.readUInt32LE(8) === expected.index &&
     block.toString('hex', 24, 32) === expected.volume.slice(0, 16);
-  return intact ? { index: expected.index, sequence: block.readBigUInt64LE(16), block } : 'damaged';
+  return intact ? newPage(expected.index, block.readBigUInt64LE(16), block) : 'damaged';
 }
