@@ -1,7 +1,13 @@
 /**
- * Large buffers that nobody uses any more. V8 keeps them until it next collects all garbage, and does that anew for some 64 MiB of them:
- * at hundreds of MiB a second it would do little else, and each new buffer would be memory that no cache holds.
+ * Large buffers, which V8 keeps outside of its heap and takes for a reason to collect all garbage anew for some tens of MiB of them: at
+ * hundreds of MiB a second a process would do little else, and each new buffer would be memory that no cache holds.
  */
+import { setFlagsFromString } from 'node:v8';
+
+/** From now on, in this process, V8 allows buffers to grow in proportion to what is in use, as it does its heap. */
+export function allowLargeBuffers(): void {
+  setFlagsFromString('--external-memory-accounted-in-global-limit');
+}
 
 /** Smaller ones may lie in memory that Node shares out, and are not worth it. */
 const MIN_BYTES = 16 * 1024;

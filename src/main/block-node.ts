@@ -18,6 +18,7 @@ import { BLOCK_PLUGIN } from '../csi/identity.ts';
 import { implement } from '../csi/server.ts';
 import type { AttachConfig } from '../host/block/attached-volume.ts';
 import { PeerListener } from '../host/block/peer-listener.ts';
+import { allowLargeBuffers } from '../host/buffers.ts';
 import type { NbdExport } from '../host/nbd/exports.ts';
 import { NbdServer } from '../host/nbd/server.ts';
 import { readTlsFiles } from '../host/tls.ts';
@@ -76,6 +77,7 @@ export async function run(argv: string[]): Promise<number> {
     metricsPort: parsePort(values['metrics-port'], 'metrics-port'),
     log: createLogger('block-node').child({ node: nodeName }),
   };
+  allowLargeBuffers();
   checkMachine();
   return await runDaemon({ kubeconfig: values.kubeconfig, log: options.log }, async (client, stop) => {
     await serve(client, options, stop.signal);

@@ -14,6 +14,7 @@ import { PeerListener } from '../host/block/peer-listener.ts';
 import { type PeerAddress, PeerNetwork } from '../host/block/peer-network.ts';
 import { ReplicaFiles } from '../host/block/replica-files.ts';
 import { ReplicaHost } from '../host/block/replica-host.ts';
+import { allowLargeBuffers } from '../host/buffers.ts';
 import { ByteDevice } from '../host/nbd/byte-device.ts';
 import { NbdExport } from '../host/nbd/exports.ts';
 import { NbdServer } from '../host/nbd/server.ts';
@@ -68,6 +69,7 @@ export async function run(argv: string[]): Promise<number> {
   if (members.size > 0 && !members.has(id)) throw new UsageError(`--id ${id} is none of the members; see --help`);
   if (members.size > 0 && values.config === undefined) throw new UsageError('--member needs --config; see --help');
   const listen = listenOptions(values);
+  allowLargeBuffers();
   const replica = await openLocalReplica({
     directory,
     configDirectory: values.config ?? join(directory, 'config'),
