@@ -1,26 +1,27 @@
 /**
- * The block engine as a driver of the embedded cluster, with up to three simulated nodes: from claims to pods that write, while what serves
- * them is killed. Real processes, FUSE files, loop devices and filesystems.
+ * The block engine as a driver of the embedded cluster, with three simulated nodes that speak TLS alone: from claims to pods that write,
+ * while what serves them is killed. Real processes, FUSE files, loop devices and filesystems.
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { silentLogger } from '../../src/base/logger.ts';
-import { blockVolumes } from '../../src/embedded/api-server/kinds.ts';
+import { blockPools, blockVolumes } from '../../src/embedded/api-server/kinds.ts';
 import { recordedChildren } from '../../src/embedded/children.ts';
 import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
-import { blockDriver, unionDriver } from '../../src/embedded/union-driver.ts';
+import { blockDriver, type ExternalDriver, unionDriver } from '../../src/embedded/union-driver.ts';
+import { makeCertificates } from '../../src/main/block-ca.ts';
 import type { BlockVolume } from '../../src/protocol/block-resources.ts';
 import { ApiClient } from '../support/api-client.ts';
 import { ClusterUser } from '../support/cluster-user.ts';
 import { eventually } from '../support/eventually.ts';
 import { expectNoLeaks, findLeaks } from '../support/leaks.ts';
-import { fuse, loop, needs, program } from '../support/skip.ts';
+import { fuse, loop, type Need, needs, program } from '../support/skip.ts';
 
 const LIMIT_MS = 60_000;
 /** Writes numbers one after the other, each durable before it is named. */
@@ -35,11 +36,17 @@ describe('block.union.csi.dev in the embedded cluster', function () {
   before(async function () {
     needs(this, fuse, loop);
     dir = mkdtempSync(join(tmpdir(), 'uc-'));
-    const drivers = (places: Parameters<typeof blockDriver>[0]) => [unionDriver(places), blockDriver(places)];
+    const authority = join(dir, 'tls');
+    await makeCertificates(authority, ['node-1', 'node-2', 'node-3']);
+    const drivers = (places: Parameters<typeof blockDriver>[0]) => [
+      unionDriver(places),
+      withTls(blockDriver(places), authority),
+    ];
     cluster = await startCluster({ dir, nodes: 3, port: 0, log: silentLogger, drivers });
     user = new ClusterUser(new ApiClient(() => cluster.url));
     const provisioner = 'block.union.csi.dev';
     await user.createClass('one', { replicas: '1' }, { provisioner });
+    await user.createClass('xfs', { replicas: '2', 'csi.storage.k8s.io/fstype': 'xfs' }, { provisioner });
     await user.createClass('two', { replicas: '2' }, { provisioner });
     await user.createClass('union', { lowerStorageClassName: 'two', branches: '2' });
   });
@@ -100,6 +107,31 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.deleteClaim('data');
     expect(existsSync(directory)).to.equal(false);
     expect(await volumes()).to.deep.equal([]);
+  });
+
+  it('grows xfs under a pod that goes on writing', async function () {
+    needs(this, program('mkfs.xfs'), xfs);
+    await user.createClaim('online', 'xfs', { resources: { requests: { storage: '320Mi' } } });
+    await user.createPod('writer', 'online', COUNT);
+    await user.running('writer');
+    const mount = await mountOf('writer');
+    const size = async () => (await promisify(execFile)('stat', ['-f', '-c', '%T %b %S', mount])).stdout.trim();
+    const [type, blocks, blockSize] = (await size()).split(' ');
+    expect(type).to.equal('xfs');
+    await eventually('a number', async () => (await numberIn(join(mount, 'n'))) > 0, LIMIT_MS);
+    await user.resizeClaim('online', '640Mi');
+    const isGrown = async () => Number((await size()).split(' ')[1]) > 1.8 * Number(blocks);
+    await eventually(`xfs to have more than ${blocks} blocks of ${blockSize}`, isGrown, LIMIT_MS);
+    await moved(join(mount, 'n'), 'the volume has grown');
+    await user.deletePod('writer');
+    await user.deleteClaim('online');
+  });
+
+  it('tells nothing to whoever speaks no TLS', async function () {
+    needs(this, program('nbdinfo'));
+    const [pool] = await user.api.list(blockPools);
+    const listed = promisify(execFile)('nbdinfo', ['--list', `nbd://${pool!.status!.exportAddress}`]);
+    expect(await listed.then(() => 'listed', String)).to.include('server replied with error');
   });
 
   it('passes csi-sanity', async function () {
@@ -172,6 +204,18 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.deleteClaim('joined');
   });
 });
+
+/** The driver with certificates for its nodes. */
+function withTls(driver: ExternalDriver, authority: string): ExternalDriver {
+  const commands = driver.commands.map(({ name, command }) => {
+    const node = /^block-(node-\d+)$/.exec(name)?.[1];
+    return { name, command: node === undefined ? command : [...command, '--tls', join(authority, node)] };
+  });
+  return { ...driver, commands };
+}
+
+const xfs: Need = () =>
+  readFileSync('/proc/filesystems', 'utf8').includes('\txfs\n') ? undefined : 'needs xfs in the kernel';
 
 /** Read by another process: the cluster runs in this one, and must not wait for its own volumes. 0 while there is none. */
 async function numberIn(path: string): Promise<number> {

@@ -11,7 +11,7 @@ import type {
   V1Secret,
   V1ServiceAccount,
 } from '@kubernetes/client-node';
-import type { BlockVolume } from '../../protocol/block-resources.ts';
+import type { BlockPool, BlockVolume } from '../../protocol/block-resources.ts';
 import type {
   CoreEvent,
   CSIDriver,
@@ -109,6 +109,7 @@ export const customResourceDefinitions = kind<Typed<V1CustomResourceDefinition>>
   'customresourcedefinitions',
 );
 export const unionVolumes = kind<UnionVolume>(API_GROUP, API_VERSION, 'UnionVolume', 'unionvolumes');
+export const blockPools = kind<BlockPool>(API_GROUP, API_VERSION, 'BlockPool', 'blockpools');
 export const blockVolumes = kind<BlockVolume>(API_GROUP, API_VERSION, 'BlockVolume', 'blockvolumes');
 export const unionAttachments = kind<UnionAttachment>(API_GROUP, API_VERSION, 'UnionAttachment', 'unionattachments');
 
