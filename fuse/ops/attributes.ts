@@ -211,10 +211,13 @@ function removeCapabilities(context: Context, slot: number, branch: number): voi
 }
 
 export function readlink(context: Context): number {
-  const { slot } = context;
-  const result = context.locate(slot, context.branchOf(slot));
-  if (result < 0) return result;
-  return libc.readlinkat(context.atDescriptor, context.atName, context.base + context.out, 4096);
+  const { slot, state } = context;
+  for (let attempt = 0; ; attempt++) {
+    const stamp = state.changes.stamp(slot);
+    let result = context.locate(slot, context.branchOf(slot));
+    if (result === 0) result = libc.readlinkat(context.atDescriptor, context.atName, context.base + context.out, 4096);
+    if (state.changes.isUnchanged(stamp) || !state.changes.wait(attempt)) return result;
+  }
 }
 
 /** Distinct lower filesystems once each; available is what a create could use. */

@@ -319,7 +319,7 @@ export class Context {
       const stamp = attempt === 0 ? -1 : this.state.changes.stamp(slot);
       let result = this.locate(slot, branch);
       if (result === 0) result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
-      if (result === 0 && (this.atFlags === AT_EMPTY_PATH || this.#isSameFile(slot, to))) {
+      if (result === 0 && this.#isOf(slot, to)) {
         if (this.inodes.has(slot, INODE.kept)) this.u32[(to + STATX.nlink) >>> 2]!--;
         return 0;
       }
@@ -328,7 +328,10 @@ export class Context {
     }
   }
 
-  #isSameFile(slot: number, stat: number): boolean {
+  /** Whether what was just found of a file is of no other: its name may have become another's, and its pinned descriptor too. */
+  #isOf(slot: number, stat: number): boolean {
+    if (this.inodes.kind(slot) === DT_DIR) return true;
+    if (this.atFlags === AT_EMPTY_PATH) return this.inodes.get(slot, F.pinned) - 1 === this.atDescriptor;
     const word = (stat + STATX.ino) >>> 2;
     return (
       this.u32[word] === this.inodes.get(slot, F.lowerLow) && this.u32[word + 1] === this.inodes.get(slot, F.lowerHigh)

@@ -1,7 +1,16 @@
 /** Opening the lower file of an inode, for operations that need a descriptor of their own. */
 import { F } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, AT_FDCWD, ESTALE, O_CLOEXEC, O_NOFOLLOW, O_PATH, STATX_WANTED } from '../sys/constants.ts';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  DT_DIR,
+  ESTALE,
+  O_CLOEXEC,
+  O_NOFOLLOW,
+  O_PATH,
+  STATX_WANTED,
+} from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { writeText } from './scratch.ts';
@@ -15,8 +24,11 @@ export function openLower(context: Context, slot: number, branch: number, how: n
   for (let attempt = 0; ; attempt++) {
     const stamp = context.state.changes.stamp(slot);
     let descriptor = context.locate(slot, branch);
-    if (descriptor === 0 && context.atFlags === AT_EMPTY_PATH) return reopen(context, context.atDescriptor, flags);
-    if (descriptor === 0) descriptor = libc.openat(context.atDescriptor, context.atName, flags, 0);
+    if (descriptor === 0)
+      descriptor =
+        context.atFlags === AT_EMPTY_PATH
+          ? reopen(context, context.atDescriptor, flags)
+          : libc.openat(context.atDescriptor, context.atName, flags, 0);
     if (context.state.changes.isUnchanged(stamp)) return descriptor;
     if (descriptor >= 0 && isInode(context, slot, descriptor)) return descriptor;
     if (descriptor >= 0) libc.close(descriptor);
@@ -32,6 +44,7 @@ function reopen(context: Context, descriptor: number, flags: number): number {
 }
 
 function isInode(context: Context, slot: number, descriptor: number): boolean {
+  if (context.inodes.kind(slot) === DT_DIR) return true; // by a descriptor of this thread
   const { base, inodes, u32, path, emptyName } = context;
   if (libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + path) < 0) return false;
   const word = (path + STATX.ino) >>> 2;

@@ -63,17 +63,19 @@ export function linkOpen(context: Context, slot: number, branch: number, descrip
   if (linked === 0 || linked === -EEXIST) inodes.setFlag(slot, INODE.kept);
 }
 
-/** The inode has a name after all. */
+/** The inode has a name after all. Who was about to use the descriptor is told so as if the name had changed: it looks again. */
 export function unpin(context: Context, slot: number): void {
-  const { inodes } = context;
+  const { inodes, state } = context;
   const pinned = inodes.get(slot, F.pinned);
   if (pinned === 0) return;
   // In this order, as there may be no one to go on: a link that nobody knows of would stay.
   if (inodes.has(slot, INODE.kept))
     unlinkOpen(context, slot, inodes.get(slot, F.generation), inodes.get(slot, F.branch));
+  state.changes.begin(slot);
   inodes.set(slot, F.pinned, 0);
   inodes.clearFlag(slot, INODE.kept);
   libc.close(pinned - 1);
+  state.changes.end();
 }
 
 /** Takes the link of an inode, which may be gone already, away: with it goes the file. */

@@ -1,11 +1,13 @@
 /** Mounts whose server has died, in the custody of the node plugin. */
 import { execFile } from 'node:child_process';
-import { readdirSync, readlinkSync } from 'node:fs';
+import { mkdirSync, readdirSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { unionsWithin } from '../../../src/host/mounter.ts';
 import { mountAt } from '../../../src/host/mountinfo.ts';
 import type { UnionAttachment } from '../../../src/protocol/resources.ts';
+import { runProgram } from '../../support/loop-branches.ts';
 import { attachmentTo, NodeUnderTest, volumeId } from '../../support/node-under-test.ts';
 import { hasEnded, killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
@@ -85,6 +87,24 @@ describe('Custodian', () => {
       node.serve('pod-2');
       expect(await look(targetPath)).to.equal('');
     });
+  });
+
+  it('lets go of a mount when one of its branches is unmounted while no server lives: its driver takes the device away', async () => {
+    const branch = join(node.kubeletDir, 'pods', 'pod-1', 'volumes', 'branch');
+    mkdirSync(branch, { recursive: true });
+    runProgram('mount', ['-t', 'tmpfs', 'branch', branch]);
+    const first = await node.spawn();
+    await node.stage();
+    await node.publish();
+    await killed(first);
+    const waiting = look(targetPath);
+    await until(() => node.said.includes('Held'));
+    runProgram('umount', [branch]);
+    expect(await waiting).to.match(/not connected|aborted|abort/);
+    expect(node.said.at(-1)).to.match(
+      /^Failed its server has ended, and a branch was unmounted; pods that use it must be/,
+    );
+    expect(devicesOpen()).to.equal(0);
   });
 
   describe('when there is no server that can go on', () => {
