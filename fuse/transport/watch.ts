@@ -19,6 +19,7 @@ import type { State } from '../inode/state.ts';
 import type { OpsLogger } from '../ops/context.ts';
 import { O_CLOEXEC } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import { AwakeClock } from './awake-clock.ts';
 import type { Errands } from './errands.ts';
 import type { Errand, ErrandAnswer } from './messages.ts';
 import type { StuckReader } from './readers.ts';
@@ -28,6 +29,8 @@ const RETRY_MS = 1_000;
 /** A request that takes longer is stuck in a call to the branch, which it holds by itself. */
 const REQUEST_LIMIT_MS = 5_000;
 const MOUNTS_MS = 2_000;
+/** More than this between two ticks was not spent awake. */
+const LONGEST_MOMENT_MS = 1_000;
 
 interface Watched {
   readonly branch: OpenBranch;
@@ -61,7 +64,8 @@ export interface WatchOptions {
 export class Watch {
   readonly #options: WatchOptions;
   readonly #watched = new Map<number, Watched>();
-  #mountsReadAt = 0;
+  readonly #clock = new AwakeClock(LONGEST_MOMENT_MS);
+  #mountsReadAt = -MOUNTS_MS;
   #device = -1;
   /** Called when the health of a branch has changed. */
   onHealth: (() => void) | undefined;
@@ -92,7 +96,7 @@ export class Watch {
       judgement,
       look: undefined,
       change: undefined,
-      lookedAt: 0,
+      lookedAt: -RETRY_MS,
       isSuspect: false,
       intents: [],
       knowledge: 'true',
@@ -132,7 +136,8 @@ export class Watch {
 
   /** To be called every moment, with the readers that wait. */
   tick(stuck: readonly StuckReader[], log: OpsLogger): void {
-    const now = performance.now();
+    this.#clock.tick(performance.now());
+    const { now } = this.#clock;
     const { state } = this.#options;
     const suspects = [WORD.suspectLow, WORD.suspectHigh].map((word) => Atomics.exchange(state.i32, word, 0));
     const figuresWanted = Atomics.exchange(state.u32, WORD.figuresWanted, 0) === 1;
@@ -196,7 +201,7 @@ export class Watch {
   }
 
   async #sendLook(watched: Watched, closely: boolean): Promise<void> {
-    if (closely) watched.lookedAt = performance.now();
+    if (closely) watched.lookedAt = this.#clock.now;
     const { index } = watched.branch;
     const answer = await this.#run({ kind: 'look', index, branch: this.#probed(watched), closely }, watched, 'look');
     watched.intents = answer?.intents ?? watched.intents;
@@ -210,7 +215,7 @@ export class Watch {
   }
 
   async #reopen(watched: Watched): Promise<void> {
-    watched.lookedAt = performance.now();
+    watched.lookedAt = this.#clock.now;
     const answer = await this.#run({ kind: 'reopen', branch: this.#probed(watched) }, watched, 'look');
     if (answer?.root !== undefined) {
       // In place: whoever still holds the number has the new root from now on, never somebody else's file.
@@ -226,7 +231,7 @@ export class Watch {
   async #run(errand: Errand, watched: Watched, kind: 'look' | 'change'): Promise<ErrandAnswer | undefined> {
     watched[kind] = { sinceMs: undefined };
     const onBegun = () => {
-      watched[kind] = { sinceMs: performance.now() };
+      watched[kind] = { sinceMs: this.#clock.now };
     };
     const answer = await this.#options.errands.run(errand, onBegun).catch(() => undefined);
     watched[kind] = undefined;
