@@ -66,16 +66,13 @@ export async function get<T extends KubeObject>(...args: readonly string[]): Pro
 
 /** Waits until there are none of these any more. */
 export async function gone(limitMs: number, ...args: readonly string[]): Promise<void> {
-  let left: readonly KubeObject[] = [];
-  await eventually(
-    `no ${args.join(' ')}`,
-    async () => {
-      left = await list(...args);
-      return left.length === 0;
-    },
-    limitMs,
-  ).catch((error: Error) => {
-    const names = left.map(({ kind, metadata }) => `${kind} ${metadata.namespace ?? ''}/${metadata.name}`);
-    throw new Error(`${error.message}; left: ${names.join(', ')}`);
+  const names = () => kubectl('get', ...args, '--ignore-not-found', '--output', 'name');
+  let left = '';
+  const look = async () => {
+    left = await names();
+    return left === '';
+  };
+  await eventually(`no ${args.join(' ')}`, look, limitMs).catch((error: Error) => {
+    throw new Error(`${error.message}; left: ${left.trim().split('\n').join(', ')}`);
   });
 }
