@@ -41,11 +41,17 @@ remove_cgroups() {
   ! ls -d /sys/fs/cgroup/*/"$name"* &>/dev/null
 }
 
+# Devices of block volumes that were attached to the end: what was behind them has gone with its node, and is called /.
+orphaned_devices() {
+  losetup --list --noheadings --raw --output NAME,BACK-FILE | sed -n 's# /$##p' | sort
+}
+
 take_down() {
   local status=$?
   trap - EXIT
   ((${#processes[@]} == 0)) || kill -9 "${processes[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
+  orphaned_devices | comm -13 <(echo "$orphaned_before") - | xargs -r -n 1 losetup --detach || true
   within 10 remove_cgroups || echo "control groups of $name could not be removed" >&2
   if [[ -n ${KEEP_LOGS:-} ]]; then
     mkdir -p "$KEEP_LOGS" && cp -r "$CLUSTER_DIR"/logs/. "$KEEP_LOGS"
@@ -54,6 +60,7 @@ take_down() {
   within 10 rm -rf --one-file-system "$CLUSTER_DIR" || echo "$CLUSTER_DIR could not be removed" >&2
   exit $status
 }
+orphaned_before=$(orphaned_devices)
 trap take_down EXIT
 trap 'exit 130' INT TERM
 
