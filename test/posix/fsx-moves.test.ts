@@ -34,7 +34,7 @@ describe('fsx on a file that moves', function () {
       try {
         const moves = await exercise(union, seed);
         expect(moves).to.be.greaterThan(20);
-        expect(union.output()).to.equal('');
+        expect(union.complaints()).to.equal('');
       } finally {
         await union.close();
       }

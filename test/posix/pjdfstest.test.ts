@@ -48,7 +48,7 @@ async function overUnion({ branchCount, passthrough, cache }: Setup): Promise<Re
   });
   try {
     const report = await runPjdfstest(union.mountpoint);
-    expect(union.output(), 'what the server complains of').to.equal('');
+    expect(union.complaints(), 'what the server complains of').to.equal('');
     return report;
   } finally {
     await union.close();

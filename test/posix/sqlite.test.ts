@@ -81,7 +81,7 @@ for (const passthrough of [true, false]) {
           expect(Number(count)).to.equal(Number(last));
           expect(Number(last)).to.be.at.least(promised);
         }
-        expect(union.output()).to.equal('');
+        expect(union.complaints()).to.equal('');
       });
     }
   });

@@ -65,7 +65,7 @@ for (const { user, passthrough } of [
         const outcome = await stress(directory, load);
         if (outcome.kind !== 'passed') expect(outcome).to.deep.equal(await overExt4(load));
         expect(readdirSync(directory), 'what it left').to.deep.equal([]);
-        expect(union.output(), 'what the server complains of').to.equal('');
+        expect(union.complaints(), 'what the server complains of').to.equal('');
       });
     }
   });

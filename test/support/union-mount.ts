@@ -33,6 +33,8 @@ export interface UnionMount {
   readonly pid: number;
   /** What the server wrote so far. */
   output(): string;
+  /** The same without what a busy machine is to blame for: that a branch was slow, and is no more. */
+  complaints(): string;
   /** Unmounts and waits for the server to end, and before that for whoever uses the mount. Can be repeated. */
   close(busyLimitMs?: number): Promise<void>;
 }
@@ -93,6 +95,7 @@ export async function mountUnion({
     mountpoint,
     pid: server.pid!,
     output: () => output,
+    complaints: () => output.replace(/^branch_health .*"(health|was)":"slow".*\n/gm, ''),
     close: (busyLimitMs = defaultBusyLimitMs) => {
       closed ??= unmount({ server, mountpoint, busyLimitMs, output: () => output });
       return closed;

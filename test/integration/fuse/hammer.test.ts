@@ -55,14 +55,14 @@ for (const passthrough of [true, false]) {
     it('makes and removes files beside others that do, each in a directory of its own', async () => {
       const directories = ['one', 'two', 'three'].map((name) => join(union!.mountpoint, name));
       const failures = await Promise.all(directories.map((directory) => runClient(maker, directory)));
-      expect(failures.join('') + union!.output()).to.equal('');
+      expect(failures.join('') + union!.complaints()).to.equal('');
     });
 
     it(`shows what is on the branches afterwards, from seed ${firstSeed}`, async () => {
-      const { mountpoint, branches, folder, output } = union!;
+      const { mountpoint, branches, folder, complaints } = union!;
       const seeds = [0, 1, 2, 3].map((index) => firstSeed + index * 7919);
       const failures = await Promise.all(seeds.map((seed) => runClient(client, mountpoint, String(seed))));
-      expect(failures.join('') + output()).to.equal('');
+      expect(failures.join('') + complaints()).to.equal('');
       const seen = describeTree(readTree(mountpoint));
       expect(seen).to.deep.equal(describeTree(mergeTrees(branches.map(readTree))));
 

@@ -97,7 +97,7 @@ describe('a file that moves', function () {
       await setImmediate();
     }
     const complaints = (await Promise.all(ends)).map(({ complaint }) => complaint).join('');
-    expect(complaints + union.output()).to.equal('');
+    expect(complaints + union.complaints()).to.equal('');
     expect(moves).to.be.greaterThan(3);
     // Not through the union, whose pages are in the kernel's cache.
     const content = readFileSync(join(getXattr(file, 'trusted.union.branch'), 'file'));
@@ -109,7 +109,7 @@ describe('a file that moves', function () {
   });
 
   it(`is renamed, linked, removed, opened and truncated by others as ever, from seed ${firstSeed}`, async () => {
-    const { mountpoint, branches, output } = union;
+    const { mountpoint, branches, complaints } = union;
     writeFileSync(join(mountpoint, 'kept'), ''); // there is always something to move
     const clients = [0, 1, 2].map((index) =>
       run('hammer-client.ts', mountpoint, String(firstSeed + index * 7919), String(durationMs)),
@@ -118,7 +118,7 @@ describe('a file that moves', function () {
       run('move-client.ts', mountpoint, String(firstSeed + index * 7919), JSON.stringify(branches), String(durationMs)),
     );
     const ended = await Promise.all([...clients, ...movers]);
-    expect(ended.map(({ complaint }) => complaint).join('') + output()).to.equal('');
+    expect(ended.map(({ complaint }) => complaint).join('') + complaints()).to.equal('');
     const moves = (await Promise.all(movers)).reduce((sum, mover) => sum + Number(mover.output), 0);
     expect(moves).to.be.greaterThan(0);
     expect(describeTree(readTree(mountpoint))).to.deep.equal(describeTree(mergeTrees(branches.map(readTree))));
@@ -149,7 +149,7 @@ describe('a file that moves', function () {
       await setImmediate();
     }
     const { complaint, output } = await ended;
-    expect(complaint + union.output()).to.equal('');
+    expect(complaint + union.complaints()).to.equal('');
     expect(Number(output)).to.be.greaterThan(3);
     expect(statSync(at(turn)).nlink).to.equal(1);
   });
@@ -173,7 +173,7 @@ describe('a file that moves', function () {
       await setImmediate();
     }
     const { complaint, output } = await ended;
-    expect(complaint + union.output()).to.equal('');
+    expect(complaint + union.complaints()).to.equal('');
     expect(Number(output)).to.be.greaterThan(0);
   });
 });

@@ -71,7 +71,7 @@ describe('the end of a union', () => {
       await until(() => !existsSync(`/proc/${union.pid}`));
       writeFileSync(join(union.mountpoint, 'file'), '');
       expect(existsSync(join(union.branches[0]!, 'file'))).to.equal(true);
-      expect(union.output()).to.equal('');
+      expect(union.complaints()).to.equal('');
     } finally {
       await next.close();
     }
