@@ -2,9 +2,13 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { credentials } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import { parse } from 'yaml';
 import { pods } from '../../../src/embedded/api-server/kinds.ts';
+import { UNION_FS_TYPE } from '../../../src/host/mounter.ts';
+import { loadCsi } from '../../../src/protocol/proto.ts';
 import { BRANCHES_AVAILABLE } from '../../../src/union/branches-available.ts';
 import { findCondition } from '../../../src/union/conditions.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
@@ -44,6 +48,28 @@ describe('kubectl union', () => {
   }
 
   const json = (...args: readonly string[]) => JSON.parse(run(...args, '--output', 'json').stdout);
+
+  /** What the driver tells kubelet and the health monitor of the union, by ListVolumes and NodeGetVolumeStats. */
+  async function csiConditions(): Promise<readonly unknown[]> {
+    const { Controller, Node } = loadCsi();
+    const controller = new Controller(`unix://${cluster.dir}/run/controller.sock`, credentials.createInsecure());
+    const socket = `unix://${cluster.kubeletDir}/plugins/union.csi.dev/csi.sock`;
+    const node = new Node(socket, credentials.createInsecure());
+    const { union } = await user.volumeOf('data');
+    const volumeId = union.metadata.name;
+    const { mountpoint: volumePath } = cluster
+      .mounts()
+      .find(({ fsType, mountpoint }) => fsType === UNION_FS_TYPE && mountpoint.includes('/pods/'))!;
+    try {
+      const listed = await promisify(controller.listVolumes.bind(controller, {}))();
+      const stats = await promisify(node.nodeGetVolumeStats.bind(node, { volumeId, volumePath }))();
+      const own = listed?.entries?.find(({ volume }) => volume?.volumeId === volumeId);
+      return [own?.status?.volumeCondition, stats?.volumeCondition];
+    } finally {
+      controller.close();
+      node.close();
+    }
+  }
 
   it('explains a claim that waits for its first pod', () => {
     const { status, stdout } = run('explain', 'data');
@@ -142,6 +168,10 @@ describe('kubectl union', () => {
     await user.told('data', 'Warning BranchUnavailable');
     expect(json('status')[0]).to.include({ phase: 'Ready', message: failing!.message });
     expect(run('explain', 'data').stdout).to.include('the branch is taken back when it works again');
+    expect(await csiConditions()).to.deep.equal([
+      { abnormal: true, message: failing!.message },
+      { abnormal: true, message: failing!.message.replace('node node-1: ', '') },
+    ]);
     await user.deletePod('writer');
     await eventually('the union to be let go', () => json('status')[0].nodes.length === 0);
     await user.run('writer', 'data', 'echo again > again; cat films/1 films/20');
