@@ -3,7 +3,8 @@
  * close, so that the next open costs no system call; BACKING_RING inodes do, and the oldest makes room. They keep it, and
  * their record, also when the kernel forgets them: it drops inodes that it would have to ask for again a moment later.
  *
- * An inode with INODE.idle has a place in the ring. What stands in a place may have become another file since.
+ * An inode with INODE.idle has a place in the ring. There stand its slot and, above, the last bits of its generation: the slot may have
+ * become another file since, which has a place of its own.
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { BACKING_RING, IDLE_AT, WORD } from '../inode/layout.ts';
@@ -41,7 +42,7 @@ export function keepBacking(context: Context, slot: number): void {
     state.put(WORD.backingHand, hand + 1);
     id = makeWay(context, u32[place]!, slot);
   }
-  state.put(place, slot);
+  state.put(place, markOf(context, slot));
   inodes.setFlag(slot, INODE.idle);
   state.unlock();
   if (id !== 0) closeBacking(context, id);
@@ -49,11 +50,19 @@ export function keepBacking(context: Context, slot: number): void {
 
 /** Another thread opens or closes the inode just now. */
 const IN_USE = -1;
+/** MAX_INODES is below 2 to this. */
+const SLOT_BITS = 23;
 
-/** Takes `old` out of the ring for `slot`. Answers the id to be closed, 0, or IN_USE. Under the table lock. */
-function makeWay(context: Context, old: number, slot: number): number {
+/** What stands in an inode's place. */
+function markOf({ inodes }: Context, slot: number): number {
+  return (slot | (inodes.get(slot, F.generation) << SLOT_BITS)) >>> 0;
+}
+
+/** Takes what has a mark out of the ring for `slot`. Answers the id to be closed, 0, or IN_USE. Under the table lock. */
+function makeWay(context: Context, mark: number, slot: number): number {
   const { inodes, state } = context;
-  if (old === slot || !inodes.isUsed(old) || inodes.kind(old) !== DT_REG) return 0;
+  const old = mark & ((1 << SLOT_BITS) - 1);
+  if (old === slot || mark !== markOf(context, old) || !inodes.isUsed(old) || inodes.kind(old) !== DT_REG) return 0;
   const isOurs = state.shareLock(old, slot);
   if (!isOurs && !state.tryLockInode(old)) return IN_USE;
   inodes.clearFlag(old, INODE.idle);

@@ -80,6 +80,24 @@ describe('what the union remembers', () => {
     expect([removed, replaced].map((node) => inodes.isUsed(node))).to.deep.equal([false, false]);
   });
 
+  it('takes no backing id from a file whose inode was that of another one in the ring', () => {
+    const { inodes, u32 } = driver.context;
+    const closed = (name: string) => {
+      const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, name]);
+      inodes.set(made.word(0), F.backing, 1);
+      driver.ask(OP.RELEASE, made.word(0), [made.word(128), 0]);
+      return made.word(0);
+    };
+    const removed = closed('removed');
+    driver.ask(OP.UNLINK, ROOT, ['removed']);
+    driver.forget(removed);
+    const file = closed('file');
+    expect(file).to.equal(removed);
+    u32[WORD.backingHand] = 0;
+    closed('new');
+    expect(inodes.get(file, F.backing)).to.equal(1);
+  });
+
   it('makes room in the ring for a file by forgetting one that the kernel forgot', () => {
     const { inodes, u32 } = driver.context;
     const closed = (name: string) => {
