@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import type { Pod } from '../../src/protocol/objects.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, gone, kubectl, list } from './support/kubectl.ts';
+import { apply, gone, kubectl, list, run } from './support/kubectl.ts';
 import { isReady, type NodeName, pullThePlug } from './support/nodes.ts';
 import { claim, deleted, pod, unionClass } from './support/workloads.ts';
 
@@ -13,6 +13,13 @@ describe('a node without power', () => {
   const servers = () =>
     list<Pod>('pods', '--namespace', 'union-csi', '--selector', 'app.kubernetes.io/name=union-csi-server');
 
+  /** A pod runs before it has written, a moment later; then it tells how many lines there are, all of them safe. */
+  const wrote = async (lines: number) => {
+    const told = async () => (await run('kubectl', ['logs', 'deployment/app'])).stdout.trim();
+    await eventually(`a pod that has written line ${lines}`, async () => (await told()) !== '', 60_000);
+    expect(await told()).to.equal(String(lines));
+  };
+
   before(async () => {
     const parameters = { lowerStorageClassName: 'shared', branches: '2' };
     await apply(unionClass({ name: 'survives', parameters }));
@@ -20,7 +27,7 @@ describe('a node without power', () => {
     const { spec } = pod({
       name: 'app',
       claim: 'survives',
-      script: 'echo $HOSTNAME >> hosts; sync; exec sleep 100000',
+      script: 'echo $HOSTNAME >> hosts; sync; wc -l < hosts; exec sleep 100000',
     }) as Pod;
     await apply({
       apiVersion: 'apps/v1',
@@ -44,6 +51,7 @@ describe('a node without power', () => {
       },
     });
     await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
+    await wrote(1);
     lost = (await attachments())[0]!.spec.node as NodeName;
   });
 
@@ -73,7 +81,7 @@ describe('a node without power', () => {
     await kubectl('rollout', 'status', '--timeout=200s', 'deployment/app');
     const [attachment] = await attachments();
     expect(attachment?.spec.node).not.to.equal(lost);
-    expect((await kubectl('exec', 'deployment/app', '--', 'wc', '-l', '/data/hosts')).trim()).to.match(/^2 /);
+    await wrote(2);
     // So that nothing is scheduled to it: the helper pods of local-path tolerate everything.
     await deleted('node', lost);
     await deleted('deployment', 'app', '--cascade=foreground');
