@@ -143,7 +143,7 @@ describe('a file that moves', function () {
     let turn = 0;
     for (; running; turn++) {
       renameSync(at(turn), at(turn + 1));
-      linkSync(at(turn + 1), join(mountpoint, 'link'));
+      linkAgain(at(turn + 1), join(mountpoint, 'link'));
       unlinkSync(join(mountpoint, 'link'));
       expect(readFileSync(at(turn + 1), 'utf8')).to.equal('content');
       await setImmediate();
@@ -177,6 +177,19 @@ describe('a file that moves', function () {
     expect(Number(output)).to.be.greaterThan(0);
   });
 });
+
+/**
+ * Links, if need be once more after a stat. When the mover asks for a file's attributes while one of its two names is unlinked, Linux takes
+ * the name off a count that is without it already (fuse_entry_unlinked) and refuses to link a file with none until it has asked anew.
+ */
+function linkAgain(existing: string, name: string): void {
+  try {
+    linkSync(existing, name);
+  } catch {
+    expect(statSync(existing).nlink).to.equal(1);
+    linkSync(existing, name);
+  }
+}
 
 describe('a file that moves when its server is killed', () => {
   before(function () {
