@@ -12,7 +12,6 @@ const everything = ['test/*.test.ts', 'test/{unit,property,transcript,sim,integr
 /** These take longest: they begin first, so that no job has one of them left when the other has done all there is. */
 const longest = [
   'test/integration/system/kill-steps.test.ts',
-  'test/integration/real-programs.test.ts',
   'test/integration/system/rpc.test.ts',
   'test/property/filesystem.test.ts',
   'test/integration/fuse/rename.test.ts',
