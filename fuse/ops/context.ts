@@ -34,6 +34,7 @@ import * as libc from '../sys/libc.ts';
 import { Choice } from './choice.ts';
 import { firstOpen } from './copies.ts';
 import { ShownCopy } from './shown-copy.ts';
+import { isAt, isShifting } from './steady.ts';
 import { ThreadIdentity } from './thread-identity.ts';
 
 export const NO_REPLY = -0x100000;
@@ -316,26 +317,26 @@ export class Context {
   statCopy(slot: number, branch: number, to: number): number {
     for (let attempt = 0; ; attempt++) {
       // Most find the file at once.
-      const stamp = attempt === 0 ? -1 : this.state.changes.stamp(slot);
+      const stamp = attempt === 0 && !isShifting(this, slot) ? -1 : this.state.changes.stamp(slot);
+      const place = this.inodes.get(slot, F.branch);
+      const isKept = this.inodes.has(slot, INODE.kept);
       let result = this.locate(slot, branch);
       if (result === 0) result = libc.statx(this.atDescriptor, this.atName, this.atFlags, STATX_WANTED, this.base + to);
-      if (result === 0 && this.#isOf(slot, to)) {
-        if (this.inodes.has(slot, INODE.kept)) this.u32[(to + STATX.nlink) >>> 2]!--;
-        return 0;
-      }
+      const mayShift = isShifting(this, slot); // in this order: see steady.ts
+      const isFound = result === 0 && this.#isOf(slot, place, to);
       const isSteady = this.state.changes.isUnchanged(stamp);
-      if (isSteady || !this.state.changes.wait(attempt)) return result === 0 ? -ESTALE : result;
+      if (!isSteady && (!isFound || mayShift) && this.state.changes.wait(attempt)) continue;
+      if (!isFound) return result === 0 ? -ESTALE : result;
+      if (isKept) this.u32[(to + STATX.nlink) >>> 2]!--;
+      return 0;
     }
   }
 
   /** Whether what was just found of a file is of no other: its name may have become another's, and its pinned descriptor too. */
-  #isOf(slot: number, stat: number): boolean {
+  #isOf(slot: number, branch: number, stat: number): boolean {
     if (this.inodes.kind(slot) === DT_DIR) return true;
     if (this.atFlags === AT_EMPTY_PATH) return this.inodes.get(slot, F.pinned) - 1 === this.atDescriptor;
-    const word = (stat + STATX.ino) >>> 2;
-    return (
-      this.u32[word] === this.inodes.get(slot, F.lowerLow) && this.u32[word + 1] === this.inodes.get(slot, F.lowerHigh)
-    );
+    return isAt(this, slot, branch, stat);
   }
 
   /** Makes what this thread creates from now on belong to the request's caller. `umask` as the request says it. */

@@ -47,8 +47,10 @@ function pin(context: Context, slot: number, isLinked: boolean): number {
     ? libc.dup(context.atDescriptor)
     : libc.openat(context.atDescriptor, context.atName, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
   if (descriptor < 0) return descriptor;
+  context.state.changes.begin(slot);
   if (isLinked) linkOpen(context, slot, branch, descriptor);
   inodes.set(slot, F.pinned, descriptor + 1);
+  context.state.changes.end();
   return 0;
 }
 
@@ -58,9 +60,11 @@ export function linkOpen(context: Context, slot: number, branch: number, descrip
   const own = ownDirectory(context, branch);
   if (own < 0) return;
   const name = nameOf(context, slot, inodes.get(slot, F.generation));
+  // First, so that whoever counts its links knows of this one.
+  inodes.setFlag(slot, INODE.kept);
   const linked = libc.linkat(descriptor, base + emptyName, own, name, AT_EMPTY_PATH);
   libc.close(own);
-  if (linked === 0 || linked === -EEXIST) inodes.setFlag(slot, INODE.kept);
+  if (linked < 0 && linked !== -EEXIST) inodes.clearFlag(slot, INODE.kept);
 }
 
 /** The inode has a name after all. Who was about to use the descriptor is told so as if the name had changed: it looks again. */
@@ -68,10 +72,10 @@ export function unpin(context: Context, slot: number): void {
   const { inodes, state } = context;
   const pinned = inodes.get(slot, F.pinned);
   if (pinned === 0) return;
+  state.changes.begin(slot);
   // In this order, as there may be no one to go on: a link that nobody knows of would stay.
   if (inodes.has(slot, INODE.kept))
     unlinkOpen(context, slot, inodes.get(slot, F.generation), inodes.get(slot, F.branch));
-  state.changes.begin(slot);
   inodes.set(slot, F.pinned, 0);
   inodes.clearFlag(slot, INODE.kept);
   libc.close(pinned - 1);

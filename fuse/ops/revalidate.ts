@@ -4,12 +4,12 @@
  */
 import { F, INODE } from '../inode/inode-table.ts';
 import { hashNameAt } from '../inode/name-index.ts';
-import { STATX } from '../protocol/abi.ts';
 import { DT_DIR, ENOENT } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, isAbsent, nextBranch } from './context.ts';
 import { kindAt } from './inode-number.ts';
 import { statInode } from './merged-attributes.ts';
+import { isAt, isShifting, isStillOn } from './steady.ts';
 
 const RETRIES = 16;
 
@@ -18,15 +18,18 @@ export function revalidate(context: Context, slot: number, parent: number, posit
   if (context.inodes.kind(slot) === DT_DIR) return revalidateDirectory(context, slot, parent, position);
   for (let attempt = 1; ; attempt++) {
     const stamp = context.state.switchStamp();
+    const branch = context.inodes.get(slot, F.branch);
     const result = revalidateFile(context, slot, parent, position);
-    // On its way to another branch a file is found on the one where it was.
-    if (result === 0 || attempt === RETRIES || (stamp >= 0 && stamp === context.state.switchStamp())) return result;
+    if (stamp >= 0 && stamp === context.state.switchStamp()) return result;
+    if (result === 0 && isStillOn(context, slot, branch)) return 0;
+    // On its way to another branch it may have the name on neither, and not all of its links.
+    if (attempt === RETRIES) return isShifting(context, slot) ? statInode(context, slot) : result;
     libc.schedYield();
   }
 }
 
 function revalidateFile(context: Context, slot: number, parent: number, position: number): number {
-  const { inodes, u32, stat } = context;
+  const { inodes, stat } = context;
   const low = inodes.get(parent, F.maskLow);
   const high = inodes.get(parent, F.maskHigh);
   for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
@@ -36,13 +39,7 @@ function revalidateFile(context: Context, slot: number, parent: number, position
     // What is on a branch that cannot be asked is as it was known; what may be on one is not looked for.
     if (result < 0 && branch === inodes.get(slot, F.branch)) return result;
     if (result < 0) continue;
-    const word = (stat + STATX.ino) >>> 2;
-    const isSame =
-      branch === inodes.get(slot, F.branch) &&
-      kindAt(context, stat) === inodes.kind(slot) &&
-      u32[word] === inodes.get(slot, F.lowerLow) &&
-      u32[word + 1] === inodes.get(slot, F.lowerHigh);
-    return isSame ? 0 : -ENOENT;
+    return kindAt(context, stat) === inodes.kind(slot) && isAt(context, slot, branch, stat) ? 0 : -ENOENT;
   }
   return -ENOENT;
 }

@@ -17,6 +17,7 @@ import { kindAt, numberInode } from './inode-number.ts';
 import { learnDirectory } from './listing.ts';
 import { isLater, statInode } from './merged-attributes.ts';
 import { revalidate } from './revalidate.ts';
+import { countSwitches, isStillOn } from './steady.ts';
 
 /**
  * The child of `parent` with the name of `length` bytes at `position`: its slot, 0 if there is none, or a negated errno.
@@ -24,6 +25,16 @@ import { revalidate } from './revalidate.ts';
  */
 export function findChild(context: Context, parent: number, position: number, length: number): number {
   if (context.isReserved(parent, position, length)) return 0;
+  for (;;) {
+    const result = findOnce(context, parent, position, length);
+    if (result !== MOVED) return result;
+  }
+}
+
+/** What was found is of no use, as a file, perhaps this one, has moved to another branch meanwhile. */
+const MOVED = -0x200000;
+
+function findOnce(context: Context, parent: number, position: number, length: number): number {
   const { inodes, names, state } = context;
   const hash = hashNameAt(context.u8, parent, position, length);
   state.lock();
@@ -38,6 +49,7 @@ export function findChild(context: Context, parent: number, position: number, le
   const low = names.get(dentry, D.maskLow);
   const high = names.get(dentry, D.maskHigh);
   const partial = dentry !== 0 && names.isPartial(dentry);
+  const switches = countSwitches(context);
   state.unlock();
   if (slot !== 0) {
     if (isKept) return slot;
@@ -51,20 +63,26 @@ export function findChild(context: Context, parent: number, position: number, le
     if (result !== -ENOENT || context.exclusive) return result === -ENOENT ? 0 : result;
     dropDentry(context, parent, position, length, hash);
   } else if (dentry !== 0) {
-    const result = openKnown(context, { parent, position, length, hash, low, high, partial }, isKept, isDirectory);
+    const result = openKnown(
+      context,
+      { parent, position, length, hash, low, high, partial, switches },
+      isKept,
+      isDirectory,
+    );
     if (result !== 0) return result;
   } else if (complete) return 0;
-  return probe(context, parent, position, length, hash);
+  return probe(context, { parent, position, length, hash, switches });
 }
 
 /** Attributes of an inode into `context.stat`, by the name just looked up where that saves the way through the tables. */
 function statKnown(context: Context, slot: number, parent: number, position: number): number {
   if (context.inodes.kind(slot) === DT_DIR) return statInode(context, slot);
-  const directory = context.directories.descriptor(parent, context.inodes.get(slot, F.branch));
+  const branch = context.inodes.get(slot, F.branch);
+  const directory = context.directories.descriptor(parent, branch);
   if (directory < 0) return directory;
   const result = context.statName(directory, context.base + position, context.stat);
-  // It may be on another branch since a moment ago.
-  return result === -ENOENT ? statInode(context, slot) : result;
+  const isElsewhere = result === 0 ? !isStillOn(context, slot, branch) : result === -ENOENT;
+  return isElsewhere ? statInode(context, slot) : result;
 }
 
 /**
@@ -74,32 +92,29 @@ function statKnown(context: Context, slot: number, parent: number, position: num
 function openKnown(context: Context, found: Found, isKept: boolean, isDirectory: boolean): number {
   const { parent, position, low, high } = found;
   if (isKept) return adopt(context, found);
-  if ((isDirectory && found.partial) || firstBranch(low, high) < 0) {
-    dropIdle(context, found);
-    return 0;
-  }
+  if ((isDirectory && found.partial) || firstBranch(low, high) < 0) return dropIdle(context, found);
   // Of a directory any copy will do.
   const branch = isDirectory ? firstOpen(context, low, high) : firstBranch(low, high);
   const directory = context.directories.descriptor(parent, branch);
   if (directory < 0) return directory;
   const epoch = context.kept.epoch();
   const result = context.statName(directory, context.base + position, context.stat);
-  if (result === -ENOENT) {
-    dropIdle(context, found);
-    return 0;
-  }
+  if (result === -ENOENT) return dropIdle(context, found);
   if (result < 0) return result;
   const slot = adopt(context, found);
   if (slot > 0) keepAttributes(context, slot, epoch);
   return slot;
 }
 
-/** Forgets what was known of a name, unless another thread has just found it again. */
-function dropIdle({ names, state }: Context, { parent, position, length, hash }: Found): void {
+/** Forgets what was known of a name, unless another thread has just found it again, or its file has moved. Answers 0 or MOVED. */
+function dropIdle(context: Context, { parent, position, length, hash, switches }: Found): number {
+  const { names, state } = context;
   state.lock();
-  const dentry = names.find(parent, position, length, hash);
+  const isSteady = switches === countSwitches(context);
+  const dentry = isSteady ? names.find(parent, position, length, hash) : 0;
   if (dentry !== 0 && names.get(dentry, D.inode) === 0) names.remove(dentry);
   state.unlock();
+  return isSteady ? 0 : MOVED;
 }
 
 /** Keeps the attributes in `stat`, read at `epoch`, of a file that nobody has open. */
@@ -120,8 +135,9 @@ export function forgetAttributes(context: Context, slot: number): void {
 }
 
 /** Asks the branches, in order, that have the parent. */
-function probe(context: Context, parent: number, position: number, length: number, hash: number): number {
+function probe(context: Context, sought: Sought): number {
   const { inodes, base } = context;
+  const { parent, position, switches } = sought;
   context.lookedUp.unknown++;
   const parentLow = inodes.get(parent, F.maskLow);
   const parentHigh = inodes.get(parent, F.maskHigh);
@@ -151,8 +167,9 @@ function probe(context: Context, parent: number, position: number, length: numbe
   }
   // A branch that fails may have the name: only if another has it too is the answer certain enough.
   if (inodes.has(parent, INODE.uncertain)) failure ||= -EIO;
+  if (low === 0 && high === 0 && countSwitches(context) !== switches) return MOVED;
   if (low === 0 && high === 0) return failure !== 0 ? failure : missed(context, parent);
-  const slot = adopt(context, { parent, position, length, hash, low, high, partial: !isDirectory });
+  const slot = adopt(context, { ...sought, low, high, partial: !isDirectory });
   if (slot > 0 && isDirectory && failure !== 0) inodes.setFlag(slot, INODE.uncertain);
   if (slot > 0) keepAttributes(context, slot, epoch);
   return slot;
@@ -170,11 +187,16 @@ function missed(context: Context, parent: number): number {
   return 0;
 }
 
-export interface Found {
+interface Sought {
   readonly parent: number;
   readonly position: number;
   readonly length: number;
   readonly hash: number;
+  /** `countSwitches` when nobody knew its inode; undefined for what was just made, which nobody can have moved. */
+  readonly switches: number | undefined;
+}
+
+interface Found extends Sought {
   /** Branches that have the name. */
   readonly low: number;
   readonly high: number;
@@ -184,9 +206,9 @@ export interface Found {
 
 /**
  * Enters the file whose attributes are in `stat` under its name: a dentry, and an inode with one lookup, unless another
- * thread was faster. Answers the slot or -ENOMEM. Directory attributes are merged into `stat` when there are several copies.
+ * thread was faster. Answers the slot, -ENOMEM or MOVED. Directory attributes are merged into `stat` when there are several copies.
  */
-export function adopt(context: Context, found: Found): number {
+function adopt(context: Context, found: Found): number {
   const { inodes, names, state } = context;
   const kind = kindAt(context, context.stat);
   const first = firstBranch(found.low, found.high);
@@ -196,6 +218,10 @@ export function adopt(context: Context, found: Found): number {
   if (isMerged) keepDirectories(context, found);
   const numbered = isMerged ? oldestCopy(context, found) : first;
   state.lock();
+  if (found.switches !== undefined && found.switches !== countSwitches(context)) {
+    state.unlock();
+    return MOVED;
+  }
   let dentry = names.find(found.parent, found.position, found.length, found.hash);
   if (dentry === 0) dentry = names.insert(found.parent, found.position, found.length, found.hash, kind);
   if (dentry === 0) {
@@ -236,7 +262,7 @@ export function enterNew(context: Context, parent: number, position: number, len
   dropDentry(context, parent, position, length, hash);
   const low = branch < 32 ? (1 << branch) >>> 0 : 0;
   const high = branch < 32 ? 0 : (1 << (branch - 32)) >>> 0;
-  const slot = adopt(context, { parent, position, length, hash, low, high, partial: false });
+  const slot = adopt(context, { parent, position, length, hash, low, high, partial: false, switches: undefined });
   if (slot > 0 && context.exclusive && context.inodes.kind(slot) === DT_DIR) {
     context.state.lock();
     context.inodes.setFlag(slot, INODE.complete);

@@ -66,9 +66,10 @@ function walkInodes(context: Context, lost: Set<number>): void {
   for (let slot = 1; slot < u32[WORD.inodeBump]!; slot++) {
     if (!inodes.has(slot, INODE.used)) continue;
     count++;
-    if (inodes.kind(slot) === DT_DIR) inodes.set(slot, F.listers, 0);
+    const isDirectory = inodes.kind(slot) === DT_DIR;
+    if (isDirectory) inodes.set(slot, F.listers, 0);
     else if (lost.size > 0) lost.delete(inodes.get(slot, F.backing));
-    if (inodes.has(slot, INODE.moving)) inodes.clearFlag(slot, INODE.moving);
+    if (!isDirectory && inodes.has(slot, INODE.moving)) inodes.clearFlag(slot, INODE.moving);
     if (inodes.get(slot, F.pinned) !== 0) pinAgain(context, slot);
   }
   u32[WORD.inodeCount] = count;

@@ -38,8 +38,9 @@ export class FuseDriver {
   context: Context;
   readonly paths: readonly string[];
   readonly #folder: string;
-  readonly #newContext: (state: State) => Context;
+  readonly #newContext: (state: State, thread?: number) => Context;
   readonly #table: ReturnType<typeof operations>;
+  readonly #others: State[] = [];
   /** Operations act with the caller's mask, which is this process's here. */
   readonly #umask = process.umask();
 
@@ -78,8 +79,8 @@ export class FuseDriver {
       throw new Error(`${event} ${JSON.stringify(fields)}`);
     };
     const log = { error: fail, warn: () => {} };
-    this.#newContext = (memory) =>
-      new Context({ state: memory, thread: 0, device: -1, config, log, ...(onMoveStep && { onMoveStep }) });
+    this.#newContext = (memory, thread = 0) =>
+      new Context({ state: memory, thread, device: -1, config, log, ...(onMoveStep && { onMoveStep }) });
     this.context = this.#newContext(state);
     if (memory !== undefined) takeOver(this.context);
   }
@@ -132,6 +133,24 @@ export class FuseDriver {
     u32[(request + IN.length) >>> 2] = at - request;
   }
 
+  /** Of another thread that works with the same memory. */
+  otherContext(): Context {
+    const state = State.attach(this.context.state.fd, 1);
+    this.#others.push(state);
+    return this.#newContext(state, 1);
+  }
+
+  /** Has requests go through another context as long as `act` lasts. */
+  through<T>(context: Context, act: () => T): T {
+    const before = this.context;
+    this.context = context;
+    try {
+      return act();
+    } finally {
+      this.context = before;
+    }
+  }
+
   /** Performs the request in the buffer. */
   perform(): Reply {
     this.context.journal.begin(false);
@@ -164,7 +183,7 @@ export class FuseDriver {
     // Also what dead servers had open.
     for (const fd of readdirSync('/proc/self/fd')) if (targetOf(fd).startsWith(this.#folder)) close(Number(fd));
     const { base, fd } = this.context.state;
-    munmap(base, TOTAL_BYTES);
+    for (const mapped of [base, ...this.#others.map((state) => state.base)]) munmap(mapped, TOTAL_BYTES);
     close(fd);
     return this.#folder;
   }

@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { OP } from '../../../fuse/protocol/abi.ts';
-import { EBADF, O_PATH } from '../../../fuse/sys/constants.ts';
+import { EBADF, EIO, O_PATH } from '../../../fuse/sys/constants.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
 
 const ROOT = 1;
@@ -34,6 +34,17 @@ describe('an error of a branch', () => {
       expect(lookup('missing')).to.be.greaterThan(0); // a negative entry
     });
   }
+
+  it('is told of what may be in a directory that it did not show, also by a successor of the server', () => {
+    driver = new FuseDriver(2);
+    for (const path of driver.paths) mkdirSync(join(path, 'd'));
+    writeFileSync(join(driver.paths[1]!, 'd/file'), '');
+    const directory = withoutSecond(() => driver.lookup(ROOT, 'd'));
+    const look = () => driver.ask(OP.LOOKUP, directory, ['file']).result;
+    expect(look()).to.equal(-EIO);
+    driver.restart();
+    expect(look()).to.equal(-EIO);
+  });
 
   it('is told by syncfs, which reaches every branch', () => {
     driver = new FuseDriver(2);
