@@ -13,7 +13,7 @@ import { Context } from '../../fuse/ops/context.ts';
 import { operations } from '../../fuse/ops/dispatch.ts';
 import { opcodeOf, resume } from '../../fuse/ops/request.ts';
 import { type PolicySettings, resolvePolicies } from '../../fuse/policy/functions.ts';
-import { IN, OP } from '../../fuse/protocol/abi.ts';
+import { DIRENT, direntBytes, IN, OP } from '../../fuse/protocol/abi.ts';
 import { close, munmap } from '../../fuse/sys/libc.ts';
 import { takeOver } from '../../fuse/transport/takeover.ts';
 import { checkLockOrder } from './lock-order.ts';
@@ -166,6 +166,22 @@ export class FuseDriver {
 
   forget(node: number, lookups = 1): void {
     this.ask(OP.FORGET, node, [lookups, 0]);
+  }
+
+  /** The names of a directory in the order of its listing, as far as 4 KiB go. */
+  list(node: number): string[] {
+    const handle = this.ask(OP.OPENDIR, node, [0, 0]).word(0);
+    const { result } = this.ask(OP.READDIR, node, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
+    if (result < 0) throw new Error(`list: ${result}`);
+    const { out, u8, u32 } = this.context;
+    const names: string[] = [];
+    for (let at = out; at < out + result; ) {
+      const length = u32[(at + DIRENT.nameLength) >>> 2]!;
+      names.push(Buffer.from(u8.subarray(at + DIRENT.name, at + DIRENT.name + length)).toString());
+      at += direntBytes(length);
+    }
+    this.ask(OP.RELEASEDIR, node, [handle, 0, 0, 0, 0, 0]);
+    return names.filter((name) => name !== '.' && name !== '..');
   }
 
   mkdir(parent: number, name: string): number {

@@ -9,6 +9,7 @@ import {
   readlinkSync,
   statSync,
   symlinkSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -21,6 +22,7 @@ import { DrainProgress } from '../../../fuse/ops/drain-progress.ts';
 import { shownHigh, shownLow } from '../../../fuse/ops/inode-number.ts';
 import { clearBranch, retireBranch } from '../../../fuse/ops/retire.ts';
 import { OP } from '../../../fuse/protocol/abi.ts';
+import { ENOTEMPTY } from '../../../fuse/sys/constants.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
 
 const ROOT = 1;
@@ -57,8 +59,8 @@ describe('emptying a branch that is to be removed', () => {
     }
   }
 
-  /** A pass and, when nothing is left, the end. `meanwhile` comes between the two. */
-  function drain({ meanwhile = () => {}, branch = DRAINED } = {}) {
+  /** A pass and, when nothing is left, the end, or `until` the branch is retired. `meanwhile` comes between the two. */
+  function drain({ meanwhile = () => {}, branch = DRAINED, until = 'removed' } = {}) {
     const { context } = driver;
     const { branchTable } = context;
     branchTable.drain(branch);
@@ -69,7 +71,7 @@ describe('emptying a branch that is to be removed', () => {
     meanwhile();
     const retirement = { branch, renames, renumbered: pass.renumbered };
     const isRetired = isEmpty && retireBranch(context, retirement);
-    if (isRetired) {
+    if (isRetired && until === 'removed') {
       clearBranch(context, branch, { hidden: pass.hiddenDirectories, volumeId: undefined });
       branchTable.remove(branch);
     }
@@ -212,6 +214,34 @@ describe('emptying a branch that is to be removed', () => {
     expect(count()).to.equal(3);
     driver.ask(OP.RENAME, find('b'), [ROOT, 0, 'there', 'elsewhere']);
     expect(count()).to.equal(3);
+  });
+
+  it('begins again when a directory has lost its copies on the others meanwhile', () => {
+    mkdirSync(on(DRAINED, 'd'));
+    mkdirSync(on(OTHER, 'd'));
+    driver.list(find('d'));
+    const stray = on(DRAINED, 'd', 'came behind the index');
+    const meanwhile = () => {
+      writeFileSync(stray, '');
+      expect(driver.ask(OP.RMDIR, ROOT, ['d']).result, 'half done').to.equal(-ENOTEMPTY);
+      expect(existsSync(on(OTHER, 'd'))).to.equal(false);
+      unlinkSync(stray);
+    };
+    expect(drain({ meanwhile }).isRetired).to.equal(false);
+    expect(drain().isRetired).to.equal(true);
+    expect(driver.list(ROOT)).to.deep.equal(['d']);
+    expect(existsSync(on(OTHER, 'd'))).to.equal(true);
+  });
+
+  it('is a branch as before when its removal had come to its end, but the server died and it is not removed after all', () => {
+    plant();
+    drain({ until: 'retired' });
+    driver.restart();
+    restoreBranch(driver.context.state, DRAINED);
+    driver.context.branchTable.set(DRAINED, { mode: 'RW', minFreeSpaceBytes: 0 });
+    expect(driver.mkdir(ROOT, 'new')).to.be.greaterThan(0);
+    expect(existsSync(on(DRAINED, 'new'))).to.equal(true);
+    expect(driver.list(ROOT).toSorted()).to.deep.equal(['a', 'fifo', 'new']);
   });
 
   it('is a branch as before when it is not removed after all', () => {

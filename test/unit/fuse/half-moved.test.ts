@@ -156,25 +156,41 @@ describe('a file that is changing its place or names', () => {
     it(`is found by who has just ${what}`, () => {
       start();
       writeFileSync(on(1, 'file'), 'content');
-      if (known.includes('listed')) {
-        const handle = driver.ask(OP.OPENDIR, ROOT, [0, 0]).word(0);
-        driver.ask(OP.READDIR, ROOT, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
-      }
+      if (known.includes('listed')) driver.list(ROOT);
       if (known.includes('looked up')) driver.forget(driver.lookup(ROOT, 'file'));
       const mine = driver.context;
-      onceBehind(...behind(other), () =>
-        driver.through(mine, () => {
-          const node = driver.lookup(ROOT, 'file');
-          expect(moveTo(mine, node, 0)).to.equal(0);
-          driver.forget(node);
-        }),
-      );
+      onceBehind(...behind(other), () => move(mine, 'file', 0));
       const told = driver.through(other, () => lookUp('file'));
       expect(told).to.include({ size: 7, links: 1 });
       const node = driver.lookup(ROOT, 'file');
       expect(mine.inodes.get(node, F.branch)).to.equal(0);
       expect(attributesOf(node)).to.deep.equal(told);
     });
+
+  for (const cache of ['exclusive', 'shared'] as const)
+    for (const [from, to] of [
+      [2, 0],
+      [0, 2],
+    ] as const)
+      it(`is listed once by who is reading a directory from branch ${from} to ${to}, with cache=${cache}`, () => {
+        start(cache);
+        for (const branch of [0, 1, 2]) writeFileSync(on(branch, `on-${branch}`), '');
+        writeFileSync(on(from, 'file'), '');
+        const mine = driver.context;
+        // When the first branch has been read, and the others not yet.
+        onceBehind(other.gate, 'answers', () => onceBehind(other.gate, 'answers', () => move(mine, 'file', to)));
+        const listed = driver.through(other, () => driver.list(ROOT));
+        expect(listed.toSorted()).to.deep.equal(['file', 'on-0', 'on-1', 'on-2']);
+      });
+
+  /** What a reader does while the other one is doing something else. */
+  function move(reader: Context, name: string, to: number): void {
+    driver.through(reader, () => {
+      const node = driver.lookup(ROOT, name);
+      expect(moveTo(reader, node, to)).to.equal(0);
+      driver.forget(node);
+    });
+  }
 });
 
 /** Calls `act` before and behind every call of a method. */
