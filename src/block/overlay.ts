@@ -20,11 +20,11 @@ export interface BlockChange {
   readonly change: Change;
 }
 
-/** The content that a change gives one of its blocks; undefined: zeros. */
-export function contentOf({ record }: Change, lba: number): Uint8Array | undefined {
+/** The content that a change gives some of its blocks; undefined: zeros. */
+export function contentOf({ record }: Change, lba: number, blocks = 1): Uint8Array | undefined {
   if (record.kind !== 'write') return undefined;
   const start = (lba - record.lba) * BLOCK_SIZE;
-  return record.data.subarray(start, start + BLOCK_SIZE);
+  return record.data.subarray(start, start + blocks * BLOCK_SIZE);
 }
 
 /** The checksum of that content; undefined: of zeros. */

@@ -66,19 +66,23 @@ function* readUntouched(content: Content, range: Run): Task<Uint8Array | undefin
 /** The stretches of a run that the overlay knows nothing of; the rest is copied. */
 function copyFromOverlay(reading: Reading, { start, blocks }: Run): readonly Run[] {
   const unknown: Run[] = [];
-  let from = start;
-  for (let block = start; block < start + blocks; block++) {
+  const end = start + blocks;
+  for (let block = start; block < end; ) {
     const version = versionOf(reading, block);
-    if (version === undefined) continue;
-    if (block > from) unknown.push({ start: from, blocks: block - from });
-    from = block + 1;
-    const at = (block - reading.lba) * BLOCK_SIZE;
-    const data = contentOf(version, block);
-    if (data) reading.result.set(data, at);
-    else reading.result.fill(0, at, at + BLOCK_SIZE);
+    let next = block + 1;
+    while (next < end && versionOf(reading, next) === version) next++;
+    if (version === undefined) unknown.push({ start: block, blocks: next - block });
+    else copyVersion(reading, version, { start: block, blocks: next - block });
+    block = next;
   }
-  if (from < start + blocks) unknown.push({ start: from, blocks: start + blocks - from });
   return unknown;
+}
+
+function copyVersion({ lba, result }: Reading, version: Change, { start, blocks }: Run): void {
+  const at = (start - lba) * BLOCK_SIZE;
+  const data = contentOf(version, start, blocks);
+  if (data) result.set(data, at);
+  else result.fill(0, at, at + blocks * BLOCK_SIZE);
 }
 
 function versionOf({ content, limit }: Reading, block: number): Change | undefined {

@@ -6,7 +6,7 @@
  * Writes go through the page cache, and fdatasync makes them durable. What the cache shows after a failed sync may never have
  * reached the disk; the engine allows for that (src/block/README.md, "Recovery").
  */
-import { constants, read, write } from 'node:fs';
+import { constants, read, writev } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
@@ -39,6 +39,7 @@ export interface BlockDisk {
 export class ReplicaFiles implements BlockDisk {
   readonly #files: ReadonlyMap<Area, FileHandle>;
   readonly #cached = new CachedReader();
+  readonly #gathered: Gathered[] = [];
   readonly #onError: (operation: DiskOperation, error: unknown) => void;
 
   private constructor(
@@ -72,7 +73,7 @@ export class ReplicaFiles implements BlockDisk {
         case 'read':
           return { ok: true, data: await this.#read(file, operation.offset, operation.length) };
         case 'write':
-          await writeWhole(file, operation.data, operation.offset);
+          await this.#write(file, operation.data, operation.offset);
           return { ok: true, data: undefined };
         case 'discard':
           await discard(file, operation);
@@ -97,9 +98,34 @@ export class ReplicaFiles implements BlockDisk {
     return this.#cached.read(file.fd, offset, length) ?? (await readWhole(file, offset, length));
   }
 
+  /** What is written side by side in one turn is written in one call: several would wait for each other, each in a thread. */
+  #write(file: FileHandle, data: Uint8Array, offset: number): Promise<void> {
+    const last = this.#gathered.at(-1);
+    if (last?.file === file && last.end === offset) {
+      last.parts.push(data);
+      last.end += data.length;
+      return last.written;
+    }
+    if (last === undefined) queueMicrotask(() => this.#gathered.splice(0).forEach(({ start }) => void start()));
+    const { promise: written, resolve, reject } = Promise.withResolvers<void>();
+    const parts = [data];
+    const start = () => writeParts(file, parts, offset).then(resolve, reject);
+    this.#gathered.push({ file, parts, end: offset + data.length, written, start });
+    return written;
+  }
+
   async close(): Promise<void> {
     for (const file of this.#files.values()) await file.close();
   }
+}
+
+/** Neighbours that are to be written. */
+interface Gathered {
+  readonly file: FileHandle;
+  readonly parts: Uint8Array[];
+  end: number;
+  readonly written: Promise<void>;
+  readonly start: () => Promise<void>;
 }
 
 /**
@@ -116,10 +142,10 @@ export async function createReplica(directory: string, identity: Identity, state
     for (const [area, file] of files) await file.truncate(sizes[area]);
     // Written, not only reserved: a first write to reserved room would cost each group commit a change of metadata.
     for (let offset = 0; offset < sizes.log; offset += ZEROS.length) {
-      await writeWhole(files.get('log')!, ZEROS.subarray(0, sizes.log - offset), offset);
+      await writeParts(files.get('log')!, [ZEROS.subarray(0, sizes.log - offset)], offset);
     }
     for (const operation of state === 'empty' ? formatReplica(identity) : []) {
-      if (operation.kind === 'write') await writeWhole(files.get(operation.area)!, operation.data, operation.offset);
+      if (operation.kind === 'write') await writeParts(files.get(operation.area)!, [operation.data], operation.offset);
     }
     for (const file of files.values()) await file.sync();
   } finally {
@@ -171,10 +197,20 @@ async function readWhole({ fd }: FileHandle, offset: number, length: number): Pr
   return data;
 }
 
-async function writeWhole({ fd }: FileHandle, data: Uint8Array, offset: number): Promise<void> {
-  for (let at = 0; at < data.length; ) {
-    at += await transferred((done) => write(fd, data, at, data.length - at, offset + at, done));
+async function writeParts({ fd }: FileHandle, parts: readonly Uint8Array[], offset: number): Promise<void> {
+  for (let rest = parts; rest.length > 0; ) {
+    const bytes = await transferred((done) => writev(fd, rest, offset, done));
+    offset += bytes;
+    rest = without(rest, bytes);
   }
+}
+
+/** What is left of the parts after so many bytes. */
+function without(parts: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
+  let index = 0;
+  while (index < parts.length && bytes >= parts[index]!.length) bytes -= parts[index++]!.length;
+  const [first, ...others] = parts.slice(index);
+  return first === undefined ? [] : [first.subarray(bytes), ...others];
 }
 
 /** Data that are not on the disk yet count as data. */
@@ -196,7 +232,7 @@ async function discard(file: FileHandle, range: Extract<DiskOperation, { kind: '
     if (errnoCode(error) !== 'EOPNOTSUPP') throw error;
     const end = range.offset + range.length;
     for (let offset = range.offset; offset < end; offset += ZEROS.length) {
-      await writeWhole(file, ZEROS.subarray(0, end - offset), offset);
+      await writeParts(file, [ZEROS.subarray(0, end - offset)], offset);
     }
   }
 }

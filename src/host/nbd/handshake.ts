@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { BLOCK_SIZE } from '../../block/units.ts';
 import * as nbd from '../../protocol/nbd.ts';
 import { ByteInput } from '../byte-input.ts';
+import type { Connection } from '../direct-socket.ts';
 import { secureServer, type TlsFiles } from '../tls.ts';
 import type { NbdExport } from './exports.ts';
 
@@ -53,9 +54,9 @@ export class Handshake {
   /** The export for which block status was asked. */
   #allocation: NbdExport | undefined;
 
-  constructor(socket: Socket, exports: readonly NbdExport[], tls: TlsFiles | undefined) {
+  constructor({ socket, input }: Connection, exports: readonly NbdExport[], tls: TlsFiles | undefined) {
     this.#socket = socket;
-    this.#input = new ByteInput(socket);
+    this.#input = input;
     this.#exports = exports;
     this.#tls = tls;
   }

@@ -6,6 +6,8 @@ import { rmSync } from 'node:fs';
 import { createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import { messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { ByteInput } from '../byte-input.ts';
+import { directSocket } from '../direct-socket.ts';
 import type { TlsFiles } from '../tls.ts';
 import type { NbdExport } from './exports.ts';
 import { Handshake } from './handshake.ts';
@@ -30,7 +32,9 @@ export class NbdServer {
 
   constructor(options: NbdServerOptions) {
     this.#options = options;
-    this.#server = createServer({ noDelay: true }, (socket) => void this.#serve(socket));
+    // With TLS bytes are taken from the socket by somebody else.
+    const pauseOnConnect = options.tls === undefined;
+    this.#server = createServer({ noDelay: true, pauseOnConnect }, (socket) => void this.#serve(socket));
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
@@ -54,14 +58,16 @@ export class NbdServer {
     await closed;
   }
 
-  async #serve(socket: Socket): Promise<void> {
+  async #serve(accepted: Socket): Promise<void> {
     const { exports, tls, log } = this.#options;
+    const connection = tls ? { socket: accepted, input: new ByteInput(accepted) } : directSocket(accepted);
+    const { socket } = connection;
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     socket.on('error', (error) => log.debug('nbd.socket', { error: error.message }));
     const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
     try {
-      const negotiated = await new Handshake(socket, exports, tls).run();
+      const negotiated = await new Handshake(connection, exports, tls).run();
       clearTimeout(timer);
       if (negotiated === undefined) {
         if (!socket.writableEnded) socket.destroy();

@@ -43,4 +43,27 @@ describe('ByteInput', () => {
     expect((await input.take(200 * KIB))!.every((byte) => byte === 3)).to.equal(true);
     expect(large.length).to.equal(256 * KIB);
   });
+
+  it('has long portions put where they stay, whatever has come before they were asked for', async () => {
+    const input = new ByteInput(new PassThrough());
+    const put = (content: Buffer) => {
+      for (let at = 0; at < content.length; ) {
+        const room = input.room();
+        const bytes = content.copy(room, 0, at);
+        at += bytes;
+        input.arrived(bytes, room);
+      }
+    };
+    const all = Buffer.from(Array.from({ length: 400 * KIB }, (_, index) => index * 11));
+    put(all.subarray(0, 28 + 20 * KIB));
+    const first = await input.take(28);
+    const long = input.take(300 * KIB);
+    const before = input.room().buffer;
+    put(all.subarray(28 + 20 * KIB, 350 * KIB));
+    const placed = (await long)!;
+    expect(before).to.equal(placed.buffer);
+    put(all.subarray(350 * KIB));
+    const rest = await input.take(100 * KIB - 28);
+    expect(Buffer.concat([first!, placed, rest!]).equals(all)).to.equal(true);
+  });
 });
