@@ -80,13 +80,13 @@ export class Log {
     return (placed.position + sizeOf(placed.batch)) % this.ringBlocks;
   }
 
-  /** Gives the ring's blocks up to `point` free; the superblock that says so is durable. */
-  trim(point: Point): void {
+  /** Gives the ring's blocks up to `point` free, and returns the batches that were there; the superblock that says so is durable. */
+  trim(point: Point): readonly Batch[] {
     this.#tail = this.positionAfter(point);
-    while (this.#batches.length > 0 && this.#batches[0]!.batch.end.lsn <= point.lsn) {
-      this.#used -= sizeOf(this.#batches.shift()!.batch);
-    }
+    const trimmed = this.#batches.splice(0, this.#indexOf(point.lsn) + 1).map(({ batch }) => batch);
+    for (const batch of trimmed) this.#used -= sizeOf(batch);
     this.#base = point;
+    return trimmed;
   }
 
   /** Whether `point` is the base or the end of a live batch. */

@@ -34,18 +34,27 @@ export function crcOf(change: Change, lba: number): number | undefined {
   return record.crcs ? record.crcs[lba - record.lba]! : crc32(contentOf(change, lba)!);
 }
 
+/** All versions of a block, oldest first. The lists are shared by the blocks of a record, and never changed. */
+type Versions = readonly Change[];
+
+/** Neighbours that are looked up together: a large write is one step for each sixteen of its blocks. */
+const CHUNK_BLOCKS = 16;
+
 export class Overlay {
-  /** The lists are shared by the blocks of a record, and never changed. */
-  readonly #versions = new Map<number, readonly Change[]>();
+  /** By number; none is empty. */
+  readonly #chunks = new Map<number, (Versions | undefined)[]>();
+  #size = 0;
 
   /** How many blocks have a version here. */
   get size(): number {
-    return this.#versions.size;
+    return this.#size;
   }
 
   /** Blocks that have a version here. */
-  blocks(): Iterable<number> {
-    return this.#versions.keys();
+  *blocks(): Iterable<number> {
+    for (const [index, chunk] of this.#chunks) {
+      for (let slot = 0; slot < CHUNK_BLOCKS; slot++) if (chunk[slot]) yield index * CHUNK_BLOCKS + slot;
+    }
   }
 
   /** Whether any of these blocks has a version here. */
@@ -55,10 +64,14 @@ export class Overlay {
 
   /** How many blocks from `lba` on, at most `most`, have no version here. */
   untouched(lba: number, most: number): number {
-    if (this.#versions.size === 0) return most;
-    let block = lba;
-    while (block < lba + most && !this.#versions.has(block)) block++;
-    return block - lba;
+    if (this.#size === 0) return most;
+    const end = lba + most;
+    for (let block = lba; block < end; ) {
+      const chunk = this.#chunks.get(Math.floor(block / CHUNK_BLOCKS));
+      if (chunk?.[block % CHUNK_BLOCKS]) return block - lba;
+      block = chunk ? block + 1 : chunkEnd(block);
+    }
+    return most;
   }
 
   /** What is older than the newest version at or before `committed` is forgotten: nobody can go back there. */
@@ -67,54 +80,90 @@ export class Overlay {
     if (record.kind === 'epoch' || record.kind === 'resize') return;
     const alone = [change];
     const end = record.lba + blocksOf(record);
-    for (let block = record.lba; block < end; block++) {
-      const before = this.#versions.get(block);
-      if (before === undefined) this.#versions.set(block, alone);
-      else {
-        const from = Math.max(
-          0,
-          before.findLastIndex(({ lsn }) => lsn <= committed),
-        );
-        this.#versions.set(block, [...before.slice(from), change]);
+    for (let block = record.lba; block < end; ) {
+      const chunk = this.#chunkOf(block);
+      for (const stop = Math.min(end, chunkEnd(block)); block < stop; block++) {
+        const slot = block % CHUNK_BLOCKS;
+        const before = chunk[slot];
+        if (before === undefined) this.#size++;
+        chunk[slot] = before === undefined ? alone : [...before.slice(newestUpTo(before, committed)), change];
       }
     }
   }
 
+  #chunkOf(block: number): (Versions | undefined)[] {
+    const index = Math.floor(block / CHUNK_BLOCKS);
+    let chunk = this.#chunks.get(index);
+    if (chunk === undefined) {
+      chunk = new Array(CHUNK_BLOCKS).fill(undefined);
+      this.#chunks.set(index, chunk);
+    }
+    return chunk;
+  }
+
   /** The newest version of a block, of those at or before `limit` if that is given; that must not be before what is committed. */
   newest(lba: number, limit?: Lsn): Change | undefined {
-    const versions = this.#versions.get(lba);
+    const versions = this.#chunks.get(Math.floor(lba / CHUNK_BLOCKS))?.[lba % CHUNK_BLOCKS];
     return limit === undefined ? versions?.at(-1) : versions?.findLast(({ lsn }) => lsn <= limit);
   }
 
   /** The newest version of each block at or before `lsn`, in the order of the volume. */
   upTo(lsn: Lsn): readonly BlockChange[] {
     const changes: BlockChange[] = [];
-    for (const lba of Float64Array.from(this.#versions.keys()).sort()) {
-      const versions = this.#versions.get(lba)!;
-      const count = countUpTo(versions, lsn);
-      if (count > 0) changes.push({ lba, change: versions[count - 1]! });
+    for (const index of Float64Array.from(this.#chunks.keys()).sort()) {
+      this.#chunks.get(index)!.forEach((versions, slot) => {
+        const count = versions ? countUpTo(versions, lsn) : 0;
+        if (count > 0) changes.push({ lba: index * CHUNK_BLOCKS + slot, change: versions![count - 1]! });
+      });
     }
     return changes;
   }
 
   /** Forgets what is at or before `lsn`: it has been applied. */
   dropUpTo(lsn: Lsn): void {
-    for (const [lba, versions] of this.#versions) this.#keep(lba, versions, countUpTo(versions, lsn), versions.length);
+    this.#keep((versions) => part(versions, countUpTo(versions, lsn), versions.length));
   }
 
   /** Forgets what is after `lsn`: it was never committed. */
   dropAfter(lsn: Lsn): void {
-    for (const [lba, versions] of this.#versions) this.#keep(lba, versions, 0, countUpTo(versions, lsn));
+    this.#keep((versions) => part(versions, 0, countUpTo(versions, lsn)));
   }
 
   clear(): void {
-    this.#versions.clear();
+    this.#chunks.clear();
+    this.#size = 0;
   }
 
-  #keep(lba: number, versions: readonly Change[], from: number, to: number): void {
-    if (from === to) this.#versions.delete(lba);
-    else if (to - from < versions.length) this.#versions.set(lba, versions.slice(from, to));
+  #keep(some: (versions: Versions) => Versions | undefined): void {
+    this.#size = 0;
+    for (const [index, chunk] of this.#chunks) {
+      let left = 0;
+      for (let slot = 0; slot < CHUNK_BLOCKS; slot++) {
+        const versions = chunk[slot];
+        if (versions === undefined) continue;
+        chunk[slot] = some(versions);
+        if (chunk[slot]) left++;
+      }
+      if (left === 0) this.#chunks.delete(index);
+      this.#size += left;
+    }
   }
+}
+
+/** Undefined: none of them. */
+function part(versions: Versions, from: number, to: number): Versions | undefined {
+  if (from === to) return undefined;
+  return to - from === versions.length ? versions : versions.slice(from, to);
+}
+
+/** The first block of the next chunk. */
+function chunkEnd(block: number): number {
+  return (Math.floor(block / CHUNK_BLOCKS) + 1) * CHUNK_BLOCKS;
+}
+
+/** Index of the newest of the versions at or before `lsn`; 0 when there is none. */
+function newestUpTo(versions: Versions, lsn: Lsn): number {
+  return Math.max(0, countUpTo(versions, lsn) - 1);
 }
 
 /** How many of the versions, oldest first, are at or before `lsn`. */

@@ -53,6 +53,8 @@ export type Effect =
   /** Blocks of a range that a scrub has found damaged. The replica sees to their repair if another can take over. */
   | { readonly kind: 'scrubbed'; readonly lba: number; readonly damaged: readonly number[] }
   | { readonly kind: 'answer'; readonly request: number; readonly answer: ClientAnswer }
+  /** Memory of batches that nothing in here uses any more, told of once. Messages that were sent may hold it yet. */
+  | { readonly kind: 'released'; readonly parts: readonly Uint8Array[] }
   /** Reads the configuration; answered by a `config` event. */
   | { readonly kind: 'refresh' }
   /** Stores `config` if the stored version is still `config.version - 1`; answered by a `config` event. */

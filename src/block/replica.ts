@@ -45,7 +45,7 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     const decisions = options.decisions ?? soundDecisions;
-    this.#store = new Store(options.identity, decisions);
+    this.#store = new Store(options.identity, decisions, (parts) => this.#effects.push({ kind: 'released', parts }));
     this.#tasks = new Tasks(
       (id, operation) => this.#effects.push({ kind: 'disk', id, operation }),
       (reason) => this.#stop(reason),

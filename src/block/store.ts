@@ -18,7 +18,7 @@ import { perform, readAll, type Task, until } from './tasks.ts';
 import { BLOCK_SIZE, type Lsn, ORIGIN, type Point, samePoint, toEpoch, toLsn } from './units.ts';
 
 /** A checkpoint begins when so much waits for it: half the ring, or this many blocks in memory. */
-const MAX_OVERLAY_BLOCKS = 32_768;
+const MAX_OVERLAY_BLOCKS = 16_384;
 
 export type Opening = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
@@ -26,6 +26,7 @@ export class Store {
   readonly identity: Identity;
   readonly overlay = new Overlay();
   readonly #decisions: Decisions;
+  readonly #release: (parts: readonly Uint8Array[]) => void;
   #superblock: Superblock;
   #log: Log;
   #extents: Extents;
@@ -43,9 +44,11 @@ export class Store {
   #changingLog = false;
   #applying = false;
 
-  constructor(identity: Identity, decisions: Decisions) {
+  /** `release` is told of memory that nothing here uses any more. */
+  constructor(identity: Identity, decisions: Decisions, release: (parts: readonly Uint8Array[]) => void = () => {}) {
     this.identity = identity;
     this.#decisions = decisions;
+    this.#release = release;
     this.#superblock = newSuperblock(identity, { complete: false });
     this.#log = new Log(identity.geometry.ringBlocks, ORIGIN, 0);
     this.#extents = new Extents(identity.volume, identity.geometry.blocks);
@@ -242,8 +245,10 @@ export class Store {
     yield* this.#extents.apply(this.overlay.upTo(target.lsn));
     const geometry = { ringBlocks: this.#log.ringBlocks, blocks: this.#blocksAt(target.lsn) };
     yield* this.saveSuperblock({ checkpoint: target, tail: this.#log.positionAfter(target), geometry });
-    this.#log.trim(target);
+    const trimmed = this.#log.trim(target);
     this.overlay.dropUpTo(target.lsn);
+    // They were appended, or they would not be committed, and what the extents have was copied.
+    this.#release(trimmed.flatMap(({ parts }) => parts));
     this.#sizes = this.#sizes.filter(({ lsn }) => lsn > target.lsn);
     this.unlockExtents();
   }

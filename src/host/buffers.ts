@@ -18,3 +18,50 @@ export function giveBack(bytes: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && bytes.length === buffer.byteLength && bytes.length >= MIN_BYTES)
     buffer.transfer(0);
 }
+
+/** Buffers that are used again: memory that is fresh costs a page fault for each 4 KiB, which takes longer than to copy the data. */
+export class BufferPool {
+  /** By length. */
+  readonly #free = new Map<number, Buffer[]>();
+  #freeBytes = 0;
+  /** So much was free all the time since it was last asked to shrink. */
+  #spareBytes = 0;
+  /** What was taken, and how much of each was not given back yet. What never is, is garbage as any other. */
+  readonly #taken = new WeakMap<ArrayBufferLike, number>();
+
+  /** Of any content. */
+  take(length: number): Buffer {
+    const found = this.#free.get(length)?.pop();
+    if (found) this.#freeBytes -= length;
+    this.#spareBytes = Math.min(this.#spareBytes, this.#freeBytes);
+    const buffer = found ?? Buffer.allocUnsafeSlow(length);
+    this.#taken.set(buffer.buffer, length);
+    return buffer;
+  }
+
+  /** A part of what was taken, which nobody uses any more; each once. Whatever else it is given stays as it is. */
+  give(part: Uint8Array): void {
+    const { buffer } = part;
+    const missing = (this.#taken.get(buffer) ?? 0) - part.length;
+    if (missing > 0) this.#taken.set(buffer, missing);
+    if (missing !== 0 || !this.#taken.delete(buffer)) return;
+    const whole = Buffer.from(buffer);
+    const others = this.#free.get(whole.length);
+    if (others) others.push(whole);
+    else this.#free.set(whole.length, [whole]);
+    this.#freeBytes += whole.length;
+  }
+
+  /** Lets go of what nobody has needed since the last time. */
+  shrink(): void {
+    for (const [length, buffers] of this.#free) {
+      while (this.#spareBytes >= length && buffers.length > 0) {
+        giveBack(buffers.pop()!);
+        this.#spareBytes -= length;
+        this.#freeBytes -= length;
+      }
+      if (buffers.length === 0) this.#free.delete(length);
+    }
+    this.#spareBytes = this.#freeBytes;
+  }
+}

@@ -52,9 +52,9 @@ export class ByteInput {
     for (const event of ['end', 'close', 'error']) stream.on(event, this.#onEnd);
   }
 
-  /** The next `length` bytes; undefined when the stream ends before. One call at a time. */
-  async take(length: number): Promise<Buffer | undefined> {
-    if (this.#available < length && length >= MIN_PLACED_BYTES) return await this.#takePlaced(length);
+  /** The next `length` bytes, in memory of `room` if they are many; undefined when the stream ends before. One call at a time. */
+  async take(length: number, room: (bytes: number) => Buffer = Buffer.allocUnsafeSlow): Promise<Buffer | undefined> {
+    if (this.#available < length && length >= MIN_PLACED_BYTES) return await this.#takePlaced(room(length));
     while (this.#available < length) {
       if (this.#ended) return undefined;
       this.#wanted = length;
@@ -94,14 +94,13 @@ export class ByteInput {
     this.#add({ bytes: chunk, whole: chunk, shared: true });
   }
 
-  async #takePlaced(length: number): Promise<Buffer | undefined> {
-    const place: Place = { bytes: Buffer.allocUnsafeSlow(length), filled: 0 };
-    place.filled = this.#copy(place.bytes, this.#available);
+  async #takePlaced(bytes: Buffer): Promise<Buffer | undefined> {
+    const place: Place = { bytes, filled: this.#copy(bytes, this.#available) };
     this.#available = 0;
     this.#place = place;
-    while (place.filled < length && !this.#ended) await this.#more();
+    while (place.filled < bytes.length && !this.#ended) await this.#more();
     this.#place = undefined;
-    return place.filled < length ? undefined : place.bytes;
+    return place.filled < bytes.length ? undefined : bytes;
   }
 
   async #more(): Promise<void> {

@@ -20,6 +20,7 @@ const TICK_MS = 40;
 /** Every so many ticks some blocks are scrubbed. */
 const SCRUB_TICKS = 25;
 const SCRUB_BLOCKS = 64;
+const POISON = 0xa5;
 
 type WithoutNow<T> = T extends { readonly now: number } ? Omit<T, 'now'> : never;
 export type Input = WithoutNow<ReplicaEvent>;
@@ -28,6 +29,8 @@ export interface Surroundings {
   readonly queue: Queue;
   readonly random: Random;
   readonly mutant: Mutant | undefined;
+  /** Of the volume. */
+  readonly members: number;
   send(from: number, to: number, message: Message): void;
   answered(node: number, request: number, answer: ClientAnswer): void;
   config(node: number, proposal: VolumeConfig | undefined): void;
@@ -187,6 +190,10 @@ export class SimNode {
         return;
       case 'answer':
         this.#around.answered(this.index, effect.request, effect.answer);
+        return;
+      case 'released':
+        // Whoever used it after all would find this. Messages share it with other machines here.
+        if (this.#around.members === 1) for (const part of effect.parts) part.fill(POISON);
         return;
       case 'refresh':
         this.#around.config(this.index, undefined);

@@ -192,7 +192,8 @@ function changesOf(operation: DiskOperation): readonly Change[] {
   const length = operation.kind === 'write' ? operation.data.length : operation.length;
   return Array.from({ length: length / BLOCK_SIZE }, (_, index) => {
     const start = index * BLOCK_SIZE;
-    const data = operation.kind === 'write' ? operation.data.subarray(start, start + BLOCK_SIZE) : undefined;
+    // A copy: what was written is the replica's to use again.
+    const data = operation.kind === 'write' ? Buffer.copyBytesFrom(operation.data, start, BLOCK_SIZE) : undefined;
     return { block: first + index, data };
   });
 }

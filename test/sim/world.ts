@@ -60,6 +60,7 @@ export class World {
       queue: this.queue,
       random: random(plan.seed, `disk-${index}`),
       mutant: this.#mutant,
+      members: plan.replicas,
       send: (from, to, message) => this.#send(from, to, message),
       answered: (node, request, answer) => this.client.answered(node, request, answer),
       config: (node, proposal) => this.#callStore(node, proposal),

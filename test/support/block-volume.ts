@@ -74,7 +74,7 @@ export class TestVolume {
     );
     host.start();
     await host.whenServing();
-    if (host.state === 'serving') return new OpenVolume(host, this.identity);
+    if (host.state === 'serving') return new OpenVolume(host);
     await host.close();
     return undefined;
   }
@@ -86,11 +86,9 @@ export class TestVolume {
 
 export class OpenVolume {
   readonly host: ReplicaHost;
-  readonly #identity: Identity;
 
-  constructor(host: ReplicaHost, identity: Identity) {
+  constructor(host: ReplicaHost) {
     this.host = host;
-    this.#identity = identity;
   }
 
   /** Fails when no answer comes: an engine that forgets one must not take the test's whole time. */
@@ -126,8 +124,7 @@ export class OpenVolume {
 
   /** Serves it over NBD under the name VOLUME_NAME. */
   async serve(listen: { path: string } | { port: number; host: string }, tls?: TlsFiles): Promise<NbdServer> {
-    const { blocks } = this.#identity.geometry;
-    const device = new ByteDevice({ name: VOLUME_NAME, blocks, request: (body) => this.host.request(body) });
+    const device = new ByteDevice(this.host.deviceOf(VOLUME_NAME));
     return new NbdServer({ listen, exports: [new NbdExport(device)], tls, log: silentLogger });
   }
 

@@ -9,6 +9,7 @@ import type { ClientAnswer, ClientRequest, ConfigOutcome, Effect, ReplicaEvent }
 import { Replica, type ReplicaOptions, type ReplicaState } from '../../block/replica.ts';
 import type { ReplicaId } from '../../block/units.ts';
 import type { VolumeConfig } from '../../block/volume-config.ts';
+import { BufferPool } from '../buffers.ts';
 import type { BlockDevice } from '../nbd/byte-device.ts';
 import type { ConfigStore } from './config-register.ts';
 import type { BlockDisk } from './replica-files.ts';
@@ -17,6 +18,8 @@ const TICK_MS = 50;
 /** So much is scrubbed each second: 1 MiB, that is 100 GiB in 28 hours. */
 const SCRUB_MS = 1000;
 const SCRUB_BLOCKS = 256;
+/** Memory that was not needed for so long goes back to the machine. */
+const SHRINK_MS = 1000;
 
 /** The way to the other members. Messages may be lost. */
 export interface ReplicaNetwork {
@@ -42,6 +45,7 @@ type Input = WithoutNow<ReplicaEvent>;
 export class ReplicaHost {
   readonly #replica: Replica;
   readonly #around: ReplicaSurroundings;
+  readonly #buffers = new BufferPool();
   readonly #waiting = new Map<number, (answer: ClientAnswer) => void>();
   readonly #events: Input[] = [];
   #nextRequest = 1;
@@ -83,6 +87,7 @@ export class ReplicaHost {
       get blocks() {
         return blocks();
       },
+      room: (bytes) => this.#buffers.take(bytes),
       request: (body) => this.request(body),
     };
   }
@@ -92,6 +97,7 @@ export class ReplicaHost {
     this.#timers = [
       setInterval(() => this.#input({ kind: 'tick' }), TICK_MS),
       setInterval(() => this.#scrub(), SCRUB_MS),
+      setInterval(() => this.#buffers.shrink(), SHRINK_MS),
     ];
     this.#input({ kind: 'start' });
     this.#input({ kind: 'tick' });
@@ -183,6 +189,10 @@ export class ReplicaHost {
       case 'answer':
         this.#waiting.get(effect.request)?.(effect.answer);
         this.#waiting.delete(effect.request);
+        return;
+      case 'released':
+        // What is on its way to a peer may be read from yet.
+        if (this.#around.network === undefined) for (const part of effect.parts) this.#buffers.give(part);
         return;
       case 'refresh':
         this.#configure(async () => ({ kind: 'current', config: await this.#around.config.read() }));

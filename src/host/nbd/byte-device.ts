@@ -11,6 +11,8 @@ export interface BlockDevice {
   readonly name: string;
   /** May grow. */
   readonly blocks: number;
+  /** Memory for the data of a write, of any content. */
+  room(bytes: number): Buffer;
   request(body: ClientRequest): Promise<ClientAnswer>;
 }
 
@@ -35,6 +37,11 @@ export class ByteDevice {
     if (aligned || !answer.ok || answer.data === undefined) return answer;
     const start = offset - first * BLOCK_SIZE;
     return { ...answer, data: answer.data.subarray(start, start + length) };
+  }
+
+  /** Where the data of a write may lie. */
+  room(bytes: number): Buffer {
+    return this.#device.room(bytes);
   }
 
   flush(): Promise<ClientAnswer> {

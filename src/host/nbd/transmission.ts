@@ -69,7 +69,7 @@ export class Transmission {
       const payloadLength = request.type === command.write ? request.length : 0;
       // There is no way back into step but to read all of it.
       if (payloadLength > MAX_REQUEST_BYTES) break;
-      const payload = await this.#input.take(payloadLength);
+      const payload = await this.#input.take(payloadLength, (bytes) => this.#chosen.device.room(bytes));
       // What a connection that was cut had sent must not be done after what its successor asks for.
       if (payload === undefined || this.#socket.destroyed) break;
       const bytes = REQUEST_BYTES + (request.type === command.read ? request.length : payloadLength);

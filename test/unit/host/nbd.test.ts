@@ -31,7 +31,7 @@ function memoryDevice(scheduler: fc.Scheduler) {
     } else content.fill(0, start, start + body.blocks * BLOCK_SIZE);
     return { ok: true, epoch, data: undefined };
   };
-  return { content, device: new ByteDevice({ name: 'memory', blocks: BLOCKS, request }) };
+  return { content, device: new ByteDevice({ name: 'memory', blocks: BLOCKS, room: Buffer.allocUnsafeSlow, request }) };
 }
 
 describe('ByteDevice', () => {
@@ -177,7 +177,7 @@ describe('the NBD server', () => {
       const data = body.kind === 'read' ? Buffer.alloc(body.blocks * BLOCK_SIZE) : undefined;
       return { ok: true, epoch: toEpoch(epoch), data };
     };
-    const device = new ByteDevice({ name: VOLUME_NAME, blocks: BLOCKS, request });
+    const device = new ByteDevice({ name: VOLUME_NAME, blocks: BLOCKS, room: Buffer.allocUnsafeSlow, request });
     const path = join(volume.folder, 'nbd.sock');
     const options = {
       listen: { path },

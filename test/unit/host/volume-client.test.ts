@@ -31,7 +31,8 @@ class Replica {
 
   constructor(blocks: Map<number, Uint8Array>, tls?: TlsFiles) {
     this.#blocks = blocks;
-    const device = new ByteDevice({ name: NAME, blocks: BLOCKS, request: (body) => this.#request(body) });
+    const request = (body: ClientRequest) => this.#request(body);
+    const device = new ByteDevice({ name: NAME, blocks: BLOCKS, room: Buffer.allocUnsafeSlow, request });
     this.#export = new NbdExport(device, { isServing: () => this.isServing, isSingle: true });
     const listen = { host: '127.0.0.1', port: 0 };
     this.#server = new NbdServer({ listen, exports: [this.#export], tls, log: silentLogger });
