@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { BlockPool, BlockVolume } from '../../src/protocol/block-resources.ts';
-import type { Node, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
+import type { CoreEvent, Node, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
 import { isReady, NODES, type NodeName, pullThePlug } from './support/nodes.ts';
@@ -81,6 +81,17 @@ describe('the block engine', () => {
     await deleted('pod', 'writer');
     await apply(pod({ name: 'reader', claim: 'precious', script: 'sha256sum -c sums | grep -c OK; ls files | wc -l' }));
     expect((await ended('reader', 180_000)).trim().split('\n')).to.deep.equal([written, written]);
+  });
+
+  it('says in one event what it says again, as when somebody took it from its status', async () => {
+    const { name } = (await volumes())[0]!.metadata;
+    const saidAgain = async () => {
+      const nothing = ['--subresource=status', '--type=merge', '--patch', '{"status":{"conditions":null}}'];
+      await kubectl('patch', 'blockvolume', name, ...nothing);
+      const events = await list<CoreEvent>('events', '--field-selector', `involvedObject.name=${name}`);
+      return events.some(({ count }) => count !== undefined && count > 1);
+    };
+    await eventually('an event that is counted', saidAgain, 60_000);
   });
 
   it('forgets the node when the cluster does, and leaves nothing', async () => {

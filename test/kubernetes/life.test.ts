@@ -3,10 +3,10 @@ import { expect } from 'chai';
 import type { PersistentVolume, PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
 import type { UnionVolume } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
-import { apply, get, gone, kubectl, list } from './support/kubectl.ts';
+import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
 import { addDirectories, deleteDirectories, freshDisks, growDirectory } from './support/lowers.ts';
 import { NODES, onNode, unionMounts } from './support/nodes.ts';
-import { claim, deleted, ended, pod, unionClass } from './support/workloads.ts';
+import { claim, deleted, ended, pod, podOf, unionClass, workload } from './support/workloads.ts';
 
 const branchTemplates = `
 - {storageClassName: disks, count: 2, size: 150Mi}
@@ -78,6 +78,51 @@ describe('a union of static disks and a third-party class', () => {
     expect(held).to.deep.equal([]);
     await freshDisks();
   });
+});
+
+describe('a Deployment and a StatefulSet whose branches every node reaches', () => {
+  const script = `
+    if [ -e sums ]; then sha256sum -c sums | grep -c OK; else
+      for n in $(seq 200); do mkdir -p d$((n % 10)); head -c $((n * 200)) /dev/urandom > d$((n % 10))/$n; done
+      find d* -type f | xargs sha256sum > new && mv new sums && sync && wc -l < sums
+    fi
+    exec sleep 100000`;
+  const workloads = [
+    { kind: 'Deployment', name: 'stateless' },
+    { kind: 'StatefulSet', name: 'stateful' },
+  ] as const;
+
+  it('take their files along to other nodes', async () => {
+    const parameters = { lowerStorageClassName: 'shared', branches: '3', createPolicy: 'rand' };
+    await apply(unionClass({ name: 'movable', parameters }));
+    await Promise.all(
+      workloads.map(async ({ kind, name }) => {
+        await apply(claim({ name, storageClassName: 'movable', size: '96Mi' }));
+        await apply(workload(kind, { name, claim: name, script }));
+      }),
+    );
+    const began = await Promise.all(workloads.map(({ name }) => counted(name)));
+    const left = began.map(({ node }) => node);
+    await kubectl('cordon', ...new Set(left));
+    await deleted('pods', '--selector', 'app in (stateless,stateful)');
+    const moved = await Promise.all(workloads.map(({ name }) => counted(name)));
+    await kubectl('uncordon', ...new Set(left));
+    for (const { node, files } of moved) {
+      expect(left).not.to.include(node);
+      expect(files).to.equal('200');
+    }
+    await deleted('deployment/stateless', 'statefulset/stateful', '--cascade=foreground');
+    await deleted('pvc', 'stateless', 'stateful');
+    await gone(60_000, 'unionvolumes');
+  });
+
+  /** Where the workload's pod is, and how many files it says there are, whole, once it does. */
+  const counted = (name: string) =>
+    eventually(`${name} to have counted its files`, async () => {
+      const found = await podOf(name);
+      const log = await run('kubectl', ['logs', found?.metadata.name ?? '']);
+      return log.code === 0 && log.stdout !== '' && { node: found?.spec?.nodeName ?? '', files: log.stdout.trim() };
+    });
 });
 
 describe('a claim that grows over a lower class that grows', () => {

@@ -5,7 +5,7 @@ import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, gone, kubectl, list, run } from './support/kubectl.ts';
 import { isReady, type NodeName, pullThePlug } from './support/nodes.ts';
-import { claim, deleted, pod, unionClass } from './support/workloads.ts';
+import { claim, deleted, podOf, unionClass, workload } from './support/workloads.ts';
 
 describe('a node without power', () => {
   let lost: NodeName;
@@ -24,32 +24,11 @@ describe('a node without power', () => {
     const parameters = { lowerStorageClassName: 'shared', branches: '2' };
     await apply(unionClass({ name: 'survives', parameters }));
     await apply(claim({ name: 'survives', storageClassName: 'survives', size: '64Mi' }));
-    const { spec } = pod({
-      name: 'app',
-      claim: 'survives',
-      script: 'echo $HOSTNAME >> hosts; sync; wc -l < hosts; exec sleep 100000',
-    }) as Pod;
-    await apply({
-      apiVersion: 'apps/v1',
-      kind: 'Deployment',
-      metadata: { name: 'app' },
-      spec: {
-        replicas: 1,
-        strategy: { type: 'Recreate' },
-        selector: { matchLabels: { app: 'app' } },
-        template: {
-          metadata: { labels: { app: 'app' } },
-          spec: {
-            ...spec,
-            restartPolicy: 'Always',
-            // In place of five minutes.
-            tolerations: [
-              { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 5 },
-            ],
-          },
-        },
-      },
-    });
+    const script = 'echo $HOSTNAME >> hosts; sync; wc -l < hosts; exec sleep 100000';
+    // In place of five minutes.
+    const unreachable = { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute' };
+    const tolerations = [{ ...unreachable, tolerationSeconds: 5 }];
+    await apply(workload('Deployment', { name: 'app', claim: 'survives', script, tolerations }));
     await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
     await wrote(1);
     lost = (await attachments())[0]!.spec.node as NodeName;
@@ -59,8 +38,8 @@ describe('a node without power', () => {
     pullThePlug(lost);
     await eventually('a node that is known to be lost', async () => !(await isReady(lost)), 120_000);
     const successor = async () => {
-      const pods = await list<Pod>('pods', '--selector', 'app=app');
-      return pods.find(({ metadata, spec }) => !metadata.deletionTimestamp && spec?.nodeName !== lost);
+      const found = await podOf('app');
+      return found?.spec?.nodeName === lost ? undefined : found;
     };
     await eventually('a pod on another node', successor, 120_000);
     // Attach-detach gives a node that is merely unreachable six minutes; ours must hold whatever it asks for.

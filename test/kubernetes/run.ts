@@ -1,6 +1,6 @@
 /**
  * `npm run test:kubernetes [FILE…]`: the tests of this folder against a real Kubernetes of three nodes on this machine. On one that
- * cannot have such nodes (cluster/check.sh) they are skipped, loudly.
+ * cannot have such nodes (cluster/check.sh), and without root, they are skipped, loudly.
  * Builds what is missing (programs, images), brings the cluster up (cluster/run.sh) and runs mocha inside of it.
  * UNION_CSI_TOOLS is where built programs and images are kept, KEEP_LOGS a directory for the cluster's logs.
  */
@@ -19,22 +19,17 @@ const project = fileURLToPath(new URL('../..', import.meta.url));
 const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
 const tools = process.env.UNION_CSI_TOOLS ?? join(cache, 'union-csi-tools/kubernetes');
 
-const missing = [rootUser, ...PROGRAMS.map(program)].flatMap((need) => need() ?? []);
+const notRoot = rootUser();
+if (notRoot !== undefined) skip(notRoot);
+const missing = PROGRAMS.flatMap((name) => program(name)() ?? []);
 if (missing.length > 0) {
   process.stderr.write(
     `the tests on a real Kubernetes cannot run here: ${missing.join(', ')}; see ${here}/README.md\n`,
   );
   process.exit(1);
 }
-
 const { stdout: lacking } = spawnSync(join(here, 'cluster/check.sh'), { encoding: 'utf8' });
-if (lacking !== '') {
-  process.stdout.write(
-    `SKIPPED, all of it: a real Kubernetes cannot run on this machine, which does not have\n${lacking}`,
-  );
-  process.stdout.write('0 passed, 0 failed, 1 skipped\n');
-  process.exit(0);
-}
+if (lacking !== '') skip(`lacks:\n${lacking.trim()}`);
 
 const given = process.argv.slice(2);
 /** In this order: `block` needs three nodes and costs one, `power` another, and the last one looks at what all made the driver ask for. */
@@ -64,6 +59,12 @@ await step('tests', [
   ...flags,
   ...files,
 ]);
+
+function skip(why: string): never {
+  process.stdout.write(`SKIPPED, all of it: a real Kubernetes cannot run on this machine, it ${why}\n`);
+  process.stdout.write('0 passed, 0 failed, 1 skipped\n');
+  process.exit(0);
+}
 
 /** In a process group of its own, which is ended as a whole: whoever ends us wants no cluster to stay behind. */
 async function step(name: string, [command = '', ...args]: readonly string[]): Promise<void> {

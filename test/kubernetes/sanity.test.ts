@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Pod } from '../../src/protocol/objects.ts';
 import { gone, list } from './support/kubectl.ts';
+import { addDirectories, deleteDirectories } from './support/lowers.ts';
 import { clusterDir, type NodeName, onNode } from './support/nodes.ts';
 
 describe('csi-sanity on a node', () => {
@@ -15,10 +16,12 @@ describe('csi-sanity on a node', () => {
       ...['pods', '--namespace', 'union-csi', '--selector', 'app.kubernetes.io/name=union-csi-controller'],
     );
     const node = controller?.spec?.nodeName as NodeName;
+    // More than it makes volumes of, as static ones are used once.
+    await addDirectories(150, '32Mi');
     const directory = join(clusterDir(), 'sanity');
     mkdirSync(directory);
     const parameters = join(directory, 'parameters.yaml');
-    writeFileSync(parameters, 'lowerStorageClassName: shared\nbranches: "2"\nexpandStrategy: add-branch\n');
+    writeFileSync(parameters, 'lowerStorageClassName: directories\nbranches: "2"\nexpandStrategy: add-branch\n');
     const kubelet = '/var/lib/kubelet';
     const flags = [
       `--csi.controllerendpoint=unix://${kubelet}/pods/${controller?.metadata.uid}/volumes/kubernetes.io~empty-dir/socket/csi.sock`,
@@ -44,5 +47,6 @@ describe('csi-sanity on a node', () => {
   it('leaves no volume behind', async () => {
     await gone(60_000, 'unionvolumes');
     await gone(10_000, 'unionattachments');
+    await deleteDirectories();
   });
 });

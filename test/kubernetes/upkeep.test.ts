@@ -5,7 +5,7 @@ import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list, output, run, UNION_PLUGIN, union } from './support/kubectl.ts';
 import { type NodeName, onNode } from './support/nodes.ts';
-import { claim, deleted, ended, pod, running, unionClass } from './support/workloads.ts';
+import { claim, deleted, ended, pod, podOf, running, unionClass, workload } from './support/workloads.ts';
 
 /** Writes, renames, reads back and compares, until the file `stop` is there. A failed operation ends it with an error. */
 const CHECKED_LOAD = `
@@ -136,28 +136,14 @@ describe('a union under load', () => {
 });
 
 describe('a node that is drained', () => {
-  const nodeOf = async () => {
-    const pods = await list<Pod>('pods', '--selector', 'app=app');
-    return pods.find(({ metadata }) => !metadata.deletionTimestamp)?.spec?.nodeName as NodeName;
-  };
+  const nodeOf = async () => (await podOf('app'))?.spec?.nodeName as NodeName;
   const drain = (node: NodeName, ...args: readonly string[]) =>
     run('kubectl', ['drain', node, '--ignore-daemonsets', '--delete-emptydir-data', ...args]);
 
   it('lets go of its union, and another node takes it; a server that goes first makes way for another one', async () => {
     // Of a load that fails once the container starts anew, and says so.
     const script = `echo $HOSTNAME >> hosts; ${CHECKED_LOAD}`;
-    const { spec } = pod({ name: 'app', claim: 'load', script }) as Pod;
-    await apply({
-      apiVersion: 'apps/v1',
-      kind: 'Deployment',
-      metadata: { name: 'app' },
-      spec: {
-        replicas: 1,
-        strategy: { type: 'Recreate' },
-        selector: { matchLabels: { app: 'app' } },
-        template: { metadata: { labels: { app: 'app' } }, spec: { ...spec, restartPolicy: 'Always' } },
-      },
-    });
+    await apply(workload('Deployment', { name: 'app', claim: 'load', script }));
     await kubectl('rollout', 'status', '--timeout=120s', 'deployment/app');
     const first = await nodeOf();
     const servers = await drain(first, '--timeout=90s', '--pod-selector=app.kubernetes.io/name=union-csi-server');

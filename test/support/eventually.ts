@@ -8,9 +8,12 @@ export async function eventually<T>(
 ): Promise<T> {
   const until = Date.now() + limitMs;
   for (;;) {
+    const began = Date.now();
     const found = await look();
     if (found !== undefined && found !== false) return found;
-    if (Date.now() > until) throw new Error(`waited ${limitMs} ms in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    const now = Date.now();
+    if (now > until) throw new Error(`waited ${limitMs} ms in vain: ${what}`);
+    // Looking must not slow down what is looked at.
+    await new Promise((resolve) => setTimeout(resolve, Math.max(10, 2 * (now - began))));
   }
 }

@@ -79,6 +79,7 @@ evictionHard: {memory.available: 100Mi}
 failCgroupV1: false
 failSwapOn: false
 maxOpenFiles: 20000
+nodeLeaseDurationSeconds: 8
 nodeStatusUpdateFrequency: 1s
 oomScoreAdj: 0
 podLogsDir: /var/log/pods

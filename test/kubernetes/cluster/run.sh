@@ -52,13 +52,19 @@ take_down() {
   ((${#processes[@]} == 0)) || kill -9 "${processes[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
   orphaned_devices | comm -13 <(echo "$orphaned_before") - | xargs -r -n 1 losetup --detach || true
-  within 10 remove_cgroups || echo "control groups of $name could not be removed" >&2
+  within 10 remove_cgroups || left 'its control groups'
   if [[ -n ${KEEP_LOGS:-} ]]; then
     mkdir -p "$KEEP_LOGS" && cp -r "$CLUSTER_DIR"/logs/. "$KEEP_LOGS"
   fi
   # Somebody may still be writing while it dies.
-  within 10 rm -rf --one-file-system "$CLUSTER_DIR" || echo "$CLUSTER_DIR could not be removed" >&2
+  within 10 rm -rf --one-file-system "$CLUSTER_DIR" || left "$CLUSTER_DIR"
   exit $status
+}
+
+# Leaving something behind is a failure, whatever became of the command.
+left() {
+  echo "could not remove all of the cluster: $1 is left" >&2
+  ((status != 0)) || status=1
 }
 orphaned_before=$(orphaned_devices)
 trap take_down EXIT
@@ -143,7 +149,7 @@ start_control_plane() {
   need 90 kubectl get --raw /readyz
   start kube-controller-manager kube-controller-manager --kubeconfig "$KUBECONFIG" --leader-elect=false \
     --service-account-private-key-file=accounts.key --root-ca-file=ca.crt --use-service-account-credentials \
-    --attach-detach-reconcile-sync-period=5s --kube-api-qps=300 --kube-api-burst=600
+    --attach-detach-reconcile-sync-period=5s --node-monitor-grace-period=20s --kube-api-qps=300 --kube-api-burst=600
   start kube-scheduler kube-scheduler --kubeconfig "$KUBECONFIG" --leader-elect=false --kube-api-qps=300 --kube-api-burst=600
 }
 

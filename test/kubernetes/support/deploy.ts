@@ -34,6 +34,7 @@ export const mochaHooks = {
 async function nothingIsLeft(): Promise<void> {
   await gone(60_000, 'unionvolumes');
   await gone(10_000, 'unionattachments');
+  await gone(30_000, 'volumeattachments');
   // Servers, feeders, and what gives adopted claims back; lower claims.
   await gone(60_000, 'pods,pvc', '--all-namespaces', '--selector', 'union.csi.dev/volume');
   const claims = await list<PersistentVolumeClaim>('pvc', '--all-namespaces');

@@ -1,7 +1,6 @@
 /** The test's hands: kubectl, as the administrator of the test cluster. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { parse } from 'yaml';
 import type { KubeObject } from '../../../src/protocol/objects.ts';
 import { eventually } from '../../support/eventually.ts';
 
@@ -56,7 +55,7 @@ export async function apply(...objects: readonly (string | object)[]): Promise<v
 export async function list<T extends KubeObject>(...args: readonly string[]): Promise<readonly T[]> {
   const text = await kubectl('get', ...args, '--ignore-not-found', '--output', 'json');
   if (text.trim() === '') return [];
-  const found = parse(text) as T | { readonly kind: 'List'; readonly items: readonly T[] };
+  const found = JSON.parse(text) as T | { readonly kind: 'List'; readonly items: readonly T[] };
   return 'items' in found ? found.items : [found];
 }
 

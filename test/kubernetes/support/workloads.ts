@@ -67,6 +67,35 @@ export function pod({ name, claim: claimName, script, node, preferred }: PodOpti
   };
 }
 
+export interface WorkloadOptions extends PodOptions {
+  readonly tolerations?: readonly object[];
+}
+
+/** One replica of such a pod, for whose place another one is made. */
+export function workload(kind: 'Deployment' | 'StatefulSet', options: WorkloadOptions): object {
+  const { name, tolerations = [] } = options;
+  const { spec, metadata } = pod(options) as Pod;
+  return {
+    apiVersion: 'apps/v1',
+    kind,
+    metadata: { name },
+    spec: {
+      replicas: 1,
+      ...(kind === 'Deployment' && { strategy: { type: 'Recreate' } }),
+      selector: { matchLabels: { app: name } },
+      template: {
+        metadata: { labels: metadata.labels },
+        spec: { ...spec, restartPolicy: 'Always', tolerations },
+      },
+    },
+  };
+}
+
+/** The pod of a workload that is not on its way out. */
+export async function podOf(name: string): Promise<Pod | undefined> {
+  return (await list<Pod>('pods', '--selector', `app=${name}`)).find(({ metadata }) => !metadata.deletionTimestamp);
+}
+
 function preferring(node: NodeName): object {
   const preference = { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [node] }] };
   return { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
