@@ -3,6 +3,7 @@
  * hundreds of MiB a second a process would do little else, and each new buffer would be memory that no cache holds.
  */
 import { setFlagsFromString } from 'node:v8';
+import { addressOf } from './syscalls.ts';
 
 /** From now on, in this process, V8 allows buffers to grow in proportion to what is in use, as it does its heap. */
 export function allowLargeBuffers(): void {
@@ -19,6 +20,19 @@ export function giveBack(bytes: Uint8Array): void {
     buffer.transfer(0);
 }
 
+const PAGE_BYTES = 4096;
+
+/** Of any content, and at the beginning of a page of memory. */
+export function alignedBuffer(length: number): Buffer {
+  const memory = Buffer.allocUnsafeSlow(length + PAGE_BYTES);
+  const skipped = Number(-addressOf(memory) & BigInt(PAGE_BYTES - 1));
+  return memory.subarray(skipped, skipped + length);
+}
+
+export function isAligned(bytes: Uint8Array): boolean {
+  return bytes.length % PAGE_BYTES === 0 && addressOf(bytes) % BigInt(PAGE_BYTES) === 0n;
+}
+
 /** Buffers that are used again: memory that is fresh costs a page fault for each 4 KiB, which takes longer than to copy the data. */
 export class BufferPool {
   /** By length. */
@@ -27,25 +41,27 @@ export class BufferPool {
   /** So much was free all the time since it was last asked to shrink. */
   #spareBytes = 0;
   /** What was taken, and how much of each was not given back yet. What never is, is garbage as any other. */
-  readonly #taken = new WeakMap<ArrayBufferLike, number>();
+  readonly #taken = new WeakMap<ArrayBufferLike, { readonly whole: Buffer; missing: number }>();
 
-  /** Of any content. */
+  /** Of any content, and aligned to pages. */
   take(length: number): Buffer {
     const found = this.#free.get(length)?.pop();
     if (found) this.#freeBytes -= length;
     this.#spareBytes = Math.min(this.#spareBytes, this.#freeBytes);
-    const buffer = found ?? Buffer.allocUnsafeSlow(length);
-    this.#taken.set(buffer.buffer, length);
-    return buffer;
+    const whole = found ?? alignedBuffer(length);
+    this.#taken.set(whole.buffer, { whole, missing: length });
+    return whole;
   }
 
   /** A part of what was taken, which nobody uses any more; each once. Whatever else it is given stays as it is. */
   give(part: Uint8Array): void {
     const { buffer } = part;
-    const missing = (this.#taken.get(buffer) ?? 0) - part.length;
-    if (missing > 0) this.#taken.set(buffer, missing);
-    if (missing !== 0 || !this.#taken.delete(buffer)) return;
-    const whole = Buffer.from(buffer);
+    const taken = this.#taken.get(buffer);
+    if (taken === undefined) return;
+    taken.missing -= part.length;
+    if (taken.missing > 0) return;
+    this.#taken.delete(buffer);
+    const { whole } = taken;
     const others = this.#free.get(whole.length);
     if (others) others.push(whole);
     else this.#free.set(whole.length, [whole]);
@@ -56,7 +72,7 @@ export class BufferPool {
   shrink(): void {
     for (const [length, buffers] of this.#free) {
       while (this.#spareBytes >= length && buffers.length > 0) {
-        giveBack(buffers.pop()!);
+        (buffers.pop()!.buffer as ArrayBuffer).transfer(0);
         this.#spareBytes -= length;
         this.#freeBytes -= length;
       }

@@ -102,6 +102,6 @@ export function exitNow(status: number): void {
 }
 
 /** Where a buffer's bytes are. Only for buffers that are referenced until the call is over. */
-export function addressOf(buffer: Buffer): bigint {
+export function addressOf(buffer: Uint8Array): bigint {
   return koffi.address(buffer);
 }

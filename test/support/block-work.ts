@@ -6,12 +6,15 @@ import type { Random } from '../sim/random.ts';
 import { Disconnected, type NbdClient } from './nbd-client.ts';
 
 const HOT = 40;
+/** A long write covers four or more of the blocks that are looked at; of the others nobody asks what they hold. */
+const LONG_BLOCKS = 450;
 
 /** Random operations, every one reported to the oracle. */
 export class BlockWork {
   readonly #dice: Random;
   readonly #oracle: Oracle;
   readonly #blocks: number;
+  readonly #looked: readonly number[];
   #nextValue = 1;
   done = 0;
 
@@ -19,6 +22,7 @@ export class BlockWork {
     this.#dice = dice;
     this.#oracle = oracle;
     this.#blocks = blocks;
+    this.#looked = [...new Set(Array.from({ length: HOT }, (_, index) => this.#lbaOf(index)))];
   }
 
   async readAll(client: NbdClient): Promise<void> {
@@ -33,6 +37,7 @@ export class BlockWork {
         const dice = this.#dice.next();
         if (dice < 0.3) await this.#read(client, lba);
         else if (dice < 0.4) await this.#flush(client);
+        else if (dice < 0.43) await this.#writeLong(client, lba);
         else await this.#change(client, lba, dice < 0.5);
         this.done++;
       }
@@ -61,6 +66,24 @@ export class BlockWork {
     else await client.write(lba * BLOCK_SIZE, contentOf(value), fua);
     if (fua) this.#oracle.forced(lba, operation);
     this.#oracle.endWrite(lba, operation);
+  }
+
+  async #writeLong(client: NbdClient, lba: number): Promise<void> {
+    const blocks = Math.min(LONG_BLOCKS, this.#blocks - lba);
+    const data = Buffer.alloc(blocks * BLOCK_SIZE, 0xee);
+    const fua = this.#dice.chance(0.2);
+    const begun = this.#looked
+      .filter((block) => block >= lba && block < lba + blocks)
+      .map((block) => {
+        const value = this.#nextValue++;
+        data.set(contentOf(value), (block - lba) * BLOCK_SIZE);
+        return { block, operation: this.#oracle.beginWrite(block, value) };
+      });
+    await client.write(lba * BLOCK_SIZE, data, fua);
+    for (const { block, operation } of begun) {
+      if (fua) this.#oracle.forced(block, operation);
+      this.#oracle.endWrite(block, operation);
+    }
   }
 
   /** All over the volume, and over several pages of its table. */

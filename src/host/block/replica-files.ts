@@ -3,10 +3,10 @@
  * Invariants: one process has a replica open at a time (flock, which ends with the process); a replica's directory is there
  * whole or not at all; the log's room is taken when it is made, so that only the extents can run out of space.
  *
- * Writes go through the page cache, and fdatasync makes them durable. What the cache shows after a failed sync may never have
+ * Writes go through the page cache, but for long ones of the log, and fdatasync makes them durable. What the cache shows after a failed sync may never have
  * reached the disk; the engine allows for that (src/block/README.md, "Recovery").
  */
-import { constants, read, writev } from 'node:fs';
+import { constants, read } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
@@ -26,6 +26,8 @@ import {
   SEEK_DATA,
 } from '../syscalls.ts';
 import { CachedReader } from './cached-reader.ts';
+import { DirectWriter } from './direct-writer.ts';
+import { transferred, writeParts } from './parts.ts';
 
 const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
 const ZEROS = Buffer.alloc(1024 ** 2);
@@ -38,15 +40,18 @@ export interface BlockDisk {
 
 export class ReplicaFiles implements BlockDisk {
   readonly #files: ReadonlyMap<Area, FileHandle>;
+  readonly #log: DirectWriter;
   readonly #cached = new CachedReader();
   readonly #gathered: Gathered[] = [];
   readonly #onError: (operation: DiskOperation, error: unknown) => void;
 
   private constructor(
     files: ReadonlyMap<Area, FileHandle>,
+    log: DirectWriter,
     onError: (operation: DiskOperation, error: unknown) => void,
   ) {
     this.#files = files;
+    this.#log = log;
     this.#onError = onError;
   }
 
@@ -63,7 +68,7 @@ export class ReplicaFiles implements BlockDisk {
       if (errnoCode(error) !== 'EAGAIN') throw error;
       throw new UnionError('FAILED_PRECONDITION', `another process serves the replica in ${directory}; stop it first`);
     }
-    return new ReplicaFiles(files, onError);
+    return new ReplicaFiles(files, await DirectWriter.open(join(directory, 'log')), onError);
   }
 
   async perform(operation: DiskOperation): Promise<DiskOutcome> {
@@ -109,12 +114,18 @@ export class ReplicaFiles implements BlockDisk {
     if (last === undefined) queueMicrotask(() => this.#gathered.splice(0).forEach(({ start }) => void start()));
     const { promise: written, resolve, reject } = Promise.withResolvers<void>();
     const parts = [data];
-    const start = () => writeParts(file, parts, offset).then(resolve, reject);
+    const start = () => this.#writeTogether(file, parts, offset).then(resolve, reject);
     this.#gathered.push({ file, parts, end: offset + data.length, written, start });
     return written;
   }
 
+  async #writeTogether(file: FileHandle, parts: readonly Uint8Array[], offset: number): Promise<void> {
+    const isLog = file === this.#files.get('log');
+    if (!(isLog && (await this.#log.write(parts, offset)))) await writeParts(file.fd, parts, offset);
+  }
+
   async close(): Promise<void> {
+    await this.#log.close();
     for (const file of this.#files.values()) await file.close();
   }
 }
@@ -142,10 +153,11 @@ export async function createReplica(directory: string, identity: Identity, state
     for (const [area, file] of files) await file.truncate(sizes[area]);
     // Written, not only reserved: a first write to reserved room would cost each group commit a change of metadata.
     for (let offset = 0; offset < sizes.log; offset += ZEROS.length) {
-      await writeParts(files.get('log')!, [ZEROS.subarray(0, sizes.log - offset)], offset);
+      await writeParts(files.get('log')!.fd, [ZEROS.subarray(0, sizes.log - offset)], offset);
     }
     for (const operation of state === 'empty' ? formatReplica(identity) : []) {
-      if (operation.kind === 'write') await writeParts(files.get(operation.area)!, [operation.data], operation.offset);
+      if (operation.kind === 'write')
+        await writeParts(files.get(operation.area)!.fd, [operation.data], operation.offset);
     }
     for (const file of files.values()) await file.sync();
   } finally {
@@ -179,13 +191,6 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Calls of `node:fs` and not of the FileHandle, which cost more: these are the hot path. */
-type Transfer = (done: (error: Error | null, bytes: number) => void) => void;
-
-function transferred(start: Transfer): Promise<number> {
-  return new Promise((resolve, reject) => start((error, bytes) => (error ? reject(error) : resolve(bytes))));
-}
-
 async function readWhole({ fd }: FileHandle, offset: number, length: number): Promise<Uint8Array> {
   const data = Buffer.allocUnsafeSlow(length);
   for (let at = 0; at < length; ) {
@@ -195,22 +200,6 @@ async function readWhole({ fd }: FileHandle, offset: number, length: number): Pr
     at += bytes;
   }
   return data;
-}
-
-async function writeParts({ fd }: FileHandle, parts: readonly Uint8Array[], offset: number): Promise<void> {
-  for (let rest = parts; rest.length > 0; ) {
-    const bytes = await transferred((done) => writev(fd, rest, offset, done));
-    offset += bytes;
-    rest = without(rest, bytes);
-  }
-}
-
-/** What is left of the parts after so many bytes. */
-function without(parts: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
-  let index = 0;
-  while (index < parts.length && bytes >= parts[index]!.length) bytes -= parts[index++]!.length;
-  const [first, ...others] = parts.slice(index);
-  return first === undefined ? [] : [first.subarray(bytes), ...others];
 }
 
 /** Data that are not on the disk yet count as data. */
@@ -232,7 +221,7 @@ async function discard(file: FileHandle, range: Extract<DiskOperation, { kind: '
     if (errnoCode(error) !== 'EOPNOTSUPP') throw error;
     const end = range.offset + range.length;
     for (let offset = range.offset; offset < end; offset += ZEROS.length) {
-      await writeParts(file, [ZEROS.subarray(0, end - offset)], offset);
+      await writeParts(file.fd, [ZEROS.subarray(0, end - offset)], offset);
     }
   }
 }
