@@ -19,7 +19,7 @@ import type { NodePublishVolumeRequest__Output } from '../../src/protocol/genera
 import type { VolumeCapability__Output } from '../../src/protocol/generated/csi/v1/VolumeCapability.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { attachmentNameOf, volumeIdOf } from '../../src/union/ids.ts';
-import { removeFolderWithMounts } from './loop-branches.ts';
+import { endCopies, removeFolderWithMounts } from './loop-branches.ts';
 import { killed } from './processes.ts';
 import { type Inability, type InProcessServer, spawnServer, startServer } from './union-servers.ts';
 
@@ -126,6 +126,8 @@ export class NodeUnderTest {
     await this.custodian.close();
     // Not by a program that we would wait for: we may be the ones who answer it.
     for (const path of this.mounts().toReversed()) await unmountOnce(path, { lazy: true });
+    // A test beside this one, or a container, may have made a mount namespace: the server would wait for its end.
+    endCopies(this.folder);
     await this.server?.close();
     removeFolderWithMounts(this.folder);
   }

@@ -43,7 +43,7 @@ describe('Node service', () => {
     expect(node.mounts()).to.deep.equal([]);
     expect(existsSync(targetPath)).to.equal(false);
     expect(existsSync(stagingTargetPath)).to.equal(false);
-    expect(await node.server!.state()).to.equal('ended');
+    await until(async () => (await node.server!.state()) === 'ended');
   });
 
   it('stages again after it was unstaged', async () => {
