@@ -3,8 +3,8 @@ import type { Clock } from '../base/clock.ts';
 import { nodes, pods, volumeAttachments } from './api-server/kinds.ts';
 import type { Store } from './api-server/store.ts';
 
-/** A pod has this long to end by itself: somebody waits for the prompt. */
-const GRACE_SECONDS = 2;
+/** A pod has at most this long to end by itself: somebody waits for the prompt. */
+const MAX_GRACE_SECONDS = 2;
 const LIMIT_MS = 20_000;
 
 /**
@@ -15,7 +15,8 @@ export async function drain(store: Store, clock: Clock): Promise<readonly string
   for (const pod of store.list(pods)) {
     if (pod.metadata.ownerReferences?.some(({ controller }) => controller)) continue;
     const ref = { namespace: pod.metadata.namespace!, name: pod.metadata.name };
-    store.delete(pods, ref, { gracePeriodSeconds: GRACE_SECONDS });
+    const own = pod.spec?.terminationGracePeriodSeconds ?? MAX_GRACE_SECONDS;
+    store.delete(pods, ref, { gracePeriodSeconds: Math.min(own, MAX_GRACE_SECONDS) });
   }
   const emptied = Promise.withResolvers<void>();
   const look = () => remaining(store).length === 0 && emptied.resolve();

@@ -92,15 +92,19 @@ describe('union-csi start', () => {
     await seen('runs, with the union');
     await killed(child);
     expect(existsSync(own())).to.equal(true);
-    const { code, output } = await start('--once').end();
+    const next = start();
+    await next.seen('apply ');
+    next.child.kill('SIGINT');
+    const { code, output } = await next.end();
     expect(code, output).to.equal(0);
+    expect(existsSync(own())).to.equal(false);
   });
 
   it('keeps a directory that it was given, and goes on there', async () => {
     const dir = join(folder, 'kept');
     for (const round of [1, 2]) {
       const { child, seen, end } = start('--dir', dir);
-      await seen('Three things');
+      await seen('runs, with the union');
       child.kill('SIGINT');
       expect((await end()).code, `round ${round}`).to.equal(0);
     }
