@@ -4,6 +4,7 @@
  * the fastest writer could use up what is left. The others are asked every REFRESH_MS while somebody chooses, by
  * a thread that may wait (transport/watch.ts): a branch that hangs does not hold up creates on others.
  */
+import { performance } from 'node:perf_hooks';
 import { WORD } from '../inode/layout.ts';
 import type { State } from '../inode/state.ts';
 import type { BranchFacts } from '../policy/facts.ts';

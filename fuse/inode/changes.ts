@@ -13,41 +13,37 @@ const MAX_TIMES = SPINS_BEFORE_SLEEP + PATIENCE_US / SLEEP_US;
 
 export class Changes {
   readonly #words: Int32Array;
-  readonly #thread: number;
+  /** This thread's progress record. */
+  readonly #own: number;
 
   /** `words`: the state memory. */
   constructor(words: Int32Array, thread: number) {
     this.#words = words;
-    this.#thread = thread;
+    this.#own = progressOf(thread);
   }
 
   /** Before the names of an inode, or of two, are changed on a branch. */
   begin(slot: number, other = 0): void {
-    this.#note(this.#thread, slot, other);
+    Atomics.store(this.#words, this.#own + PROGRESS.changing, slot);
+    if (other !== 0) Atomics.store(this.#words, this.#own + PROGRESS.changingToo, other);
     Atomics.add(this.#words, WORD.changesBegun, 1);
   }
 
   /** When the index says the same as the branches. */
   end(): void {
-    this.#note(this.#thread, 0, 0);
+    clear(this.#words, this.#own);
     Atomics.add(this.#words, WORD.changesEnded, 1);
   }
 
   /** After an exception: ends what this thread has begun, if anything. */
   giveUp(): void {
-    if (this.#words[progressOf(this.#thread) + PROGRESS.changing] !== 0) this.end();
+    if (this.#words[this.#own + PROGRESS.changing] !== 0) this.end();
   }
 
   /** After the death of the process: nobody is changing anything. */
   recover(): void {
-    for (let thread = 0; thread < THREADS; thread++) this.#note(thread, 0, 0);
+    for (let thread = 0; thread < THREADS; thread++) clear(this.#words, progressOf(thread));
     this.#words[WORD.changesEnded] = this.#words[WORD.changesBegun]!;
-  }
-
-  #note(thread: number, slot: number, other: number): void {
-    const word = progressOf(thread);
-    Atomics.store(this.#words, word + PROGRESS.changing, slot);
-    Atomics.store(this.#words, word + PROGRESS.changingToo, other);
   }
 
   /**
@@ -77,4 +73,10 @@ export class Changes {
     pause(times);
     return times < MAX_TIMES;
   }
+}
+
+/** Nobody changes names by this progress record. */
+function clear(words: Int32Array, record: number): void {
+  Atomics.store(words, record + PROGRESS.changing, 0);
+  if (words[record + PROGRESS.changingToo] !== 0) Atomics.store(words, record + PROGRESS.changingToo, 0);
 }

@@ -40,7 +40,9 @@ export class DirectoryAttributes {
     const record = this.#inodes.get(slot, F.attributes);
     if (record === 0) return;
     const word = FIRST + record * FIELDS + (branch < 32 ? CHANGED_LOW : CHANGED_HIGH);
-    Atomics.or(this.#i32, word, 1 << (branch & 31));
+    const bit = 1 << (branch & 31);
+    // Who takes a mark that is there looks at the branch afterwards.
+    if ((this.#i32[word]! & bit) === 0) Atomics.or(this.#i32, word, bit);
   }
 
   /** Owner, mode or times of the directory were set: every copy is to be looked at again. */
@@ -57,10 +59,14 @@ export class DirectoryAttributes {
     const record = this.#inodes.get(slot, F.attributes);
     if (record === 0) return false;
     const at = FIRST + record * FIELDS;
-    this.changedLow = Atomics.exchange(this.#i32, at + CHANGED_LOW, 0);
-    this.changedHigh = Atomics.exchange(this.#i32, at + CHANGED_HIGH, 0);
+    this.changedLow = this.#takeMarks(at + CHANGED_LOW);
+    this.changedHigh = this.#takeMarks(at + CHANGED_HIGH);
     const generation = this.#u32[WORD.generation]!;
-    return Atomics.exchange(this.#i32, at + VALID, generation) === generation;
+    return this.#u32[at + VALID] === generation || Atomics.exchange(this.#i32, at + VALID, generation) === generation;
+  }
+
+  #takeMarks(word: number): number {
+    return this.#i32[word] === 0 ? 0 : Atomics.exchange(this.#i32, word, 0);
   }
 
   /** Position in bytes of the merged struct statx, or 0 when the directory has no record and none is to be had. */

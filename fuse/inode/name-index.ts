@@ -134,13 +134,15 @@ export class NameIndex {
     this.#u32[at + D.hash] = hash;
     this.#u32[at + D.name] = name;
     this.#u32[at + D.info] = length | (kind << 8);
-    this.#place(dentry, parent, hash);
+    this.#chainUp(dentry, hash);
+    this.#joinParent(dentry, parent);
     return dentry;
   }
 
   /** Takes the dentry out of the index and frees it. It must have no inode. */
   remove(dentry: number): void {
-    this.#displace(dentry);
+    this.#unchain(dentry);
+    this.#leaveParent(dentry);
     this.#dropName(this.get(dentry, D.name), this.nameLength(dentry));
     this.set(dentry, D.next, this.#u32[WORD.dentryFree]!);
     this.#state.put(WORD.dentryFree, dentry);
@@ -151,11 +153,14 @@ export class NameIndex {
   move(dentry: number, parent: number, position: number, length: number, hash: number): boolean {
     const name = this.#storeName(position, length);
     if (name === 0) return false;
-    this.#displace(dentry);
+    const isElsewhere = this.get(dentry, D.parent) !== parent;
+    this.#unchain(dentry);
+    if (isElsewhere) this.#leaveParent(dentry);
     this.#dropName(this.get(dentry, D.name), this.nameLength(dentry));
     this.set(dentry, D.name, name);
     this.set(dentry, D.info, (this.get(dentry, D.info) & ~255) | length);
-    this.#place(dentry, parent, hash);
+    this.#chainUp(dentry, hash);
+    if (isElsewhere) this.#joinParent(dentry, parent);
     return true;
   }
 
@@ -193,14 +198,26 @@ export class NameIndex {
     return dentry;
   }
 
-  /** Into the table and below the parent. */
-  #place(dentry: number, parent: number, hash: number): void {
+  /** Into the table. */
+  #chainUp(dentry: number, hash: number): void {
     const u32 = this.#u32;
-    this.set(dentry, D.parent, parent);
     this.set(dentry, D.hash, hash);
     const bucket = BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
     this.set(dentry, D.next, u32[bucket]!);
     this.#state.put(bucket, dentry);
+    if (u32[WORD.dentryCount]! > u32[WORD.nameBuckets]! + u32[WORD.nameSplit]!)
+      splitBucket(this.#state, { base: BUCKETS, size: WORD.nameBuckets, split: WORD.nameSplit }, this.#chain);
+  }
+
+  #unchain(dentry: number): void {
+    const u32 = this.#u32;
+    let at = BUCKETS + bucketOf(this.get(dentry, D.hash), u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
+    while (u32[at] !== dentry) at = FIRST + u32[at]! * FIELDS + D.next;
+    this.#state.put(at, this.get(dentry, D.next));
+  }
+
+  #joinParent(dentry: number, parent: number): void {
+    this.set(dentry, D.parent, parent);
     const first = this.#inodes.get(parent, F.firstChild);
     this.set(dentry, D.nextSibling, first);
     this.set(dentry, D.previousSibling, 0);
@@ -209,17 +226,10 @@ export class NameIndex {
     this.#inodes.add(parent, F.children, 1);
     if (this.kind(dentry) === DT_DIR) this.#inodes.add(parent, F.subdirectories, 1);
     if (this.get(dentry, D.inode) !== 0) this.#inodes.add(parent, F.liveChildren, 1);
-    if (u32[WORD.dentryCount]! > u32[WORD.nameBuckets]! + u32[WORD.nameSplit]!)
-      splitBucket(this.#state, { base: BUCKETS, size: WORD.nameBuckets, split: WORD.nameSplit }, this.#chain);
   }
 
-  #displace(dentry: number): void {
-    const u32 = this.#u32;
-    const hash = this.get(dentry, D.hash);
+  #leaveParent(dentry: number): void {
     const parent = this.get(dentry, D.parent);
-    let at = BUCKETS + bucketOf(hash, u32[WORD.nameBuckets]!, u32[WORD.nameSplit]!);
-    while (u32[at] !== dentry) at = FIRST + u32[at]! * FIELDS + D.next;
-    this.#state.put(at, this.get(dentry, D.next));
     const next = this.get(dentry, D.nextSibling);
     const previous = this.get(dentry, D.previousSibling);
     if (previous === 0) this.#inodes.set(parent, F.firstChild, next);

@@ -6,7 +6,7 @@ import { STATX } from '../protocol/abi.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { ownDirectory } from './parents.ts';
-import type { Target } from './remove.ts';
+import type { Target } from './target.ts';
 
 export interface Mask {
   readonly low: number;

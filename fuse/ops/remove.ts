@@ -1,131 +1,14 @@
 /** UNLINK and RMDIR, judged on the merged view. */
 import { F, INODE } from '../inode/inode-table.ts';
-import { D, hashNameAt } from '../inode/name-index.ts';
-import { AT_REMOVEDIR, DT_DIR, ENOENT, ENOTEMPTY, EROFS, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
+import { D } from '../inode/name-index.ts';
+import { AT_REMOVEDIR, DT_DIR, ENOENT, ENOTEMPTY, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { dropBacking } from './backing.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { enterCopies } from './copies.ts';
-import { forget } from './forget.ts';
 import { keepOpen, unpin } from './nameless.ts';
 import { setAside } from './parents.ts';
-import { findChild } from './tree.ts';
-
-/** A name that is to be changed, with every branch that has it. Filled by `resolve`, reused by each thread. */
-export interface Target {
-  parent: number;
-  position: number;
-  length: number;
-  /** Slot of its inode, 0 when the name does not exist. */
-  slot: number;
-  /** All branches that have the name; `first` is the one that shows. */
-  low: number;
-  high: number;
-  first: number;
-}
-
-/**
- * Finds a name and all branches that have it. Answers 0 or a negated errno; a missing name is not an error here. The target
- * holds one lookup on the slot, given back with `letGo`.
- */
-export function resolve(context: Context, parent: number, position: number, target: Target): number {
-  const length = context.lengthAt(position);
-  target.parent = parent;
-  target.position = position;
-  target.length = length;
-  target.low = target.high = target.slot = 0;
-  target.first = -1;
-  if (recall(context, target)) return 0;
-  const result = context.exclusive && resolveKnown(context, target) ? 0 : ask(context, target);
-  if (result === 0) context.journal.noteTarget(target);
-  return result;
-}
-
-/** What was found for this request before its server died: since then the name may have gone, by this very request. */
-function recall(context: Context, target: Target): boolean {
-  if (!context.journal.recallTarget(target)) return false;
-  if (target.slot === 0) return true;
-  context.state.lock();
-  context.hold(target.slot);
-  context.state.unlock();
-  return true;
-}
-
-/** Asks the branches. */
-function ask(context: Context, target: Target): number {
-  const { parent, position, length } = target;
-  const slot = findChild(context, parent, position, length);
-  if (slot <= 0) return slot;
-  target.slot = slot;
-  const known = readName(context, target, false);
-  if (known === UNKNOWN || known === ABSENT) return -ENOENT;
-  if (known === PARTLY || !context.exclusive) askOthers(context, target);
-  target.first = firstBranch(target.low, target.high);
-  return 0;
-}
-
-/** The common case without a system call: the index knows the inode and every branch that has the name, or that none has. */
-function resolveKnown(context: Context, target: Target): boolean {
-  const known = readName(context, target, true);
-  if (known === ABSENT) return true;
-  if (known !== WHOLLY) {
-    letGo(context, target);
-    target.slot = 0;
-    return false;
-  }
-  target.first = firstBranch(target.low, target.high);
-  return target.slot !== 0;
-}
-
-/** What the index knows of a name: nothing, some of its branches, all of them, or that it does not exist. */
-const [UNKNOWN, PARTLY, WHOLLY, ABSENT] = [0, 1, 2, 3];
-
-/** Puts a name's branches into the target and, with `hold`, its inode with one more lookup. */
-function readName(context: Context, target: Target, hold: boolean): number {
-  const { inodes, names, state, u8 } = context;
-  const hash = hashNameAt(u8, target.parent, target.position, target.length);
-  state.lock();
-  let known = inodes.has(target.parent, INODE.complete) ? ABSENT : UNKNOWN;
-  const dentry = names.find(target.parent, target.position, target.length, hash);
-  if (dentry !== 0) {
-    target.low = names.get(dentry, D.maskLow);
-    target.high = names.get(dentry, D.maskHigh);
-    known = names.isPartial(dentry) && known !== ABSENT ? PARTLY : WHOLLY;
-    if (hold) target.slot = names.get(dentry, D.inode);
-    if (hold && target.slot !== 0) context.hold(target.slot);
-  }
-  state.unlock();
-  return known;
-}
-
-function askOthers(context: Context, target: Target): void {
-  const { inodes } = context;
-  const low = inodes.get(target.parent, F.maskLow);
-  const high = inodes.get(target.parent, F.maskHigh);
-  for (let branch = firstBranch(low, high); branch >= 0; branch = nextBranch(low, high, branch + 1)) {
-    if (hasBranch(target.low, target.high, branch)) continue;
-    const directory = context.directories.descriptor(target.parent, branch);
-    if (directory < 0 || context.statName(directory, context.base + target.position, context.stat2) < 0) continue;
-    if (branch < 32) target.low |= 1 << branch;
-    else target.high |= 1 << (branch - 32);
-  }
-}
-
-export function letGo(context: Context, target: Target): void {
-  if (target.slot > 0) forget(context, target.slot, 1);
-}
-
-export function newTarget(): Target {
-  return { parent: 0, position: 0, length: 0, slot: 0, low: 0, high: 0, first: -1 };
-}
-
-/** EROFS when any branch that has the name may not be changed: the name would not be gone. */
-export function checkWritable(context: Context, target: Target): number {
-  if (context.config.readOnly) return -EROFS;
-  for (let branch = target.first; branch >= 0; branch = nextBranch(target.low, target.high, branch + 1))
-    if (context.branches[branch]!.mode === 'RO') return -EROFS;
-  return 0;
-}
+import { checkWritable, findName, holdFiles, letFilesGo, letGo, newTarget, resolve, type Target } from './target.ts';
 
 export function unlink(context: Context): number {
   const target = newTarget();
@@ -149,51 +32,14 @@ function removeFile(context: Context, target: Target): number {
   return result;
 }
 
-/**
- * Locks the files of one name or two: from then on they stay on their branches. Where one moved while this waited, its branches
- * are looked up again. Directories need no such lock.
- */
-export function holdFiles(context: Context, target: Target, other?: Target): void {
-  context.state.lockFiles(fileOf(context, target), other === undefined ? 0 : fileOf(context, other));
-  findAgain(context, target);
-  if (other !== undefined) findAgain(context, other);
-}
-
-export function letFilesGo(context: Context, target: Target, other?: Target): void {
-  context.state.unlockFiles(fileOf(context, target), other === undefined ? 0 : fileOf(context, other));
-}
-
-function fileOf({ inodes }: Context, { slot }: Target): number {
-  return slot !== 0 && inodes.kind(slot) !== DT_DIR ? slot : 0;
-}
-
-/** A file's branches, if it has moved. */
-export function findAgain(context: Context, target: Target): void {
-  if (fileOf(context, target) !== 0 && context.inodes.get(target.slot, F.branch) !== target.first)
-    lookAgain(context, target);
-}
-
-/** The branches that have a known name. */
-export function lookAgain(context: Context, target: Target): void {
-  const known = readName(context, target, false);
-  if (known === PARTLY || !context.exclusive) askOthers(context, target);
-  target.first = firstBranch(target.low, target.high);
-}
-
-/** Takes the tree lock: directories are where they are. Meanwhile a branch may have been removed that had a copy of one. */
-export function lockDirectories(context: Context, one: Target, other: Target): void {
-  context.state.lockTree();
-  if (context.journal.resuming) return;
-  for (const target of [one, other])
-    if (target.slot !== 0 && context.inodes.kind(target.slot) === DT_DIR) lookAgain(context, target);
-}
-
 function unlinkFile(context: Context, target: Target): number {
   const { base, state } = context;
   const directory = context.directories.descriptor(target.parent, target.first);
   if (directory < 0) return directory;
   const kept = keepOpen(context, target.slot);
   if (kept < 0) return kept;
+  // First: a file that an id still holds is not gone with its name, but some time after, which costs more.
+  dropBacking(context, target.slot);
   state.changes.begin(target.slot);
   let result = libc.unlinkat(directory, base + target.position, 0);
   if (result === -ENOENT && context.journal.resuming) result = 0;
@@ -203,9 +49,7 @@ function unlinkFile(context: Context, target: Target): number {
   if (result === 0 || result === -ENOENT) removeName(context, target, result);
   state.changes.end();
   if (result < 0) unpin(context, target.slot);
-  if (result < 0) return result;
-  dropBacking(context, target.slot);
-  return 0;
+  return result;
 }
 
 export function hideOthers(context: Context, target: Target): void {
@@ -225,12 +69,7 @@ export function removeName(context: Context, target: Target, result?: number): v
   const { inodes, names, state } = context;
   state.lock();
   if (result !== undefined) context.journal.commit(result);
-  const dentry = names.find(
-    target.parent,
-    target.position,
-    target.length,
-    hashNameAt(context.u8, target.parent, target.position, target.length),
-  );
+  const dentry = findName(context, target);
   if (dentry !== 0) {
     const slot = names.get(dentry, D.inode);
     if (slot !== 0) {
@@ -311,12 +150,11 @@ function removeCopies(context: Context, target: Target, low: number, high: numbe
 
 /** The directory stays, without these copies: where one is needed, it is made again. */
 function forgetCopies(context: Context, target: Target, low: number, high: number): void {
-  const { inodes, names, state, u8 } = context;
-  const hash = hashNameAt(u8, target.parent, target.position, target.length);
+  const { inodes, names, state } = context;
   state.lock();
   inodes.set(target.slot, F.maskLow, inodes.get(target.slot, F.maskLow) & ~low);
   inodes.set(target.slot, F.maskHigh, inodes.get(target.slot, F.maskHigh) & ~high);
-  const dentry = names.find(target.parent, target.position, target.length, hash);
+  const dentry = findName(context, target);
   if (dentry !== 0) names.setBranches(dentry, target.low & ~low, target.high & ~high);
   state.unlock();
   state.dropDescriptors();

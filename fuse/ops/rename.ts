@@ -5,7 +5,7 @@
  */
 import { removeIntent } from '../branch/intent.ts';
 import { F, INODE } from '../inode/inode-table.ts';
-import { D, hashNameAt } from '../inode/name-index.ts';
+import { D } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
 import {
   DT_DIR,
@@ -31,21 +31,20 @@ import { intendExchange, intendMove, type Mask } from './intent.ts';
 import { makeRoom } from './move.ts';
 import { keepReplaced, unpin } from './nameless.ts';
 import { makeDirectoryLocked, makeDirectoryOn, setAside } from './parents.ts';
+import { checkEmpty, hideOthers, removeName } from './remove.ts';
+import { NAME_MAX } from './scratch.ts';
 import {
-  checkEmpty,
   checkWritable,
   findAgain,
-  hideOthers,
+  findName,
   holdFiles,
   letFilesGo,
   letGo,
   lockDirectories,
   newTarget,
-  removeName,
   resolve,
   type Target,
-} from './remove.ts';
-import { NAME_MAX } from './scratch.ts';
+} from './target.ts';
 
 /** fuse_rename_in: newdir; old name, new name. */
 export function rename(context: Context): number {
@@ -283,14 +282,12 @@ function undo(context: Context, result: number, branch: number): void {
 }
 
 function moveName(context: Context, source: Target, target: Target, on: Mask): void {
-  const { inodes, names, state, u8 } = context;
+  const { inodes, names, state } = context;
   state.lock();
   context.journal.commit(0);
-  const hash = hashNameAt(u8, source.parent, source.position, source.length);
-  const dentry = names.find(source.parent, source.position, source.length, hash);
+  const dentry = findName(context, source);
   if (dentry !== 0) {
-    const newHash = hashNameAt(u8, target.parent, target.position, target.length);
-    if (names.move(dentry, target.parent, target.position, target.length, newHash)) {
+    if (names.move(dentry, target.parent, target.position, target.length, target.hash)) {
       names.setBranches(dentry, on.low, on.high);
       context.kept.forget(dentry);
     } else {
@@ -381,10 +378,6 @@ function exchangeNames(context: Context, one: Target, other: Target, a: Mask, b:
   show(context, one, first, other.slot, b);
   show(context, other, second, one.slot, a);
   context.state.unlock();
-}
-
-function findName({ names, u8 }: Context, { parent, position, length }: Target): number {
-  return names.find(parent, position, length, hashNameAt(u8, parent, position, length));
 }
 
 /** Makes a dentry that has no inode show one. */

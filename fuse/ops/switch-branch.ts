@@ -14,8 +14,9 @@ import { shownHigh, shownLow } from './inode-number.ts';
 import { placeOf } from './intent.ts';
 import { switchTables } from './moved.ts';
 import { linkOpen, unlinkOpen } from './nameless.ts';
-import { hideOthers, lookAgain, newTarget } from './remove.ts';
+import { hideOthers } from './remove.ts';
 import { setTimes, writeText } from './scratch.ts';
+import { lookAgain, newTarget, setName } from './target.ts';
 
 /** A file that is being moved, and its copy. */
 export interface Move {
@@ -73,7 +74,9 @@ export function switchNamed(context: Context, move: Move): number {
 function hideCopies(context: Context, { slot, from, to, names }: Move): number {
   if (to < from) return 0;
   for (const { parent, bytes } of names) {
-    const target = { ...newTarget(), slot, parent, position: placeName(context, bytes), length: bytes.length };
+    const target = newTarget();
+    setName(context, target, { parent, position: placeName(context, bytes), length: bytes.length });
+    target.slot = slot;
     lookAgain(context, target);
     if (target.first !== from) return -ESTALE;
     hideOthers(context, target);

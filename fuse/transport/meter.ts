@@ -4,6 +4,7 @@
  * at the reader to the end of its reply; the kernel's queue is not in them. Looking at the clock twice costs 0.2 µs, as much
  * as a system call, so only every seventh operation is timed: seven, because programs repeat a few operations in turn.
  */
+import { performance } from 'node:perf_hooks';
 import { MAX_READERS } from '../inode/layout.ts';
 import { OP, OP_COUNT } from '../protocol/abi.ts';
 

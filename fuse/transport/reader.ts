@@ -76,7 +76,7 @@ function serve(context: Context, table: Operations, meter: Meter): void {
   u32[progress + PROGRESS.ended] = u32[progress + PROGRESS.begun]!;
   for (;;) {
     context.expectRequest();
-    if (context.thread >= Atomics.load(u32, WORD.readersWanted)) return;
+    if (context.thread >= u32[WORD.readersWanted]!) return;
     const bytes = libc.read(device, base + request, REQUEST_BYTES);
     if (bytes < 0) {
       // ENOENT: the request was interrupted before it was read.
