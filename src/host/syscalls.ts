@@ -28,6 +28,9 @@ export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;
 export const SEEK_DATA = 3;
+export const SOL_SOCKET = 1;
+export const SO_SNDBUF = 7;
+export const SO_SNDBUFFORCE = 32;
 export const LOCK_EX_NB = 2 | 4;
 export const RWF_NOWAIT = 8;
 
@@ -83,6 +86,10 @@ export const accept4 = direct('accept', 'int accept4(int fd, void *address, void
 export const connect = direct('connect', 'int connect(int fd, void *address, uint length)');
 export const sendmsg = direct('sendmsg', 'long sendmsg(int fd, void *message, int flags)');
 export const recvmsg = direct('recvmsg', 'long recvmsg(int fd, void *message, int flags)');
+export const setsockopt = direct(
+  'setsockopt',
+  'int setsockopt(int fd, int level, int name, void *value, uint length)',
+);
 export const lgetxattr = direct('lgetxattr', 'long lgetxattr(void *path, str name, void *value, size_t size)');
 export const llistxattr = direct('llistxattr', 'long llistxattr(void *path, void *names, size_t size)');
 export const fallocate = waiting('fallocate', 'int fallocate(int fd, int mode, int64_t offset, int64_t length)');
