@@ -86,10 +86,7 @@ export const accept4 = direct('accept', 'int accept4(int fd, void *address, void
 export const connect = direct('connect', 'int connect(int fd, void *address, uint length)');
 export const sendmsg = direct('sendmsg', 'long sendmsg(int fd, void *message, int flags)');
 export const recvmsg = direct('recvmsg', 'long recvmsg(int fd, void *message, int flags)');
-export const setsockopt = direct(
-  'setsockopt',
-  'int setsockopt(int fd, int level, int name, void *value, uint length)',
-);
+export const setsockopt = direct('setsockopt', 'int setsockopt(int fd, int level, int name, void *value, uint length)');
 export const lgetxattr = direct('lgetxattr', 'long lgetxattr(void *path, str name, void *value, size_t size)');
 export const llistxattr = direct('llistxattr', 'long llistxattr(void *path, void *names, size_t size)');
 export const fallocate = waiting('fallocate', 'int fallocate(int fd, int mode, int64_t offset, int64_t length)');
