@@ -1,6 +1,6 @@
 /**
  * Faults of the disk under one of two replicas, on real filesystems: full, failing, and a flipped bit. The replica is repaired or
- * leaves the in-sync set; nothing wrong is returned, and the other goes on.
+ * leaves the in-sync set; nothing wrong is returned, and the other goes on. BLOCK_ROUNDS=50 for more of each.
  */
 import { closeSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,6 +12,7 @@ import { type LoopBranches, makeLoopBranches } from '../support/loop-branches.ts
 import type { NbdClient } from '../support/nbd-client.ts';
 import { hasEnded } from '../support/processes.ts';
 import { ReplicaProcesses } from '../support/replica-processes.ts';
+import { itEachRound } from '../support/rounds.ts';
 import { loop, needs } from '../support/skip.ts';
 
 const MIB = 1024 ** 2;
@@ -68,7 +69,7 @@ describe('a replica whose disk fails', function () {
     }
   }
 
-  it('leaves when it is full, and comes back when it has room', async () => {
+  itEachRound('leaves when it is full, and comes back when it has room', async () => {
     // The log of 16 MiB is there from the beginning, and the data have no room.
     const { primary, backup } = await start();
     const ballast = join(replicas.directoryOf(backup), '..', 'ballast');
@@ -92,30 +93,33 @@ describe('a replica whose disk fails', function () {
   });
 
   for (const role of ['primary', 'backup'] as const) {
-    it(`is repaired when a bit of the ${role} is flipped, never returns it, and goes on when the other answers EIO`, async () => {
-      const { primary, backup } = await start();
-      await replicas.use((client) => fill(client, 1));
-      const victim = role === 'primary' ? primary : backup;
-      const data = join(replicas.directoryOf(victim), 'replica', 'data');
-      await eventually('there is something to flip', () => flip(data, 100), PATIENCE_MS);
-      // The primary finds it when it is read, the backup when it scrubs.
-      await eventually(
-        'the flipped bit is found',
-        async () => {
-          const answer = await replicas.use((client) => client.read(100 * BLOCK_SIZE, BLOCK_SIZE));
-          expect(answer.equals(Buffer.alloc(BLOCK_SIZE, 101))).to.equal(true);
-          return !(await replicas.config()).inSync.includes(victim);
-        },
-        PATIENCE_MS,
-      );
-      await replicas.allInSync();
-      // What was repaired is all there is from now on.
-      const other = replicas.others(victim)[0]!;
-      shutDown(join(replicas.directoryOf(other), '..'));
-      await replicas.use((client) => fill(client, 1, 64), [victim]);
-      await replicas.evicted(other);
-      await replicas.use((client) => expectContent(client, 1), [victim]);
-    });
+    itEachRound(
+      `is repaired when a bit of the ${role} is flipped, never returns it, and goes on when the other answers EIO`,
+      async () => {
+        const { primary, backup } = await start();
+        await replicas.use((client) => fill(client, 1));
+        const victim = role === 'primary' ? primary : backup;
+        const data = join(replicas.directoryOf(victim), 'replica', 'data');
+        await eventually('there is something to flip', () => flip(data, 100), PATIENCE_MS);
+        // The primary finds it when it is read, the backup when it scrubs.
+        await eventually(
+          'the flipped bit is found',
+          async () => {
+            const answer = await replicas.use((client) => client.read(100 * BLOCK_SIZE, BLOCK_SIZE));
+            expect(answer.equals(Buffer.alloc(BLOCK_SIZE, 101))).to.equal(true);
+            return !(await replicas.config()).inSync.includes(victim);
+          },
+          PATIENCE_MS,
+        );
+        await replicas.allInSync();
+        // What was repaired is all there is from now on.
+        const other = replicas.others(victim)[0]!;
+        shutDown(join(replicas.directoryOf(other), '..'));
+        await replicas.use((client) => fill(client, 1, 64), [victim]);
+        await replicas.evicted(other);
+        await replicas.use((client) => expectContent(client, 1), [victim]);
+      },
+    );
   }
 });
 

@@ -13,6 +13,7 @@ import { type Random, random } from '../sim/random.ts';
 import { BlockWork } from '../support/block-work.ts';
 import { Disconnected, type NbdClient } from '../support/nbd-client.ts';
 import { ReplicaProcesses } from '../support/replica-processes.ts';
+import { itEachRound } from '../support/rounds.ts';
 
 const ROUNDS = Number(process.env.BLOCK_ROUNDS ?? 3);
 const REPLICAS = Number(process.env.BLOCK_REPLICAS ?? 3);
@@ -103,7 +104,7 @@ describe(`${REPLICAS} replicas of a volume`, function () {
     });
   });
 
-  it('a primary that was stopped past its lease answers nothing when it wakes', async () => {
+  itEachRound('a primary that was stopped past its lease answers nothing when it wakes', async () => {
     await replicas.use((client) => client.write(0, Buffer.alloc(BLOCK_SIZE, 1), true));
     await replicas.allInSync();
     const { id, client } = await replicas.connect();
