@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import type { BlockPool, BlockVolume } from '../../src/protocol/block-resources.ts';
 import type { CoreEvent, Node, PersistentVolumeClaim } from '../../src/protocol/objects.ts';
 import { eventually } from '../support/eventually.ts';
+import { nothingIsLeft } from './support/deploy.ts';
 import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
 import { isReady, NODES, type NodeName, pullThePlug } from './support/nodes.ts';
 import { deleted, ended, pod, running } from './support/workloads.ts';
@@ -35,6 +36,9 @@ describe('the block engine', () => {
     const reached = await round();
     await eventually('a load that goes on', async () => (await round()) > reached + 5, limitMs);
   };
+
+  // A node that is lost tells no more.
+  before(nothingIsLeft);
 
   it('is installed beside the unions’ driver', async () => {
     await kubectl('apply', '--kustomize', OVERLAY);

@@ -134,15 +134,20 @@ describe('a claim that grows over a lower class that grows', () => {
     await apply(claim({ name: 'elastic', storageClassName: 'elastic', size: '64Mi' }));
     const size = async () => (await get<PersistentVolumeClaim>('pvc', 'elastic'))?.status?.capacity?.storage;
     await eventually('a bound claim', async () => (await size()) === '64Mi', 60_000);
-    await kubectl('patch', 'pvc', 'elastic', '--patch', '{"spec":{"resources":{"requests":{"storage":"128Mi"}}}}');
     const lowers = () => list<PersistentVolumeClaim>('pvc', '--namespace', 'union-csi');
-    const asked = async () => (await lowers()).every(({ spec }) => spec?.resources?.requests?.storage === '64Mi');
-    await eventually('branches that are asked to grow', asked, 60_000);
-    const [first, second] = await lowers();
-    await growDirectory('union-csi', first!.metadata.name);
-    expect(await size()).to.equal('64Mi');
-    await growDirectory('union-csi', second!.metadata.name);
-    await eventually('the new size', async () => (await size()) === '128Mi', 60_000);
+    const grows = async (whole: string, part: string) => {
+      const before = await size();
+      await kubectl('patch', 'pvc', 'elastic', '--patch', `{"spec":{"resources":{"requests":{"storage":"${whole}"}}}}`);
+      const asked = async () => (await lowers()).every(({ spec }) => spec?.resources?.requests?.storage === part);
+      await eventually('branches that are asked to grow', asked, 60_000);
+      const [first, second] = await lowers();
+      await growDirectory('union-csi', first!.metadata.name);
+      expect(await size()).to.equal(before);
+      await growDirectory('union-csi', second!.metadata.name);
+      await eventually('the new size', async () => (await size()) === whole, 60_000);
+    };
+    await grows('128Mi', '64Mi');
+    await grows('192Mi', '96Mi');
     await deleted('pvc', 'elastic');
     await gone(60_000, 'unionvolumes');
     await deleteDirectories();

@@ -3,6 +3,7 @@ import { expect } from 'chai';
 import type { Pod } from '../../src/protocol/objects.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
 import { eventually } from '../support/eventually.ts';
+import { nothingIsLeft } from './support/deploy.ts';
 import { apply, gone, kubectl, list, run } from './support/kubectl.ts';
 import { isReady, type NodeName, pullThePlug } from './support/nodes.ts';
 import { claim, deleted, podOf, unionClass, workload } from './support/workloads.ts';
@@ -21,6 +22,8 @@ describe('a node without power', () => {
   };
 
   before(async () => {
+    // A node that is lost tells no more.
+    await nothingIsLeft();
     const parameters = { lowerStorageClassName: 'shared', branches: '2' };
     await apply(unionClass({ name: 'survives', parameters }));
     await apply(claim({ name: 'survives', storageClassName: 'survives', size: '64Mi' }));

@@ -31,7 +31,8 @@ export const mochaHooks = {
   },
 };
 
-async function nothingIsLeft(): Promise<void> {
+/** Of unions, in the cluster and on every node that it has. */
+export async function nothingIsLeft(): Promise<void> {
   await gone(60_000, 'unionvolumes');
   await gone(10_000, 'unionattachments');
   await gone(30_000, 'volumeattachments');
