@@ -5,8 +5,8 @@
  * intervals, so that a loop may be told by the time for which nothing serves as well as by the number of deaths.
  */
 
-/** Five of these make a minute: servers that die sooner die five times in one. */
-const STEADY_MS = 12_000;
+/** A server that served for so long did not die of what it began with. Five of these make a minute: servers that die sooner die five times in one. */
+export const STEADY_MS = 12_000;
 const MAX_DEATHS = 5;
 const FEW_DEATHS = 3;
 const MINUTE_MS = 60_000;

@@ -21,6 +21,7 @@ import { isMultiNode } from './access-mode.ts';
 import { type Standing, statusActions } from './attachment-status.ts';
 import { refusalOf } from './branch-refusal.ts';
 import { findCondition, type PlannedEvent } from './conditions.ts';
+import { STEADY_MS } from './crash-loop.ts';
 import { isOwnedBy } from './owner.ts';
 import { isFeederOf, planFeeders, podRef } from './plan-feeders.ts';
 import { type ServerPodOptions, serverPod } from './server-pod.ts';
@@ -128,6 +129,17 @@ function isReady({ status }: Pod): boolean {
   return status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true;
 }
 
+/**
+ * Kubelet makes it wait, 10 s and then longer and longer, because it has ended before; but it had served well. Another pod is there
+ * sooner. One that dies early is kubelet's to wait with.
+ */
+function isHeldBack({ status }: Pod): boolean {
+  const [server] = status?.containerStatuses ?? [];
+  const { startedAt, finishedAt } = server?.lastState?.terminated ?? {};
+  if (server?.state?.waiting?.reason !== 'CrashLoopBackOff' || server.restartCount === 0) return false;
+  return startedAt && finishedAt ? Date.parse(finishedAt) - Date.parse(startedAt) >= STEADY_MS : false;
+}
+
 /** For good: evicted, its node restarted. */
 function hasEnded({ status }: Pod): boolean {
   return status?.phase === 'Failed' || status?.phase === 'Succeeded';
@@ -181,7 +193,8 @@ function planServer(observed: ObservedAttachment, pod: Pod, refusals: readonly s
     const { mount } = observed.attachment.status ?? {};
     if (mount?.state === 'Held') {
       const what = `no server lives in ${title}; applications wait for the next one`;
-      return statusActions(observed, { reason: 'ServerDied', message: what, pod });
+      const end: readonly AttachmentAction[] = isHeldBack(pod) ? [{ kind: 'delete-pod', pod: podRef(pod) }] : [];
+      return [...end, ...statusActions(observed, { reason: 'ServerDied', message: what, pod })];
     }
     if (mount?.state === 'Failed') {
       const what = `${title} does not serve, and applications get errors: ${mount.message}`;

@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import type { Pod } from '../../src/protocol/objects.ts';
 import type { UnionAttachment } from '../../src/protocol/resources.ts';
+import { STEADY_MS } from '../../src/union/crash-loop.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list, output, run, UNION_PLUGIN, union } from './support/kubectl.ts';
 import { type NodeName, onNode } from './support/nodes.ts';
@@ -95,7 +96,16 @@ describe('a union under load', () => {
     const isBack = async () => ((await plugin())?.restartCount ?? 0) > before && (await plugin())?.ready === true;
     await eventually('a node plugin that is ready again', isBack, 60_000);
     await stillRuns();
+    // Kubelet would now let it wait: another pod is made in its place, as it is none that dies early.
+    const served = async () => {
+      const startedAt = (await server())?.status?.containerStatuses?.[0]?.state?.running?.startedAt;
+      return startedAt !== undefined && Date.now() - Date.parse(startedAt) > STEADY_MS + 2000;
+    };
+    await eventually('a server that has served for a while', served, 60_000);
+    const killed = (await server())!.metadata.uid;
     await onNode('node-1', KILL_SERVER);
+    const isAnother = async () => (await servers()).some(({ metadata }) => metadata.uid !== killed);
+    await eventually('another server pod', isAnother, 60_000);
     await stillRuns();
   });
 

@@ -188,6 +188,42 @@ describe('planUnionAttachment', () => {
     expect(told?.event).to.include({ type: 'Warning', reason: 'ServerDied' });
   });
 
+  describe('whose server died and waits for kubelet to start it again', () => {
+    const waits = (lived: number, restartCount: number) => (pod: Pod) => {
+      const startedAt = '2026-01-01T00:00:00Z';
+      const finishedAt = new Date(Date.parse(startedAt) + lived * 1000).toISOString();
+      const state = { waiting: { reason: 'CrashLoopBackOff' } };
+      const lastState = { terminated: { exitCode: 137, startedAt, finishedAt } };
+      const container = { name: 'server', image: '', imageID: '', ready: false };
+      return {
+        ...pod,
+        status: { phase: 'Running', containerStatuses: [{ ...container, restartCount, state, lastState }] },
+      };
+    };
+    const kinds = (actions: readonly AttachmentAction[]) => actions.map(({ kind }) => kind);
+    const held = { state: 'Held', message: '' } as const;
+
+    it('gets another pod when it had served well', () => {
+      const world = attachedUnion();
+      const [name] = [...world.pods.keys()] as [string];
+      world.tellMount('node-1', held);
+      world.changePod(name, waits(20, 1));
+      expect(kinds(step(world))).to.deep.equal(['delete-pod', 'event', 'update-status']);
+      world.changePod(name, (pod) => ({ ...pod, metadata: ending(pod).metadata }));
+      const [created] = world.planAttachment('node-1').filter((action) => action.kind === 'create-pod');
+      expect(created?.pod.metadata.name).to.equal(`${name}-2`);
+    });
+
+    it('waits when it died early, and when it is started at once', () => {
+      expect(kinds(planFor(waits(5, 1), held))).not.to.include('delete-pod');
+      expect(kinds(planFor(waits(20, 0), held))).not.to.include('delete-pod');
+    });
+
+    it('waits while something serves', () => {
+      expect(kinds(planFor(waits(20, 1), { ...held, state: 'Served' }))).not.to.include('delete-pod');
+    });
+  });
+
   it('tells why a mount answers errors', () => {
     const actions = planFor(runs, { state: 'Failed', message: 'its server died 5 times in 4 s' });
     expect(messageOf(actions)).to.match(/does not serve, and applications get errors: its server died 5 times in 4 s$/);
