@@ -169,7 +169,16 @@ export class SimNode {
     }
   }
 
+  /** Whoever used it after all would find this. Messages share it with other machines here. */
+  #poison(parts: readonly Uint8Array[]): void {
+    if (this.#around.members === 1) for (const part of parts) part.fill(POISON);
+  }
+
   #carryOut(effect: Effect): void {
+    if (effect.kind === 'released') {
+      this.#poison(effect.parts);
+      return;
+    }
     const number = this.#effects++;
     const crash = this.options.crashes.find((fault) => fault.effect === number);
     if (crash?.before) {
@@ -190,10 +199,6 @@ export class SimNode {
         return;
       case 'answer':
         this.#around.answered(this.index, effect.request, effect.answer);
-        return;
-      case 'released':
-        // Whoever used it after all would find this. Messages share it with other machines here.
-        if (this.#around.members === 1) for (const part of effect.parts) part.fill(POISON);
         return;
       case 'refresh':
         this.#around.config(this.index, undefined);
