@@ -170,8 +170,11 @@ static long random_read(void) {
   return options.random;
 }
 
-/* What happens before a phase: nothing; all that is dirty is written, so that nobody pays for another's; caches dropped too. */
-enum before { AT_ONCE, SETTLED, COLD };
+/*
+ * What happens before a phase: nothing; all that is dirty is written, so that nobody pays for another's; caches dropped too; the
+ * memory that it will take has just been in use.
+ */
+enum before { AT_ONCE, SETTLED, COLD, WITH_MEMORY };
 
 /* In this order: later phases use the files of earlier ones. */
 static const struct phase {
@@ -189,7 +192,7 @@ static const struct phase {
     {"readdir", list_names, AT_ONCE},
     {"rename", rename_all, SETTLED},
     {"unlink", unlink_all, AT_ONCE},
-    {"sequential_write", sequential_write, SETTLED},
+    {"sequential_write", sequential_write, WITH_MEMORY},
     {"sequential_read", sequential_read, AT_ONCE},
     {"random_write", random_write, SETTLED},
     {"random_read", random_read, AT_ONCE},
@@ -218,6 +221,13 @@ static void drop_caches(void) {
   close(fd);
 }
 
+/* A virtual machine gives free memory back to its host, and who takes it next waits a microsecond for each page. */
+static void warm_memory(void) {
+  size_t bytes = (size_t)(options.mebibytes * options.clients) * LARGE * 3 / 2;
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED || munmap(memory, bytes) != 0) die("mmap");
+}
+
 static void client(long index) {
   size_t length = (size_t)snprintf(base, sizeof base, "%s", options.directory);
   for (long level = 0; level < options.depth; level++) {
@@ -230,6 +240,7 @@ static void client(long index) {
     if (index == 0) {
       if (phases[i].before != AT_ONCE) sync();
       if (phases[i].before == COLD) drop_caches();
+      if (phases[i].before == WITH_MEMORY) warm_memory();
       clock_gettime(CLOCK_MONOTONIC, &shared->begin);
     }
     pthread_barrier_wait(&shared->barrier);
