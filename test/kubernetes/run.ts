@@ -44,6 +44,8 @@ const flags = [
   '240000',
   '--reporter',
   join(here, 'support/reporter.mjs'),
+  // Which mocha has where CI is set, although a log is read.
+  '--no-color',
 ];
 
 await step('programs', [join(here, 'cluster/build.sh'), tools]);
