@@ -23,6 +23,13 @@ describe('what the union remembers', () => {
     writeFileSync(join(driver.paths[branch]!, name), content);
   const names = () => driver.context.u32[WORD.dentryCount]!;
   const inodes = () => driver.context.u32[WORD.inodeCount]!;
+  /** Makes a file that has a backing id, and closes it: its inode. */
+  const closed = (name: string) => {
+    const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, name]);
+    driver.context.inodes.set(made.word(0), F.backing, 1);
+    driver.ask(OP.RELEASE, made.word(0), [made.word(128), 0]);
+    return made.word(0);
+  };
 
   it('keeps the attributes of a file that the kernel forgot, without a look at the branch', () => {
     writeLower(1, 'file', 'content');
@@ -82,12 +89,6 @@ describe('what the union remembers', () => {
 
   it('takes no backing id from a file whose inode was that of another one in the ring', () => {
     const { inodes, u32 } = driver.context;
-    const closed = (name: string) => {
-      const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, name]);
-      inodes.set(made.word(0), F.backing, 1);
-      driver.ask(OP.RELEASE, made.word(0), [made.word(128), 0]);
-      return made.word(0);
-    };
     const removed = closed('removed');
     driver.ask(OP.UNLINK, ROOT, ['removed']);
     driver.forget(removed);
@@ -100,12 +101,6 @@ describe('what the union remembers', () => {
 
   it('makes room in the ring for a file by forgetting one that the kernel forgot', () => {
     const { inodes, u32 } = driver.context;
-    const closed = (name: string) => {
-      const made = driver.ask(OP.CREATE, ROOT, [0o2, 0o644, 0, 0, name]);
-      inodes.set(made.word(0), F.backing, 1);
-      driver.ask(OP.RELEASE, made.word(0), [made.word(128), 0]);
-      return made.word(0);
-    };
     const [forgotten, known] = [closed('forgotten'), closed('known')];
     driver.forget(forgotten);
     u32[WORD.backingHand] = 0;
