@@ -35,6 +35,8 @@ export interface BranchOutcome {
   readonly outOfSpace: boolean;
   /** Bound, and not yet as large as asked. */
   readonly growing: boolean;
+  /** Bound, and somebody has asked for the deletion of its claim, which cannot be taken back. */
+  readonly leaving: boolean;
   /** Of a bound branch. */
   readonly volume?: PersistentVolume;
 }
@@ -147,23 +149,26 @@ function observeBound(observed: ObservedVolume, branch: BranchSpec, claim: Persi
   }
   const capacity = claimCapacity(claim);
   const asked = branch.sizeBytes === undefined ? 0n : BigInt(branch.sizeBytes);
+  const leaving = claim.metadata.deletionTimestamp !== undefined;
   const growing = capacity < asked;
   const toGo =
     observed.branches.get(branch.id)?.warning ?? `grows from ${formatQuantity(capacity)} to ${formatQuantity(asked)}`;
+  const trouble = leaving ? leavingMessage(titleOf(branch)) : toGo;
   const status: BranchStatus = {
     id: branch.id,
     phase: 'Bound',
     capacityBytes: String(capacity),
     persistentVolume: name,
-    ...(growing ? { message: toGo } : {}),
+    ...(leaving || growing ? { message: trouble } : {}),
   };
   const requested = parseQuantity(claim.spec?.resources?.requests?.storage ?? '0');
-  const grows = requested.ok && requested.value < asked && !claim.metadata.deletionTimestamp;
+  const grows = requested.ok && requested.value < asked && !leaving;
   return {
     status,
     volume,
     outOfSpace: false,
     growing,
+    leaving,
     ...(grows
       ? { action: { kind: 'grow-claim', branchId: branch.id, claim: claimRef(claim), sizeBytes: asked } as const }
       : {}),
@@ -188,6 +193,7 @@ function unbound(
     },
     outOfSpace: false,
     growing: false,
+    leaving: false,
   };
 }
 
@@ -201,6 +207,11 @@ function titleOf(branch: BranchSpec): string {
 
 function lostMessage(title: string): string {
   return `${title} is gone, and with it a part of the files; put its volume back under this claim, or delete the union`;
+}
+
+/** A claim's deletion cannot be taken back; pods that run keep it, and none that mounts it can start. */
+function leavingMessage(title: string): string {
+  return `${title} is being deleted: servers that run go on, but no further one can start; copy the files to another volume while one runs, or delete the union`;
 }
 
 function isBound(claim: PersistentVolumeClaim): boolean {

@@ -104,7 +104,8 @@ function planUpkeep(observed: ObservedVolume): readonly VolumeAction[] {
 
 function upkeepStatus(observed: ObservedVolume, outcomes: readonly BranchOutcome[]): UnionVolumeStatus {
   const { volume, attachments } = observed;
-  const available = branchesAvailable(volume, attachments);
+  const leaving = outcomes.filter((outcome) => outcome.leaving);
+  const available = branchesAvailable(volume, attachments, leaving.map(explainOne));
   const bound = outcomes.filter(({ status }) => status.phase === 'Bound');
   const topology = intersectTopology(
     bound.flatMap(({ status, volume: lower }) => (lower ? [{ branchId: status.id, volume: lower }] : [])),
@@ -172,7 +173,11 @@ function readiness(
 
 /** What is with these branches, of many only the first ones; empty when there are none. */
 function explain(outcomes: readonly BranchOutcome[]): string {
-  return firstOf(outcomes.map(({ status }) => `branch ${status.id}: ${status.message ?? 'is growing'}`));
+  return firstOf(outcomes.map(explainOne));
+}
+
+function explainOne({ status }: BranchOutcome): string {
+  return `branch ${status.id}: ${status.message ?? 'is growing'}`;
 }
 
 /** Whether the union has the size that its spec asks for. */

@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { persistentVolumeClaims, storageClasses } from '../../../src/embedded/api-server/kinds.ts';
 import { ANNOTATION_ADOPTED_BY, ANNOTATION_BRANCHES, FINALIZER_ADOPTED } from '../../../src/protocol/resources.ts';
+import { BRANCHES_AVAILABLE } from '../../../src/union/branches-available.ts';
+import { findCondition } from '../../../src/union/conditions.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
+import { eventually } from '../../support/eventually.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
 describe('an adopted claim', () => {
@@ -75,9 +78,14 @@ describe('an adopted claim', () => {
     await user.createClaim('all', 'union', {}, { [ANNOTATION_BRANCHES]: '- claim: photos' });
     expect(await user.run('writer', 'all', 'echo kept > file; cat file')).to.equal('kept\n');
     await user.api.delete(persistentVolumeClaims, { namespace: 'default', name: 'photos' });
-    await user.deletePod('writer');
+    // The server that runs goes on, for other pods too.
     expect(await user.run('reader', 'all', 'cat file')).to.equal('kept\n');
+    await user.deletePod('writer');
     expect((await user.claim('photos'))?.metadata.deletionTimestamp).not.to.equal(undefined);
+    const trouble = await eventually('the union to say what happens', async () =>
+      findCondition((await user.volumeOf('all')).union.status?.conditions, BRANCHES_AVAILABLE),
+    );
+    expect(trouble).to.include({ status: 'False', reason: 'ClaimDeleted' });
     await user.deletePod('reader');
     await user.deleteClaim('all');
     await user.deleteClaim('photos');

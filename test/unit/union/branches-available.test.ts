@@ -57,6 +57,21 @@ describe('the condition BranchesAvailable', () => {
     expect(step(world)).to.deep.equal(['Warning BranchReadOnly']);
   });
 
+  it('tells of a claim that somebody deletes, before a server is needed that cannot start', () => {
+    const world = attachedUnion();
+    world.tellMount('node-1', served());
+    step(world);
+    const [name, claim] = [...world.claims].find(([, { metadata }]) => metadata.name.endsWith('b1'))!;
+    const metadata = { ...claim.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' };
+    world.claims.set(name, { ...claim, metadata });
+    expect(step(world)).to.deep.equal(['Warning ClaimDeleted']);
+    expect(found(world)?.message).to.match(/^branch b1: claim ".*b1" is being deleted: .* copy the files to another/);
+    expect(world.volume?.status?.phase).to.equal('Ready');
+    world.tellMount('node-2', served(failing));
+    expect(step(world)).to.deep.equal(['Warning BranchUnavailable']);
+    expect(found(world)?.message).to.match(/branch b0 is failing.*; branch b1: claim/);
+  });
+
   it('is true when the branches work again, and gone when nobody sees them', () => {
     const world = attachedUnion();
     world.tellMount('node-1', served(failing));
