@@ -9,7 +9,6 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 images=$tools/images
 version=$(node -p "require('$project/package.json').version")
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 mkdir -p "$images" "$tools/storage"
 
 # A storage of its own: nothing is left in the machine's. It keeps the layers that the image's next version begins with, and is
@@ -17,6 +16,8 @@ mkdir -p "$images" "$tools/storage"
 begins=$(cat "$project"/{package-lock.json,node_modules/node/package.json} | sha256sum | cut -c1-16)
 storage=$tools/storage/$begins
 store() { command buildah --root "$storage" --runroot "$work/run" --storage-driver overlay "$@"; }
+# A build that fails leaves its container, mounted.
+trap 'store rm --all &>/dev/null || true; rm -rf "$work"' EXIT
 
 # export_image CONTAINER NAME
 export_image() {
@@ -70,9 +71,10 @@ node_image() {
   store commit --quiet --rm "$container" docker.io/library/node:24-slim >/dev/null
 }
 
-# How this machine reaches the npm registry is how the build does.
+# How this machine reaches the npm registry is how the build does; what was installed here is in npm's cache, and is not asked for.
 npm_settings() {
   local key value
+  echo prefer-offline=true
   for key in registry proxy https-proxy cafile; do
     value=$(npm config get "$key" 2>/dev/null)
     [[ $value == null || -z $value ]] || echo "$key=$value"
@@ -82,10 +84,9 @@ npm_settings() {
 union_image() {
   local ca
   npm_settings >"$work/npmrc"
-  ca=$(npm config get cafile 2>/dev/null)
-  # Root builds, here as in the image: its home is the same.
-  local -a volumes=(--volume "$work/npmrc:$HOME/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):$HOME/.npm")
-  [[ $ca == null || -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
+  ca=$(sed -n 's/^cafile=//p' "$work/npmrc")
+  local -a volumes=(--volume "$work/npmrc:/root/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):/root/.npm")
+  [[ -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
   store bud --quiet --layers --isolation chroot --pull=never --network=host "${volumes[@]}" \
     --tag "docker.io/library/union-csi:$version" "$project" >/dev/null
   save "docker.io/library/union-csi:$version"
