@@ -6,6 +6,7 @@ import { assertNever } from '../base/assert.ts';
 import { KeyedMutex } from '../base/keyed-mutex.ts';
 import { createWorkQueue } from '../kubernetes/workqueue.ts';
 import { FINALIZER, LABEL_ATTACHMENT, LABEL_VOLUME, type UnionAttachment } from '../protocol/resources.ts';
+import { findCondition } from '../union/conditions.ts';
 import { branchNamespace } from '../union/ids.ts';
 import {
   type AttachmentAction,
@@ -91,7 +92,9 @@ export async function reconcileUnionAttachment(
   const { servers, mayReplace } = observed;
   const isReplacing = actions.some(({ kind }) => kind === 'create-pod' || kind === 'delete-pod');
   const isPassedOver = mayReplace && !isReplacing && servers.some((pod) => isOutdated(pod, deps.server));
-  return { ...(status?.phase === 'Failed' && { requeueAfterMs: REFUSED_MS }), isPassedOver };
+  // A union that has failed is heard of when it changes.
+  const isRefused = status?.phase === 'Failed' && findCondition(status.conditions, 'Ready')?.reason !== 'VolumeFailed';
+  return { ...(isRefused && { requeueAfterMs: REFUSED_MS }), isPassedOver };
 }
 
 async function observe(

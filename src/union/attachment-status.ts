@@ -15,6 +15,8 @@ export type AttachmentReason =
   | 'ServerFails'
   | 'Detaching'
   | 'VolumeNotReady'
+  /** It will not be, before somebody puts it right. */
+  | 'VolumeFailed'
   | 'VolumeGone'
   | 'AttachedElsewhere'
   | 'BranchRefused';
@@ -64,6 +66,7 @@ function phaseOf(reason: AttachmentReason, pod: Pod | undefined): NonNullable<Un
       return 'Detaching';
     case 'VolumeNotReady':
       return 'Pending';
+    case 'VolumeFailed':
     case 'VolumeGone':
     case 'AttachedElsewhere':
     case 'BranchRefused':

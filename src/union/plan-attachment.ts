@@ -239,7 +239,8 @@ function obstacleOf(observed: ObservedAttachment): Standing | undefined {
   }
   if (volume.status?.phase !== 'Ready') {
     const why = findCondition(volume.status?.conditions, 'Ready')?.message ?? 'its branches are not known yet';
-    return { reason: 'VolumeNotReady', message: `union "${volume.metadata.name}" is not ready: ${why}` };
+    const reason = volume.status?.phase === 'Failed' ? 'VolumeFailed' : 'VolumeNotReady';
+    return { reason, message: `union "${volume.metadata.name}" is not ready: ${why}` };
   }
   const rival = volume.spec.accessModes.some(isMultiNode) ? undefined : rivalOf(observed);
   if (rival) {

@@ -9,6 +9,7 @@ import { controllerHandlers } from '../../../src/csi/controller.ts';
 import {
   csiStorageCapacities,
   nodes,
+  persistentVolumeClaims,
   pods,
   storageClasses,
   unionAttachments,
@@ -16,9 +17,11 @@ import {
 } from '../../../src/embedded/api-server/kinds.ts';
 import type { CreateVolumeRequest__Output } from '../../../src/protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { VolumeCapability__Output } from '../../../src/protocol/generated/csi/v1/VolumeCapability.ts';
+import type { PersistentVolumeClaim } from '../../../src/protocol/objects.ts';
 import { UNBOUNDED_BYTES } from '../../../src/union/available.ts';
 import { type ControlPlane, startControlPlane } from '../../support/control-plane.ts';
 import { calls, census, creation, GIB, mount, refusal } from '../../support/controller-calls.ts';
+import { eventually } from '../../support/eventually.ts';
 import { type Reconciled, startReconciled } from '../../support/reconciled.ts';
 
 describe('csi controller', () => {
@@ -220,6 +223,30 @@ describe('csi controller', () => {
       `volume "${id}" is being deleted and cannot be attached`,
     ]);
     expect(plane.store.list(unionAttachments)).to.deep.equal([]);
+  });
+
+  it('says at once why a volume that has failed cannot be attached, and attaches it when it is put right', async () => {
+    const { volume } = await call.create(creation('bereft'));
+    const id = volume!.volumeId!;
+    const lower = plane.store.list(persistentVolumeClaims)[0]!;
+    plane.holdClaims = true;
+    const lose = (claim: PersistentVolumeClaim): undefined => {
+      claim.status = { phase: 'Lost' };
+    };
+    plane.store.modify(persistentVolumeClaims, lower.metadata, lose, { subresource: 'status' });
+    const phase = () => plane.store.get(unionVolumes, { name: id })?.status?.phase;
+    await eventually('a volume that has failed', () => phase() === 'Failed');
+    const error = await refusal(call.publish(id, 'node-a'));
+    // What is merely pending is ABORTED, after a wait.
+    expect(error.code).to.equal('FAILED_PRECONDITION');
+    expect(error.message).to.include(
+      `claim "union-csi/${lower.metadata.name}" is gone, and with it a part of the files`,
+    );
+    plane.holdClaims = false;
+    plane.kick();
+    await eventually('a volume that is ready again', () => phase() === 'Ready');
+    const attached = () => call.publish(id, 'node-a').catch(() => undefined);
+    await eventually('an attachment that has heard of it', attached);
   });
 
   it('attaches to at most one of two nodes that ask at once', async () => {
