@@ -25,7 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SMALL = 4096, LARGE = 1 << 20, LISTINGS = 100, PATH_ROOM = 1024, MAX_DEPTH = 16 };
+/* A write takes some ten times as long as a read. */
+enum { SMALL = 4096, LARGE = 1 << 20, LISTINGS = 100, READS_PER_WRITE = 5, PATH_ROOM = 1024, MAX_DEPTH = 16 };
 
 static struct {
   const char *directory, *phases;
@@ -126,19 +127,27 @@ static long unlink_all(void) {
   return options.files;
 }
 
+static const char *large_name(char *path) {
+  snprintf(path, PATH_ROOM, "%s/large", base);
+  return path;
+}
+
 static int open_large(int flags) {
   char path[PATH_ROOM];
-  snprintf(path, sizeof path, "%s/large", base);
-  int fd = open(path, flags, 0644);
+  int fd = open(large_name(path), flags, 0644);
   if (fd < 0) die("open %s", path);
   return fd;
 }
 
-static long sequential_write(void) {
+static int write_large(long mebibytes) {
   int fd = open_large(O_CREAT | O_WRONLY);
-  for (long i = 0; i < options.mebibytes; i++)
+  for (long i = 0; i < mebibytes; i++)
     if (write(fd, large, LARGE) != LARGE) die("sequential write");
-  close(fd);
+  return fd;
+}
+
+static long sequential_write(void) {
+  close(write_large(options.mebibytes));
   return options.mebibytes;
 }
 
@@ -163,16 +172,17 @@ static long random_write(void) {
 
 static long random_read(void) {
   unsigned seed = 2;
+  long reads = options.random * READS_PER_WRITE;
   int fd = open_large(O_RDONLY);
-  for (long i = 0; i < options.random; i++)
+  for (long i = 0; i < reads; i++)
     if (pread(fd, small, SMALL, random_offset(&seed)) != SMALL) die("random read");
   close(fd);
-  return options.random;
+  return reads;
 }
 
 /*
- * What happens before a phase: nothing; all that is dirty is written, so that nobody pays for another's; caches dropped too; the
- * memory that it will take has just been in use.
+ * What happens before a phase: nothing; all that is dirty is written, so that nobody pays for another's; caches dropped too; or
+ * written, and the memory that it will take has just been in use.
  */
 enum before { AT_ONCE, SETTLED, COLD, WITH_MEMORY };
 
@@ -221,11 +231,15 @@ static void drop_caches(void) {
   close(fd);
 }
 
-/* A virtual machine gives free memory back to its host, and who takes it next waits a microsecond for each page. */
+/*
+ * A virtual machine gives free memory back to its host, and who takes it next waits up to 4 µs for each page. So what will be
+ * written is written and removed once before: only the same writes take the same frames, as the kernel has large folios of
+ * files and small pages from different lists. ftruncate frees them at once; the removal may wait for a server to let go.
+ */
 static void warm_memory(void) {
-  size_t bytes = (size_t)(options.mebibytes * options.clients) * LARGE * 3 / 2;
-  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (memory == MAP_FAILED || munmap(memory, bytes) != 0) die("mmap");
+  char path[PATH_ROOM];
+  int fd = write_large(options.mebibytes * options.clients);
+  if (ftruncate(fd, 0) != 0 || close(fd) != 0 || unlink(large_name(path)) != 0) die("write and remove %s/large", base);
 }
 
 static void client(long index) {
@@ -251,8 +265,7 @@ static void client(long index) {
         (double)(now.tv_sec - shared->begin.tv_sec) + (double)(now.tv_nsec - shared->begin.tv_nsec) * 1e-9;
   }
   char path[PATH_ROOM];
-  snprintf(path, sizeof path, "%s/large", base);
-  if (unlink(path) != 0 && errno != ENOENT) die("unlink %s", path);
+  if (unlink(large_name(path)) != 0 && errno != ENOENT) die("unlink %s", path);
   for (long i = 0; options.phases && i < options.files; i++) { /* the phase that removes them may not have been wanted */
     unlink(name(path, "file", i));
     unlink(name(path, "moved", i));
