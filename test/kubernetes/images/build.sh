@@ -82,10 +82,10 @@ npm_settings() {
 }
 
 union_image() {
-  local ca
+  local ca home=/root # in the image
   npm_settings >"$work/npmrc"
   ca=$(sed -n 's/^cafile=//p' "$work/npmrc")
-  local -a volumes=(--volume "$work/npmrc:/root/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):/root/.npm")
+  local -a volumes=(--volume "$work/npmrc:$home/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):$home/.npm")
   [[ -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
   store bud --quiet --layers --isolation chroot --pull=never --network=host "${volumes[@]}" \
     --tag "docker.io/library/union-csi:$version" "$project" >/dev/null
