@@ -1,9 +1,9 @@
 /** Who owns what the controller makes: it goes with its owner, which waits for it. */
-import type { Pod } from '../protocol/objects.ts';
+import type { KubeObject, Pod } from '../protocol/objects.ts';
 import { API_GROUP, API_VERSION, type UnionAttachment, type UnionVolume } from '../protocol/resources.ts';
 
 /** `metadata.ownerReferences` of an object that belongs to a union's volume or attachment. */
-export function ownedBy(kind: 'UnionVolume' | 'UnionAttachment', { metadata }: UnionVolume | UnionAttachment) {
+export function ownedBy(kind: 'UnionVolume' | 'UnionAttachment', { metadata }: Pick<KubeObject, 'metadata'>) {
   return [
     {
       apiVersion: `${API_GROUP}/${API_VERSION}`,

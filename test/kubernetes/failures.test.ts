@@ -1,9 +1,10 @@
 /** What goes wrong in clusters: no room, no permission, things deleted by hand, an API server that is away. */
 import { expect } from 'chai';
 import type { PersistentVolumeClaim, Pod } from '../../src/protocol/objects.ts';
+import { ANNOTATION_SELECTED_NODE } from '../../src/union/spec.ts';
 import { eventually } from '../support/eventually.ts';
 import { apply, get, gone, kubectl, list, output, run, union } from './support/kubectl.ts';
-import { freshDisks } from './support/lowers.ts';
+import { deleteDirectories, freshDisks, provideDirectory } from './support/lowers.ts';
 import { type NodeName, onNode, unionMounts } from './support/nodes.ts';
 import { claim, deleted, ended, pod, readiness, running, unionClass, unionOf } from './support/workloads.ts';
 
@@ -73,6 +74,34 @@ describe('a lower class without space', () => {
     await gone(60_000, 'unionvolumes');
     await gone(60_000, 'pvc', '--namespace', 'union-csi');
     await freshDisks();
+  });
+});
+
+describe('a lower driver that turns out to have no room on the chosen node', () => {
+  /** The claim of its branch once it is given a node, and is another one than that of `uid`. */
+  const chosen = (uid?: string) =>
+    eventually('a lower claim that is given a node', async () => {
+      const [found] = await list<PersistentVolumeClaim>('pvc', '--namespace', 'union-csi');
+      const { annotations } = found?.metadata ?? {};
+      return annotations?.[ANNOTATION_SELECTED_NODE] !== undefined && found?.metadata.uid !== uid && found;
+    });
+
+  it('is asked again when the scheduler has chosen anew', async () => {
+    const driver = { provisioner: 'hesitant.example', volumeBindingMode: 'WaitForFirstConsumer' };
+    await apply({ apiVersion: 'storage.k8s.io/v1', kind: 'StorageClass', metadata: { name: 'hesitant' }, ...driver });
+    const parameters = { lowerStorageClassName: 'hesitant', branches: '1' };
+    await apply(unionClass({ name: 'on-hesitant', parameters }));
+    await apply(claim({ name: 'hesitant', storageClassName: 'on-hesitant', size: '64Mi' }));
+    await apply(pod({ name: 'hesitant', claim: 'hesitant', script: 'echo written > file; cat file' }));
+    // Nobody else is this driver: it takes the choice back, as drivers do, and has room the second time.
+    const { name, uid } = (await chosen()).metadata;
+    await kubectl('--namespace', 'union-csi', 'annotate', 'pvc', name, `${ANNOTATION_SELECTED_NODE}-`);
+    await provideDirectory(await chosen(uid));
+    expect(await ended('hesitant')).to.equal('written\n');
+    await deleted('pod', 'hesitant');
+    await deleted('pvc', 'hesitant');
+    await gone(60_000, 'unionvolumes');
+    await deleteDirectories();
   });
 });
 

@@ -1,125 +1,162 @@
 /**
- * The rights that deploy/ gives are those that are used: the API server's own record of all that the tests before made us
- * ask for, against the rules. To be run last; a rule that nothing used is to be tested, or to go.
+ * The rights that deploy/ gives are those that are used, by the API server's own record of all that the tests before made us ask
+ * for; and each is needed, by what it answers to the same requests once a rule has been taken away. To be run last; a right that
+ * nothing used is to be tested, or to go, and so is one that is given twice.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { expect } from 'chai';
-import type { KubeObject } from '../../src/protocol/objects.ts';
-import { list } from './support/kubectl.ts';
-import { clusterDir } from './support/nodes.ts';
+import { DRIVER_NAMESPACE } from '../../src/protocol/resources.ts';
+import { ownedBy } from '../../src/union/owner.ts';
+import { eventually } from '../support/eventually.ts';
+import {
+  type ApiRequest,
+  type Asked,
+  type Asker,
+  administrator,
+  asAccount,
+  askedSoFar,
+  type Grant,
+  grants,
+  neededFor,
+  type Right,
+  type Role,
+  type Rule,
+  rightsOf,
+  userOf,
+} from './support/rights.ts';
 
-interface Asked {
-  readonly user: { readonly username: string };
-  readonly userAgent: string;
-  readonly verb: string;
-  readonly objectRef?: {
-    readonly apiGroup?: string;
-    readonly resource: string;
-    readonly subresource?: string;
-    readonly namespace?: string;
-    readonly name?: string;
-  };
-  readonly responseStatus?: { readonly code: number };
-  readonly annotations?: Readonly<Record<string, string>>;
-}
+/** The API server hears of changed rules by a watch of its own. */
+const HEARD_WITHIN_MS = 15_000;
 
-interface Rule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly verbs: readonly string[];
-}
-
-interface Role extends KubeObject {
-  readonly rules: readonly Rule[];
-}
-
-/** Asked for by admission as it checks owner references, not by a request of its own: run.sh switches that on. */
-const CHECKED_BY_ADMISSION = ['unionvolumes/finalizers', 'unionattachments/finalizers'];
-
-interface Holder {
-  /** Who asks, of those that share the account. */
-  readonly agent: string;
-  readonly account: string;
-  /** Rights that no test makes it use, and why it has them. */
-  readonly spare?: readonly string[];
-}
-
-const ours = (account: string): Holder => ({ agent: 'union-csi', account });
-const sidecar = (agent: string, ...spare: readonly string[]): Holder => ({
-  agent,
-  account: 'union-csi-controller',
-  spare,
-});
-
-const ROLES: Readonly<Record<string, Holder>> = {
-  'clusterrole/union-csi-controller': ours('union-csi-controller'),
-  'clusterrole/union-csi-node': ours('union-csi-node'),
-  'clusterrole/union-csi-block-controller': ours('union-csi-block-controller'),
-  'clusterrole/union-csi-block-node': ours('union-csi-block-node'),
-  'role/union-csi-controller': ours('union-csi-controller'),
-  'role/union-csi-block-controller': ours('union-csi-block-controller'),
-  // It takes back the choice of a node that turns out to have no room: here, published capacity keeps pods from such a node.
-  'clusterrole/union-csi-provisioner': sidecar('csi-provisioner', 'update core/persistentvolumeclaims'),
-  'clusterrole/union-csi-attacher': sidecar('csi-attacher'),
-  'clusterrole/union-csi-resizer': sidecar('csi-resizer'),
-  'role/union-csi-sidecars': sidecar('csi-provisioner'),
+/** Asked for by admission as it checks the owners that a new object holds back (run.sh switches that on): what we make so. */
+const CHECKED_BY_ADMISSION: Readonly<Record<string, ApiRequest>> = {
+  'update union.csi.dev/unionvolumes/finalizers': creationOf('persistentvolumeclaims', 'UnionVolume', {
+    accessModes: ['ReadWriteOnce'],
+    resources: { requests: { storage: '1Mi' } },
+  }),
+  'update union.csi.dev/unionattachments/finalizers': creationOf('pods', 'UnionAttachment', {
+    containers: [{ name: 'server', image: 'none' }],
+  }),
 };
 
 describe('the rights of the driver', () => {
-  let asked: readonly Asked[];
+  let granted: readonly Grant[];
+  let forbidden: readonly Asked[];
+  /** Of each account, one request for each right that it used. */
+  const used = new Map<string, Map<string, Asked>>();
 
-  before(() => {
-    const lines = readFileSync(join(clusterDir(), 'logs/audit.log'), 'utf8').split('\n');
-    asked = lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Asked);
+  before(async () => {
+    granted = await grants();
+    const asked = askedSoFar();
+    forbidden = asked.filter(({ annotations }) => annotations?.['authorization.k8s.io/decision'] === 'forbid');
+    for (const { accounts } of granted) for (const account of accounts) used.set(userOf(account), new Map());
+    for (const each of asked) for (const text of neededFor(each)) used.get(each.user.username)?.set(text, each);
   });
 
-  it('suffice', () => {
-    const refused = asked.filter(({ annotations }) => annotations?.['authorization.k8s.io/decision'] === 'forbid');
-    expect([
-      ...new Set(refused.map((event) => `${event.userAgent}: ${event.verb} ${resourceOf(event)}`)),
-    ]).to.deep.equal([]);
-  });
-
-  const unused = ({ agent, account, spare = [] }: Holder, rules: readonly Rule[]): readonly string[] => {
-    const isTheirs = ({ user, userAgent }: Asked) =>
-      userAgent.split('/')[0] === agent && user.username === `system:serviceaccount:union-csi:${account}`;
-    const used = new Set(asked.filter(isTheirs).map((event) => `${event.verb} ${resourceOf(event)}`));
-    // Sidecars watch from the first object on, and list, or read one, where an API server cannot do that.
-    const isFallback = (right: string) =>
-      agent !== 'union-csi' && /^(get|list) /.test(right) && used.has(right.replace(/^\w+/, 'watch'));
-    const granted = rules.flatMap(rightsOf);
-    expect(granted, 'spare ones').to.include.members(spare);
-    return granted.filter((right) => !used.has(right) && !isFallback(right) && !spare.includes(right));
+  /** As one of its holders asked for it. */
+  const requestFor = ({ accounts }: Grant, { text }: Right): ApiRequest | undefined => {
+    const [asked] = accounts.flatMap((account) => used.get(userOf(account))?.get(text) ?? []);
+    return CHECKED_BY_ADMISSION[text] ?? (asked && withoutEffect(asked));
+  };
+  const unused = (grant: Grant): readonly string[] => {
+    const rights = rightsOf(grant.role.rules).filter((right) => requestFor(grant, right) === undefined);
+    return rights.map(({ text }) => `${grant.role.metadata.name}: ${text}`);
   };
 
-  for (const [role, holder] of Object.entries(ROLES)) {
-    it(`are all used: ${role}`, async () => {
-      const [kind, name] = role.split('/') as [string, string];
-      const [found] = await list<Role>(kind, name, '--namespace', 'union-csi');
-      expect(unused(holder, found!.rules)).to.deep.equal([]);
-      // One more would be told of.
-      const more = { apiGroups: [''], resources: ['configmaps'], verbs: ['get'] };
-      expect(unused(holder, [...found!.rules, more])).to.deep.equal(['get core/configmaps']);
-    });
-  }
+  it('suffice', () => {
+    const what = forbidden.map((asked) => `${asked.userAgent}: ${neededFor(asked).at(-1)}`);
+    expect([...new Set(what)]).to.deep.equal([]);
+  });
 
-  it('are given by nothing else', async () => {
-    const found = [...(await list<Role>('clusterroles,roles', '--all-namespaces'))];
-    const names = found.filter(({ metadata }) => metadata.name.startsWith('union-csi'));
-    const known = names.map(({ kind, metadata }) => `${kind.toLowerCase()}/${metadata.name}`);
-    expect(known.sort()).to.deep.equal(Object.keys(ROLES).sort());
+  it('are all used', () => {
+    expect(granted.flatMap(unused)).to.deep.equal([]);
+    // One more would be told of.
+    const { role, accounts } = granted[0]!;
+    const rules = [...role.rules, { apiGroups: [''], resources: ['configmaps'], verbs: ['get'] }];
+    expect(unused({ role: { ...role, rules }, accounts })).to.deep.equal([
+      `${role.metadata.name}: get core/configmaps`,
+    ]);
+  });
+
+  it('are each refused without their rule', async function () {
+    this.timeout(600_000);
+    const started = Date.now();
+    const admin = administrator();
+    const accounts = [...new Set(granted.flatMap((grant) => grant.accounts))];
+    const askers = new Map(await Promise.all(accounts.map(async (name) => [name, await asAccount(name)] as const)));
+    const faults: string[] = [];
+    let count = 0;
+    for (const grant of granted) {
+      const rights = rightsOf(grant.role.rules);
+      for (const right of rights) {
+        const request = requestFor(grant, right);
+        if (request === undefined) continue;
+        const holders = grant.accounts.map((account) => ({ account, ask: askers.get(account)! }));
+        const others = rights.filter((each) => each !== right).map(({ rule }) => rule);
+        await setRules(admin, grant.role, others);
+        faults.push(...(await wrongly('allowed', holders, { right, request })));
+        await setRules(admin, grant.role, grant.role.rules);
+        faults.push(...(await wrongly('refused', holders, { right, request })));
+        count += holders.length;
+      }
+    }
+    expect(faults, 'given twice, or not given').to.deep.equal([]);
+    const seconds = ((Date.now() - started) / 1000).toFixed(1);
+    process.stdout.write(`      ${count} rights in ${granted.length} roles taken and given back in ${seconds} s\n`);
   });
 });
 
-function rightsOf({ apiGroups, resources, verbs }: Rule): readonly string[] {
-  const asked = resources.filter((resource) => !CHECKED_BY_ADMISSION.includes(resource));
-  return apiGroups.flatMap((group) =>
-    asked.flatMap((resource) => verbs.map((verb) => `${verb} ${group === '' ? 'core' : group}/${resource}`)),
-  );
+interface Holder {
+  readonly account: string;
+  readonly ask: Asker;
 }
 
-function resourceOf({ objectRef }: Asked): string {
-  const { apiGroup, resource = '', subresource } = objectRef ?? {};
-  return `${apiGroup ?? 'core'}/${resource}${subresource === undefined ? '' : `/${subresource}`}`;
+interface Trial {
+  readonly right: Right;
+  readonly request: ApiRequest;
+}
+
+/** Who of the holders of a right is still refused or allowed it, after a while. */
+async function wrongly(verdict: 'refused' | 'allowed', holders: readonly Holder[], { right, request }: Trial) {
+  const look = async ({ account, ask }: Holder): Promise<readonly string[]> => {
+    const isSo = async () => {
+      const { status, message } = await ask(request);
+      if (status === 403) expect(message).to.include(refusalOf(account, right));
+      else expect(status, `${request.uri}: ${message}`).to.be.within(200, 499);
+      return (status === 403) === (verdict === 'allowed');
+    };
+    const what = `${account} not to be ${verdict} ${right.text}`;
+    return await eventually(what, isSo, HEARD_WITHIN_MS).then(
+      () => [],
+      (error: Error) => [error.message],
+    );
+  };
+  return (await Promise.all(holders.map(look))).flat();
+}
+
+async function setRules(admin: Asker, { kind, metadata }: Role, rules: readonly Rule[]): Promise<void> {
+  const place = kind === 'ClusterRole' ? 'clusterroles' : `namespaces/${metadata.namespace}/roles`;
+  const uri = `/apis/rbac.authorization.k8s.io/v1/${place}/${metadata.name}`;
+  const { status, message } = await admin({ method: 'PATCH', uri, body: { rules } });
+  expect(status, message).to.equal(200);
+}
+
+function refusalOf(account: string, { verb, resource, text }: Right): string {
+  if (text in CHECKED_BY_ADMISSION) return "you can't set finalizers on";
+  return `User "${userOf(account)}" cannot ${verb} resource "${resource}"`;
+}
+
+const METHODS: Readonly<Record<string, string>> = { create: 'POST', update: 'PUT', patch: 'PATCH', delete: 'DELETE' };
+
+/** Of no consequence where it is allowed: what is written is nothing, and not kept. */
+function withoutEffect({ verb, requestURI }: Asked): ApiRequest {
+  const method = METHODS[verb];
+  if (method === undefined) return { method: 'GET', uri: requestURI };
+  const uri = `${requestURI}${requestURI.includes('?') ? '&' : '?'}dryRun=All`;
+  return verb === 'delete' ? { method, uri } : { method, uri, body: {} };
+}
+
+function creationOf(resource: string, owner: 'UnionVolume' | 'UnionAttachment', spec: object): ApiRequest {
+  const ownerReferences = ownedBy(owner, { metadata: { name: 'owner', uid: 'owner' } });
+  const body = { metadata: { name: 'owned', ownerReferences }, spec };
+  return { method: 'POST', uri: `/api/v1/namespaces/${DRIVER_NAMESPACE}/${resource}?dryRun=All`, body };
 }

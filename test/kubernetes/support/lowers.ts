@@ -94,19 +94,41 @@ function diskVolumes(node: NodeName): readonly object[] {
 
 /** Free volumes of class `directories`, which every node reaches; they go with `deleteDirectories`. */
 export async function addDirectories(count: number, size: string): Promise<void> {
-  const items = Array.from({ length: count }, (_, index) => ({
+  const items = Array.from({ length: count }, (_, index) =>
+    directory({ name: `directory-${index}`, size, storageClassName: 'directories' }),
+  );
+  await output('kubectl', ['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+}
+
+/** What the provisioner of a lower driver does: makes a volume for a claim. It goes with `deleteDirectories`, too. */
+export async function provideDirectory({ metadata, spec }: PersistentVolumeClaim): Promise<void> {
+  const { namespace = '', name, uid = '' } = metadata;
+  const { storageClassName = '', resources } = spec ?? {};
+  const size = resources?.requests?.storage ?? '';
+  await apply(directory({ name: `directory-${uid}`, size, storageClassName, claimRef: { namespace, name } }));
+}
+
+interface DirectoryOptions {
+  readonly name: string;
+  readonly size: string;
+  readonly storageClassName: string;
+  readonly claimRef?: { readonly namespace: string; readonly name: string };
+}
+
+function directory({ name, size, storageClassName, claimRef }: DirectoryOptions): object {
+  return {
     apiVersion: 'v1',
     kind: 'PersistentVolume',
-    metadata: { name: `directory-${index}`, labels: { disk: 'directory' } },
+    metadata: { name, labels: { disk: 'directory' } },
     spec: {
       capacity: { storage: size },
       accessModes: ['ReadWriteOnce'],
       persistentVolumeReclaimPolicy: 'Retain',
-      storageClassName: 'directories',
-      hostPath: { path: join(clusterDir(), 'directories', String(index)), type: 'DirectoryOrCreate' },
+      storageClassName,
+      ...(claimRef && { claimRef }),
+      hostPath: { path: join(clusterDir(), 'directories', name), type: 'DirectoryOrCreate' },
     },
-  }));
-  await output('kubectl', ['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+  };
 }
 
 /** What the resizer of a lower driver does: gives a claim the size that it asks for. Directories have room for any. */
