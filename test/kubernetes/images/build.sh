@@ -75,18 +75,28 @@ node_image() {
 npm_settings() {
   local key value
   echo prefer-offline=true
-  for key in registry proxy https-proxy cafile; do
+  for key in registry proxy https-proxy; do
     value=$(npm config get "$key" 2>/dev/null)
     [[ $value == null || -z $value ]] || echo "$key=$value"
   done
 }
 
+# Whom npm trusts here: Node's own authorities and those that it is told of, or a file in place of them.
+npm_certificates() {
+  local file
+  file=$(npm config get cafile 2>/dev/null)
+  [[ $file == null || -z $file ]] || { cat "$file" && return; }
+  node -p 'require("tls").rootCertificates.join("\n")'
+  [[ -z ${NODE_EXTRA_CA_CERTS:-} ]] || cat "$NODE_EXTRA_CA_CERTS"
+}
+
 union_image() {
-  local ca home=/root # in the image
+  local home=/root # in the image
   npm_settings >"$work/npmrc"
-  ca=$(sed -n 's/^cafile=//p' "$work/npmrc")
-  local -a volumes=(--volume "$work/npmrc:$home/.npmrc:ro" --volume "$(npm config get cache 2>/dev/null):$home/.npm")
-  [[ -z $ca ]] || volumes+=(--volume "$ca:$ca:ro")
+  echo "cafile=$home/certificates" >>"$work/npmrc"
+  npm_certificates >"$work/certificates"
+  local -a volumes=(--volume "$work/npmrc:$home/.npmrc:ro" --volume "$work/certificates:$home/certificates:ro")
+  volumes+=(--volume "$(npm config get cache 2>/dev/null):$home/.npm")
   store bud --quiet --layers --isolation chroot --pull=never --network=host "${volumes[@]}" \
     --tag "docker.io/library/union-csi:$version" "$project" >/dev/null
   save "docker.io/library/union-csi:$version"
