@@ -105,14 +105,14 @@ export async function provideDirectory({ metadata, spec }: PersistentVolumeClaim
   const { namespace = '', name, uid = '' } = metadata;
   const { storageClassName = '', resources } = spec ?? {};
   const size = resources?.requests?.storage ?? '';
-  await apply(directory({ name: `directory-${uid}`, size, storageClassName, claimRef: { namespace, name } }));
+  await apply(directory({ name: `directory-${uid}`, size, storageClassName, claimRef: { namespace, name, uid } }));
 }
 
 interface DirectoryOptions {
   readonly name: string;
   readonly size: string;
   readonly storageClassName: string;
-  readonly claimRef?: { readonly namespace: string; readonly name: string };
+  readonly claimRef?: { readonly namespace: string; readonly name: string; readonly uid: string };
 }
 
 function directory({ name, size, storageClassName, claimRef }: DirectoryOptions): object {
