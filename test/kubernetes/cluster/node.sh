@@ -67,6 +67,7 @@ state = "/run/containerd"
 [plugins.'io.containerd.internal.v1.opt']
   path = "$home/opt"
 Y
+# No image is deleted when the machine's disk fills up: there is nobody to pull it from again.
 cat >"$home/kubelet.yaml" <<Y
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -78,6 +79,7 @@ containerRuntimeEndpoint: unix:///run/containerd.sock
 evictionHard: {memory.available: 100Mi}
 failCgroupV1: false
 failSwapOn: false
+imageGCHighThresholdPercent: 100
 maxOpenFiles: 20000
 nodeLeaseDurationSeconds: 8
 nodeStatusUpdateFrequency: 1s
