@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { mountpointsBelow } from '../support/loop-branches.ts';
 import { mountUnion } from '../support/union-mount.ts';
 
-export const contenderNames = ['native', 'mergerfs', 'fuse-native', 'null', 'union'] as const;
+export const contenderNames = ['native', 'mergerfs', 'fuse-native', 'null', 'least', 'union'] as const;
 /** The union again, without what lets another server go on where one was killed: nobody would mount that. */
 export const UNJOURNALED = 'union without journal';
 export type ContenderName = (typeof contenderNames)[number] | typeof UNJOURNALED;
@@ -81,6 +81,15 @@ const nullServer: Contender = {
   mount: ({ mountpoint, nullServer }) => serve(nullServer, [mountpoint], mountpoint),
 };
 
+const least: Contender = {
+  name: 'least',
+  missing: () => undefined,
+  mount: ({ branches, mountpoint }) => {
+    const server = fileURLToPath(new URL('least.ts', import.meta.url));
+    return serve(process.execPath, [server, branches.join(':'), mountpoint], mountpoint);
+  },
+};
+
 const unionOptions = ['category.create=rand', 'minfreespace=1M', 'cache=exclusive'];
 
 const union: Contender = {
@@ -98,7 +107,7 @@ const unjournaled: Contender = {
   },
 };
 
-export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, union, unjournaled];
+export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, least, union, unjournaled];
 
 const mountDeadlineMs = 10_000;
 

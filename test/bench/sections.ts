@@ -10,6 +10,7 @@ import {
   type Figures,
   formatTable,
   judge,
+  lowerPhases,
   type Medians,
   medians,
   metadataPhases,
@@ -41,7 +42,10 @@ const onOneCpu = { branches: 4, cpus: 'one CPU', clients: 1 } as const;
 
 const [union, mergerfs] = ['union', 'mergerfs'];
 const against = (peer: string, ratio: number, ...of: Phase[]): Comparison[] =>
-  of.map((phase) => ({ phase, of: union, against: peer, ratio, limit: { of: BOUND, against: peer } }));
+  of.map((phase) => {
+    const most = lowerPhases.includes(phase) ? 'least' : BOUND;
+    return { phase, of: union, against: peer, ratio, limit: { of: most, against: peer } };
+  });
 
 const operationBars: readonly Comparison[] = [
   ...against(mergerfs, 2, 'create', 'stat_cold', 'missing_cold', 'ls_cold', 'rename'),

@@ -96,7 +96,7 @@ export function atMost(title: string, reached: number, bar: number, unit: string
 }
 
 /** Operations that the lower filesystem has to do too: a union takes about as long as the requests and that together. */
-const lowerPhases: readonly Phase[] = ['create', 'open_read', 'rename', 'unlink'];
+export const lowerPhases: readonly Phase[] = ['create', 'open_read', 'rename', 'unlink'];
 /** Those that a union can do from memory: it takes as long as the requests. */
 const rememberedPhases: readonly Phase[] = ['stat_cold', 'missing_cold'];
 /** What is to be had: the column beside those of the null server and the plain filesystem, `, 4 clients` and such included. */

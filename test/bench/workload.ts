@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { makeLoopBranches, runProgram } from '../support/loop-branches.ts';
 import { type ContenderName, contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
-import { type Figures, metadataPhases, type Phase, phases, type Verdict } from './table.ts';
+import { type Figures, lowerPhases, metadataPhases, type Phase, phases, type Verdict } from './table.ts';
 
 /** A filesystem that takes part in a run, and how. */
 export interface Entry {
@@ -45,6 +45,9 @@ export interface Outcome {
 
 /** fuse-native is so slow that fewer files say as much. */
 const SLOWNESS: Partial<Record<ContenderName, number>> = { 'fuse-native': 10 };
+
+/** What those can do that cannot do everything: the null server's files have no data of their own. */
+const ABILITIES: Partial<Record<ContenderName, readonly Phase[]>> = { null: metadataPhases, least: lowerPhases };
 
 /** JavaScript is compiled in the first round, and again in the second, which goes on with what the first has left behind. */
 export const WARM_UPS = 2;
@@ -111,8 +114,8 @@ async function work(
   directory: string,
   signal: AbortSignal,
 ): Promise<Figures> {
-  // The null server's files have no data of their own.
-  const wanted = scale.phases.filter((phase) => contender !== 'null' || metadataPhases.includes(phase));
+  const wanted = scale.phases.filter((phase) => (ABILITIES[contender] ?? phases).includes(phase));
+  if (wanted.length === 0) return {};
   const files = Math.ceil(scale.files / clients / (SLOWNESS[contender] ?? 1));
   const args = ['-n', files, '-c', clients, '-m', scale.mebibytes, '-p', withNeeds(wanted).join(), directory];
   runOn(cpus);
