@@ -1,7 +1,7 @@
 /** Attributes of an inode; of a directory those of all its copies together. */
 import { F, INODE } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import { DT_DIR, ESTALE } from '../sys/constants.ts';
+import { DT_DIR, DT_REG, ESTALE } from '../sys/constants.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { learnDirectory } from './listing.ts';
 
@@ -24,6 +24,7 @@ export function statInode(context: Context, slot: number): number {
 
 /** Of what has one copy. A file that lost its last name while nobody had it open is not found any more; who holds it by O_PATH asks. */
 function statOnly(context: Context, slot: number): number {
+  if (isRemembered(context, slot)) return 0;
   const result = context.statCopy(slot, context.branchOf(slot), context.stat);
   if (result !== -ESTALE || !context.inodes.has(slot, INODE.unlinked)) return result;
   context.state.lock();
@@ -32,6 +33,19 @@ function statOnly(context: Context, slot: number): number {
   if (!isKept) return result;
   context.u32[(context.stat + STATX.nlink) >>> 2] = 0;
   return 0;
+}
+
+/**
+ * Puts the attributes of a file that nobody has had open since they were looked at into `stat`, where they are kept. Those of a link
+ * may have changed: reading it moves its access time.
+ */
+function isRemembered({ inodes, kept, stat, state }: Context, slot: number): boolean {
+  if (inodes.kind(slot) !== DT_REG || inodes.get(slot, F.opens) !== 0) return false;
+  state.lock();
+  const dentry = inodes.get(slot, F.dentry);
+  const isKept = dentry !== 0 && kept.recall(dentry, stat);
+  state.unlock();
+  return isKept;
 }
 
 /** By the record of the directory's attributes, brought up to date. Under the inode's lock. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, lutimesSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
@@ -9,6 +9,8 @@ import { FuseDriver } from '../../support/fuse-driver.ts';
 
 const ROOT = 1;
 const MODE = 40 + 60;
+const ATTR_MODE = 16 + 60;
+const ATTR_ATIME = 16 + 24;
 
 describe('what the union remembers', () => {
   let driver: FuseDriver;
@@ -39,6 +41,21 @@ describe('what the union remembers', () => {
     driver.forget(node);
     renameSync(join(driver.paths[1]!, 'file'), join(driver.paths[1]!, 'taken'));
     expect(driver.lookup(ROOT, 'file')).to.be.greaterThan(0);
+  });
+
+  it('keeps the attributes of a file that was written and closed, without a look at the branch', () => {
+    const node = closed('file');
+    renameSync(join(driver.paths[0]!, 'file'), join(driver.paths[0]!, 'taken'));
+    const answer = driver.ask(OP.GETATTR, node, [0, 0, 0, 0]);
+    expect(answer.result).to.be.greaterThan(0);
+    expect(answer.word(ATTR_MODE)).to.equal(0o100644);
+  });
+
+  it('looks again at a link, whose access time moves when it is read', () => {
+    symlinkSync('target', join(driver.paths[1]!, 'link'));
+    const node = driver.lookup(ROOT, 'link');
+    lutimesSync(join(driver.paths[1]!, 'link'), 12345, 0);
+    expect(driver.ask(OP.GETATTR, node, [0, 0, 0, 0]).word(ATTR_ATIME)).to.equal(12345);
   });
 
   it('looks again after a change of mode, before and after the kernel forgot the file', () => {
