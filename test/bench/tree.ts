@@ -9,7 +9,7 @@ import { makeLoopBranches, runProgram } from '../support/loop-branches.ts';
 import { contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
 import { atLeast, median } from './table.ts';
-import type { Outcome, Workshop } from './workload.ts';
+import { type Outcome, WARM_UPS, type Workshop } from './workload.ts';
 
 const FILES_IN_FOLDER = 40;
 const BRANCHES = 4;
@@ -46,13 +46,14 @@ export async function measureTree(
       undo.push(() => union.close());
       mounted.push([name, mountpoint]);
     }
-    for (let round = 1; round <= rounds; round++) {
+    for (let round = rounds > 1 ? 1 - WARM_UPS : 1; round <= rounds; round++) {
       for (const [name, mountpoint] of mounted) {
         shop.signal.throwIfAborted();
         const took = workIn(mountpoint, archive);
         shop.say(
-          `round ${round} of ${rounds}: ${name}: untar ${took.untar.toFixed(2)} s, git status ${took['git status'].toFixed(2)} s`,
+          `${round > 0 ? `round ${round} of ${rounds}` : 'warming up'}: ${name}: untar ${took.untar.toFixed(2)} s, git status ${took['git status'].toFixed(2)} s`,
         );
+        if (round <= 0) continue;
         for (const task of ['untar', 'git status'] as const) seconds[task][name].push(took[task]);
       }
     }
