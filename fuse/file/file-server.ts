@@ -7,8 +7,10 @@
  * Source: include/uapi/linux/fuse.h.
  */
 import { read, writevSync } from 'node:fs';
+import { UnionFsError } from '../errors.ts';
 import { ATTR_OUT, FOPEN, FUSE_MAJOR, FUSE_MINOR, IN, INIT, INIT_IN, INIT_OUT, OP, OUT } from '../protocol/abi.ts';
-import { EINVAL, EIO, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, S_IFREG } from '../sys/constants.ts';
+import { EINVAL, EIO, ENODEV, ENOENT, ENOSYS, EOPNOTSUPP, errnoName, S_IFREG } from '../sys/constants.ts';
+import { mmapAnonymous, viewOf } from '../sys/libc.ts';
 
 /** What the file is made of. A rejection's `errno`, a positive number, is answered; without one it is EIO. */
 export interface FileContent {
@@ -54,8 +56,7 @@ export async function serveFile(options: FileServerOptions): Promise<void> {
 class FileServer {
   readonly #device: number;
   readonly #content: FileContent;
-  /** Every page is present from the start: the kernel fails a request that it cannot copy to a process that is being killed. */
-  readonly #buffer = Buffer.alloc(MAX_WRITE + BLOCK, 1);
+  readonly #buffer = requestBuffer();
 
   constructor({ device, content }: FileServerOptions) {
     this.#device = device;
@@ -178,6 +179,17 @@ class FileServer {
     reply.writeUInt32LE(BLOCK, at + 80);
     return reply;
   }
+}
+
+/**
+ * The kernel fails a request that it cannot copy at once to a process that is being killed. So every page is present from the start, and stays
+ * writable when a process is started, as one is each time that the one that waits has died.
+ */
+function requestBuffer(): Buffer {
+  const size = MAX_WRITE + BLOCK;
+  const address = mmapAnonymous(size);
+  if (address < 0) throw new UnionFsError(errnoName(-address), `cannot map ${size} bytes for requests`);
+  return Buffer.from(viewOf(address, size)).fill(1);
 }
 
 export class FileError extends Error {

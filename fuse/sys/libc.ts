@@ -155,7 +155,17 @@ const mmapRaw = libc.func('intptr_t mmap(uintptr_t, size_t, int, int, int, int64
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
+const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
+
+/**
+ * Memory of which no page is ever read-only, not even for a moment: private memory is, for whoever writes first, when the process has
+ * started another one. Answers the address or a negated errno.
+ */
+export function mmapAnonymous(size: number): number {
+  const address = mmapRaw(0, size, PROT_READ_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return address === -1 ? -koffi.errno() : address;
+}
 
 /** Maps `size` bytes of `fd` from its start, shared. Answers the address or a negated errno. */
 export function mmapShared(fd: number, size: number): number {
