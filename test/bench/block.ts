@@ -158,14 +158,17 @@ async function measure(served: Served, phase: Phase, settings: Settings): Promis
 
 type Samples = Record<string, Record<string, number[]>>;
 
-async function run(
-  chosen: readonly Contender[],
-  rounds: number,
-  settings: Settings,
-  directory: string,
-): Promise<Samples> {
+interface Run {
+  readonly chosen: readonly Contender[];
+  readonly rounds: number;
+  readonly settings: Settings;
+  readonly directory: string;
+  /** Filled as it goes: what was measured before something failed can still be told. */
+  readonly samples: Samples;
+}
+
+async function run({ chosen, rounds, settings, directory, samples }: Run): Promise<void> {
   const folder = mkdtempSync(join(directory, 'union-bench-block-'));
-  const samples: Samples = {};
   try {
     for (let round = 1; round <= rounds; round++) {
       for (const contender of chosen) {
@@ -186,7 +189,6 @@ async function run(
         }
       }
     }
-    return samples;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -244,15 +246,14 @@ async function main(): Promise<number> {
   });
   const settings: Settings = { mebibytes: Number(values.mebibytes), seconds: Number(values.seconds) };
   const met: boolean[] = [];
-  let samples: Samples = {};
+  const samples: Samples = {};
   if (chosen.length > 0) {
-    samples = await run(chosen, Number(values.rounds), settings, values.dir);
-    met.push(
-      report(
-        samples,
-        chosen.map(({ name }) => name),
-      ),
-    );
+    const names = chosen.map(({ name }) => name);
+    try {
+      await run({ chosen, rounds: Number(values.rounds), settings, directory: values.dir, samples });
+    } finally {
+      met.push(report(samples, names));
+    }
   }
   if ((!only || only.includes('replicas')) && program('fio')() === undefined) {
     const sizes = { volumeMebibytes: Number(values.volume), usedMebibytes: Number(values.used) };
