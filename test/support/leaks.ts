@@ -42,8 +42,8 @@ function count({ mounts, loops, processes }: Leaks): number {
   return mounts.length + loops.length + processes.length;
 }
 
-/** Command lines of running processes, this one excepted. */
-function processesWith(marker: string): string[] {
+/** Pids and command lines of running processes, this one excepted. */
+export function processesWith(marker: string): string[] {
   return readdirSync('/proc').flatMap((pid) => {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return [];
     try {
