@@ -24,7 +24,8 @@ export class DirectoryCache {
   readonly #keys = new Float64Array(this.#sets * WAYS).fill(-1);
   readonly #generations = new Uint32Array(this.#sets * WAYS);
   readonly #descriptors = new Int32Array(this.#sets * WAYS).fill(-1);
-  readonly #usedAt = new Uint32Array(this.#sets * WAYS);
+  /** By a clock that never starts again. */
+  readonly #usedAt = new Float64Array(this.#sets * WAYS);
   #clock = 0;
   #epoch = 0;
   /** The clock at the beginning of the request. */
