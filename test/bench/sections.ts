@@ -1,5 +1,6 @@
 /** The parts of the benchmark: who competes in each, and the bars that the union has to reach (design, "Speed"). */
 import { contenderNames } from './contenders.ts';
+import { measureData } from './data.ts';
 import { measureFrozen } from './frozen.ts';
 import { measureJournal } from './journal.ts';
 import { measureMemory } from './memory.ts';
@@ -52,7 +53,6 @@ const operationBars: readonly Comparison[] = [
   ...against(mergerfs, 1.5, 'open_read', 'unlink'),
   ...against(mergerfs, 1, 'missing_warm', 'readdir'),
   ...against('null', 0.85, 'missing_cold'),
-  ...against('native', 0.95, 'sequential_write', 'sequential_read', 'random_write', 'random_read'),
 ];
 
 /** As people have them, on every CPU; and what one client does on one CPU, to see what further CPUs bring. */
@@ -102,6 +102,10 @@ export const sections: Readonly<Record<string, Section>> = {
         .map((contender) => ({ ...onOneCpu, name: contender, contender, branches: plan.branches }));
       return compete(entries, { ...plan }, operationBars, shop);
     },
+  },
+  data: {
+    about: 'file data through the union beside the same file on its branch, on one CPU',
+    run: (plan, shop) => measureData(plan, shop),
   },
   flat: {
     about: 'eight branches beside one, on one CPU',

@@ -41,8 +41,10 @@ export const rows: Readonly<Record<Phase, Row>> = {
 };
 
 export const phases = Object.keys(rows) as readonly Phase[];
-/** What works on names and attributes; the others move data of one large file. */
+/** What works on names and attributes. */
 export const metadataPhases = phases.slice(0, phases.indexOf('sequential_write'));
+/** What moves data of one large file. */
+export const dataPhases = phases.slice(metadataPhases.length);
 
 /** One run's figures by phase; an entry may not have them all. */
 export type Figures = Readonly<Partial<Record<Phase, number>>>;
