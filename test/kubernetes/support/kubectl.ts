@@ -12,8 +12,19 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+/** What kubectl says on a machine so busy that the API server cannot even be asked. */
+const NOT_ASKED = 'Unable to connect to the server: net/http: TLS handshake timeout';
+const MAX_ATTEMPTS = 5;
+
 /** Runs a program to its end; never throws for what it says. */
-export function run(command: string, args: readonly string[], input = ''): Promise<Outcome> {
+export async function run(command: string, args: readonly string[], input = ''): Promise<Outcome> {
+  for (let attempt = 1; ; attempt++) {
+    const outcome = await runOnce(command, args, input);
+    if (attempt === MAX_ATTEMPTS || !outcome.stderr.includes(NOT_ASKED)) return outcome;
+  }
+}
+
+function runOnce(command: string, args: readonly string[], input: string): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: 'pipe' });
     const text = { stdout: '', stderr: '' };
