@@ -17,7 +17,7 @@ import { type FioRun, fio } from '../support/fio.ts';
 import { expectNoLeaks } from '../support/leaks.ts';
 import { fuse, loop, needs, program } from '../support/skip.ts';
 
-const ROUNDS = Number(process.env.BLOCK_ROUNDS ?? 5);
+const ROUNDS = Number(process.env.BLOCK_ROUNDS ?? 4);
 const BLACKOUTS = Math.ceil(ROUNDS / 5);
 const BLOCKS = 32_768;
 /** As much as the volume's log has room for. */
