@@ -34,6 +34,7 @@ export class Peers {
   readonly #epoch: Epoch;
   readonly #clients: ClientTraffic;
   readonly #peers = new Map<ReplicaId, Peer>();
+  #members: readonly ReplicaId[] = [];
   #inSyncPeers: { readonly of: readonly ReplicaId[]; readonly peers: readonly Peer[] } = { of: [], peers: [] };
   #beatAt = Number.NEGATIVE_INFINITY;
   #session = 0;
@@ -45,22 +46,17 @@ export class Peers {
     this.#clients = clients;
     this.#context = context;
     this.#epoch = epoch;
-    const now = context.now();
-    for (const id of context.membership.config?.members ?? []) {
-      if (id === context.id) continue;
-      this.#peers.set(id, {
-        id,
-        status: undefined,
-        heardAt: now,
-        leaseUntil: Number.NEGATIVE_INFINITY,
-        movedAt: now,
-        sent: undefined,
-        sentAt: now,
-        inFlight: 0,
-        rebuilding: false,
-        rebuildFrom: now,
-      });
-    }
+    this.#follow();
+  }
+
+  /** A member that is lost may have given its place to another (`withReplacement`). Nobody in sync does. */
+  #follow(): void {
+    const { id: self, membership, now } = this.#context;
+    const members = membership.config?.members ?? [];
+    if (members === this.#members) return;
+    this.#members = members;
+    for (const id of this.#peers.keys()) if (!members.includes(id)) this.#peers.delete(id);
+    for (const id of members) if (id !== self && !this.#peers.has(id)) this.#peers.set(id, newPeer(id, now()));
   }
 
   /** From now on members are told of this epoch: the primary itself has promised it. */
@@ -83,6 +79,7 @@ export class Peers {
   get #inSync(): readonly Peer[] {
     const { inSync } = this.#context.membership;
     if (this.#inSyncPeers.of !== inSync) {
+      this.#follow();
       this.#inSyncPeers = { of: inSync, peers: inSync.flatMap((id) => this.#peers.get(id) ?? []) };
     }
     return this.#inSyncPeers.peers;
@@ -120,6 +117,7 @@ export class Peers {
 
   advance(): void {
     const now = this.#context.now();
+    this.#follow();
     if (this.#greeting && now - this.#beatAt >= BEAT_MS) this.#beat(now);
     if (!this.#greeting) return;
     this.#evictOne(now);
@@ -248,9 +246,24 @@ export class Peers {
         blocks: store.committedBlocks,
         peer,
         send: (message) => this.#send(peer, message),
-        hasEnded: () => this.#ended,
+        hasEnded: () => this.#ended || this.#peers.get(peer.id) !== peer,
         clients: this.#clients,
       }),
     );
   }
+}
+
+function newPeer(id: ReplicaId, now: number): Peer {
+  return {
+    id,
+    status: undefined,
+    heardAt: now,
+    leaseUntil: Number.NEGATIVE_INFINITY,
+    movedAt: now,
+    sent: undefined,
+    sentAt: now,
+    inFlight: 0,
+    rebuilding: false,
+    rebuildFrom: now,
+  };
 }

@@ -11,7 +11,7 @@ export interface VolumeConfig {
   readonly primary: ReplicaId;
   /** Hold every committed record; includes the primary. */
   readonly inSync: readonly ReplicaId[];
-  /** Everyone who may hold the volume. */
+  /** Everyone who may hold the volume; as many as there were at first. */
   readonly members: readonly ReplicaId[];
 }
 
@@ -36,4 +36,15 @@ export function withoutMember(config: VolumeConfig, id: ReplicaId): VolumeConfig
 
 export function withMember(config: VolumeConfig, id: ReplicaId): VolumeConfig {
   return { ...config, version: config.version + 1, inSync: [...config.inSync, id] };
+}
+
+/**
+ * `next`, which has nothing of the volume yet, in the place of a member that is lost. Undefined where that must not be: whoever is in
+ * sync may be the last that has what was answered for. Made by who watches over nodes, not by a replica: as the in-sync set stays
+ * as it is, so does all that rests on it; a primary that does not know of it yet loses the race for the next version.
+ */
+export function withReplacement(config: VolumeConfig, lost: ReplicaId, next: ReplicaId): VolumeConfig | undefined {
+  const { members, inSync } = config;
+  if (inSync.includes(lost) || !members.includes(lost) || members.includes(next)) return undefined;
+  return { ...config, version: config.version + 1, members: members.map((id) => (id === lost ? next : id)) };
 }

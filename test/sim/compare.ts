@@ -16,7 +16,9 @@ interface Found {
 }
 
 export function compareReplicas(world: World): void {
-  const found = world.nodes.flatMap((node) => recovered(node, world) ?? []);
+  const { members } = world.store.config;
+  const nodes = world.nodes.filter(({ id }) => members.includes(id));
+  const found = nodes.flatMap((node) => recovered(node, world) ?? []);
   const reference = found.find(({ node }) => node.intact) ?? found[0];
   for (const { node, durable, contents } of found) {
     if (durable !== reference!.durable) {

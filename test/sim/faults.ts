@@ -44,6 +44,9 @@ function happens(world: World, fault: Exclude<Fault, { kind: 'crash' }>): boolea
         world.store.lossRate = 0;
       });
       return true;
+    case 'lose':
+      world.custody?.lose(fault);
+      return true;
     case 'pause':
       nodes[fault.node]!.pause(fault.forMs);
       return true;

@@ -9,7 +9,8 @@ import { type Decisions, decisions } from '../../src/block/decisions.ts';
 import type { Message } from '../../src/block/messages.ts';
 import type { DiskOperation, DiskOutcome } from '../../src/block/ports.ts';
 import { decodeSuperblock, encodeSuperblock } from '../../src/block/superblock.ts';
-import { BLOCK_SIZE, ORIGIN, type Point, toEpoch, toLsn } from '../../src/block/units.ts';
+import { BLOCK_SIZE, ORIGIN, type Point, type ReplicaId, toEpoch, toLsn } from '../../src/block/units.ts';
+import { type VolumeConfig, withReplacement } from '../../src/block/volume-config.ts';
 
 export interface Mutant {
   readonly decisions?: Decisions;
@@ -19,6 +20,13 @@ export interface Mutant {
   readonly outcome?: (operation: DiskOperation, outcome: DiskOutcome) => DiskOutcome;
   /** Undefined: the message is not sent at all. */
   readonly message?: (message: Message) => Message | undefined;
+  /** The configuration in which `next` has the place of `lost`, decided on one that may not be the current one any more. */
+  readonly replacement?: (
+    decidedOn: VolumeConfig,
+    current: VolumeConfig,
+    lost: ReplicaId,
+    next: ReplicaId,
+  ) => VolumeConfig | undefined;
 }
 
 const SUCCESS: DiskOutcome = { ok: true, data: undefined };
@@ -56,7 +64,22 @@ export const mutants: Readonly<Record<string, () => Mutant>> = {
   L: () => ({ decisions: { ...decisions, holds: () => true } }),
   // A new size is in memory only.
   M: () => ({ disk: keepFirstSize() }),
+  // A lost member is replaced although it is in sync.
+  N: () => ({ replacement: replaceAnyway }),
+  // A replacement is written without comparing: what was decided on an old configuration overrides newer ones.
+  O: () => ({
+    replacement: (decidedOn, current, lost, next) => {
+      const successor = withReplacement(decidedOn, lost, next);
+      return successor && { ...successor, version: current.version + 1 };
+    },
+  }),
 };
+
+function replaceAnyway(config: VolumeConfig, _current: VolumeConfig, lost: ReplicaId, next: ReplicaId): VolumeConfig {
+  const replaced = (ids: readonly ReplicaId[]) => ids.map((id) => (id === lost ? next : id));
+  const { version, members, inSync } = config;
+  return { ...config, version: version + 1, members: replaced(members), inSync: replaced(inSync) };
+}
 
 function furthest(points: readonly Point[]): Point | undefined {
   return points.reduce<Point | undefined>((best, point) => (best && best.lsn >= point.lsn ? best : point), undefined);

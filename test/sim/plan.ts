@@ -30,6 +30,14 @@ export type Fault =
   | { readonly kind: 'cut'; readonly from: number; readonly to: number; readonly at: number; readonly forMs: number }
   | { readonly kind: 'isolate-api'; readonly node: number; readonly at: number; readonly forMs: number }
   | { readonly kind: 'api-unsure'; readonly at: number; readonly forMs: number }
+  /** Gone for `forMs`; `afterMs` after its loss somebody begins to give its place to another machine. */
+  | {
+      readonly kind: 'lose';
+      readonly node: number;
+      readonly at: number;
+      readonly forMs: number;
+      readonly afterMs: number;
+    }
   | { readonly kind: 'pause'; readonly node: number; readonly at: number; readonly forMs: number }
   | {
       readonly kind: 'noise';
@@ -55,7 +63,7 @@ export interface Plan {
   readonly depth: number;
   /** At most so long a pause between two operations. */
   readonly thinkMs: number;
-  /** How much faster or slower each replica's clock runs. */
+  /** How much faster or slower each machine's clock runs. There are more than replicas where one may be lost. */
   readonly clockRates: readonly number[];
   readonly faults: readonly Fault[];
 }
@@ -75,6 +83,7 @@ export function makePlan(seed: number): Plan {
   });
   const growth = random(seed, 'growth');
   const growBy = growth.chance(0.3) ? growth.pick([1, 30, 254, 300]) : 0;
+  const losses = makeLosses(random(seed, 'losses'), replicas);
   const beyond = growBy === 0 ? [] : [blocks, blocks + growth.integer(0, growBy - 1), blocks + growBy - 1];
   return {
     seed,
@@ -87,9 +96,43 @@ export function makePlan(seed: number): Plan {
     operations: dice.integer(20, 160),
     depth: dice.integer(1, 6),
     thinkMs: dice.pick([0, 30, 300, 300]),
-    clockRates: Array.from({ length: replicas }, () => 1 + (dice.next() - 0.5) * 0.1),
-    faults: makeFaults(dice, replicas),
+    clockRates: [
+      ...Array.from({ length: replicas }, () => 1 + (dice.next() - 0.5) * 0.1),
+      ...(losses.length === 0 ? [] : [1]),
+    ],
+    faults: [...makeFaults(dice, replicas), ...losses],
   };
+}
+
+/** One machine or two that are lost, maybe for good, among them the one beside that takes a lost one's place. */
+function makeLosses(dice: Random, replicas: number): readonly Fault[] {
+  if (replicas === 1 || dice.chance(0.75)) return [];
+  if (dice.chance(0.3)) return makeReturn(dice, replicas);
+  const lose = (node: number): Fault => ({
+    kind: 'lose',
+    node,
+    at: dice.integer(0, FAULT_SPAN_MS),
+    forMs: dice.pick([dice.integer(50, 6000), dice.integer(50, 6000), Number.POSITIVE_INFINITY]),
+    afterMs: dice.integer(0, 3000),
+  });
+  const losses = [lose(dice.integer(0, replicas - 1))];
+  if (dice.chance(0.4)) losses.push(lose(dice.integer(0, replicas)));
+  // While it is being filled, and as a member.
+  const crash = { kind: 'crash', node: replicas, effect: dice.integer(0, 600), before: dice.chance(0.5) } as const;
+  if (dice.chance(0.4)) losses.push({ ...crash, how: dice.pick(['power', 'power', 'kill']) });
+  return losses;
+}
+
+/** A lost machine comes back when its replacement has just been decided on, and soon it is the others that are gone. */
+function makeReturn(dice: Random, replicas: number): readonly Fault[] {
+  const node = dice.integer(0, replicas - 1);
+  const others = Array.from({ length: replicas }, (_, index) => index).filter((index) => index !== node);
+  const at = dice.integer(500, 3000);
+  const forMs = dice.integer(1600, 3000);
+  return [
+    { kind: 'lose', node, at, forMs, afterMs: forMs - dice.integer(0, 300) },
+    { kind: 'blackout', nodes: others, at: at + forMs + dice.integer(300, 2000), downMs: dice.integer(1500, 5000) },
+  ];
 }
 
 function makeFaults(dice: Random, replicas: number): readonly Fault[] {

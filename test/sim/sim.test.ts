@@ -34,6 +34,8 @@ const CAUGHT_AT: Readonly<Record<string, number>> = {
   K: 260,
   L: 24,
   M: 5,
+  N: 477,
+  O: 296,
 };
 
 function expectSound(plans: readonly Plan[]): void {

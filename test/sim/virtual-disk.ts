@@ -49,6 +49,11 @@ export class VirtualDisk {
     for (const area of AREAS) this.#areas.set(area, { media: new Map(), view: new Map(), unsynced: [] });
   }
 
+  /** The first bytes of an area, as a read would find them. */
+  peek(area: Area, length: number): Uint8Array {
+    return readFrom(this.#areas.get(area)!.view, 0, length);
+  }
+
   failNext(error: DiskError): void {
     this.#errors.push(error);
   }

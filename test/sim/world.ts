@@ -8,6 +8,7 @@ import { toEpoch } from '../../src/block/units.ts';
 import type { VolumeConfig } from '../../src/block/volume-config.ts';
 import { Client } from './client.ts';
 import { compareReplicas } from './compare.ts';
+import { Custody } from './custody.ts';
 import { inflict } from './faults.ts';
 import type { Mutant } from './mutants.ts';
 import { nodeName, SimNode, type Surroundings } from './node.ts';
@@ -31,6 +32,8 @@ export class World {
   readonly counts = new Map<string, number>();
   readonly store: ObjectStore;
   readonly client: Client;
+  /** Where a machine may be lost. */
+  readonly custody: Custody | undefined;
   /** Directed links that are cut, as `from>to`, and machines that cannot reach the object store. */
   readonly cuts = new Map<string, number>();
   readonly isolated = new Map<number, number>();
@@ -46,12 +49,23 @@ export class World {
     this.#mutant = mutant;
     this.#network = random(plan.seed, 'network');
     this.nodes = plan.clockRates.map((clockRate, index) => this.#makeNode(index, clockRate));
-    const members = this.nodes.map(({ id }) => id);
+    const members = this.nodes.slice(0, plan.replicas).map(({ id }) => id);
     const config: VolumeConfig = { version: 1, epoch: toEpoch(0), primary: members[0]!, inSync: members, members };
     this.#config = config;
     const store = { queue: this.queue, random: random(plan.seed, 'api') };
     this.store = new ObjectStore(store, config, (next) => this.#configChanged(next));
     this.client = this.#makeClient();
+    this.custody = this.nodes.length > plan.replicas ? this.#makeCustody() : undefined;
+  }
+
+  #makeCustody(): Custody {
+    const { plan, nodes, queue, store } = this;
+    return new Custody({
+      ...{ seed: plan.seed, nodes, queue, store, mutant: this.#mutant },
+      isCalm: () => this.#calm,
+      canReachStore: (node) => (this.isolated.get(node) ?? 0) <= queue.now,
+      count: (what) => this.count(what),
+    });
   }
 
   #makeNode(index: number, clockRate: number): SimNode {
@@ -80,7 +94,7 @@ export class World {
     return new Client(
       {
         ...plan,
-        nodes: plan.replicas,
+        nodes: this.nodes.length,
         submit: (node, request, body) => {
           const target = this.nodes[node]!;
           if (target.isUp) this.queue.after(0.1, () => this.#deliver(target, request, body));
@@ -150,7 +164,10 @@ export class World {
     if (config.epoch > before.epoch) this.count(config.primary === before.primary ? 'new-epoch' : 'failover');
     if (config.inSync.length < before.inSync.length) this.count('left-in-sync');
     if (config.inSync.length > before.inSync.length) this.count('joined-in-sync');
+    if (config.members.some((id) => !before.members.includes(id))) this.count('replaced');
     if (config.inSync.length === 0) throw new Violation('nobody is left in sync');
+    const stranger = config.inSync.find((id) => !config.members.includes(id));
+    if (stranger !== undefined) throw new Violation(`${stranger} is in sync and no member`);
     this.judgeIntactness(config);
   }
 
@@ -164,12 +181,18 @@ export class World {
     this.client.serverDown(index);
     const dice = random(this.plan.seed, `restart-${index}-${this.queue.now}`);
     const delay = this.#calm ? 200 : (downMs ?? dice.integer(5, 2500));
-    this.queue.after(delay, () => this.nodes[index]!.start());
+    this.queue.after(delay, () => this.#start(this.nodes[index]!));
+  }
+
+  #start(node: SimNode): void {
+    if (this.custody) this.custody.start(node);
+    else node.start();
   }
 
   run(): void {
+    this.custody?.begin(this.plan.replicas);
     for (const fault of this.plan.faults) inflict(this, fault);
-    for (const node of this.nodes) node.start();
+    for (const node of this.nodes) this.#start(node);
     this.queue.after(5, () => this.client.pump());
     this.#runUntil(() => this.queue.now > FAULTS_END_MS || (this.client.hasIssuedAll && this.queue.now > 9000));
     this.#calm = true;
@@ -190,21 +213,23 @@ export class World {
     this.isolated.clear();
     this.noise = { until: 0, drop: 0, double: 0 };
     this.store.lossRate = 0;
+    this.custody?.allComeBack();
     for (const node of this.nodes) {
       node.disk.heal();
       node.slowUntil = 0;
       node.resume();
-      node.start();
+      this.#start(node);
     }
   }
 
   #isWell(): boolean {
     if (!this.client.isDone) return false;
     if (this.oracle.relaxed) return true;
-    const { primary, inSync } = this.store.config;
-    const leader = this.nodes.find(({ id }) => id === primary);
+    const { config } = this.store;
+    const leader = this.nodes.find(({ id }) => id === config.primary);
     // A primary that serves has made all of the in-sync set agree, and nobody writes any more.
-    return inSync.length === this.nodes.length && leader?.state === 'serving';
+    const areAll = config.inSync.length === this.plan.replicas && leader?.state === 'serving';
+    return areAll && (this.custody?.isTidy(config) ?? true);
   }
 
   #describe(): string {
@@ -212,7 +237,7 @@ export class World {
     const states = this.nodes.map(
       (node) => `${node.id} ${node.state}${node.stopReason ? ` (${node.stopReason})` : ''}`,
     );
-    return `${states.join(', ')}; epoch ${config.epoch}, primary ${config.primary}, in sync ${config.inSync.join(' ')}`;
+    return `${states.join(', ')}; epoch ${config.epoch}, primary ${config.primary}, in sync ${config.inSync.join(' ')} of ${config.members.join(' ')}`;
   }
 
   #runUntil(done: () => boolean): void {
