@@ -5,6 +5,7 @@
  * become U+FFFD, which no path of ours contains.
  */
 import { readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 
 export interface MountInfo {
   readonly mountId: number;
@@ -83,6 +84,12 @@ export function mountOf(path: string, mounts: readonly MountInfo[] = readMountIn
       (best, mount) => (mount.mountpoint.length >= (best?.mountpoint.length ?? 0) ? mount : best),
       undefined,
     );
+}
+
+/** Whether a mount shows what is at `source`, which may be a file: a bind of it. `source` is absolute and free of symbolic links. */
+export function isBindOf(mount: MountInfo, source: string, mounts: readonly MountInfo[] = readMountInfo()): boolean {
+  const from = mountOf(source, mounts);
+  return mount.device === from?.device && mount.root === join(from.root, relative(from.mountpoint, source));
 }
 
 /** Whether `path` is `directory` or lies below it. Both absolute and normalised. */

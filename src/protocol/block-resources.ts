@@ -7,11 +7,16 @@ import type { Condition } from './resources.ts';
 
 export const BLOCK_DRIVER_NAME = 'block.union.csi.dev';
 
+/** As Kubernetes has it. */
+export type VolumeMode = 'Filesystem' | 'Block';
+
 export interface BlockVolumeSpec {
   /** The name given to CreateVolume: retries are told from collisions by it. */
   readonly volumeName: string;
   readonly capacityBytes: string;
   readonly pool: string;
+  /** What it is for whoever uses it, for good: a filesystem (where nothing is said), or the bare device. */
+  readonly volumeMode?: VolumeMode;
   /** So few replicas in sync suffice to go on. */
   readonly minInSync: number;
   /** Nodes that hold a replica each. */

@@ -187,7 +187,8 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     process.kill(stopped, 'SIGSTOP');
     try {
       await moved(path, `node ${primary} died`);
-      for (const volume of await volumes()) expect(volume.status?.config?.primary).not.to.equal(primary);
+      const isLedElsewhere = ({ status }: BlockVolume) => status?.config?.primary !== primary;
+      await eventually('others to lead', async () => (await volumes()).every(isLedElsewhere), LIMIT_MS);
     } finally {
       process.kill(stopped, 'SIGKILL');
     }

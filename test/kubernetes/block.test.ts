@@ -28,6 +28,14 @@ const DURABLE_LOAD = `
   done
   echo $n`;
 
+/** Half of it is in the page cache of the device when the pod ends. */
+const DEVICE_LOAD = `
+  head -c 4194304 /dev/urandom >/tmp/sent
+  dd if=/tmp/sent of=/dev/data bs=4096 count=512 seek=4096 oflag=direct 2>/dev/null
+  dd if=/tmp/sent of=/dev/data bs=4096 skip=512 seek=4608 2>/dev/null
+  sha256sum </tmp/sent`;
+const DEVICE_SUM = 'dd if=/dev/data bs=4096 skip=4096 count=1024 iflag=direct 2>/dev/null | sha256sum';
+
 describe('the block engine', () => {
   let victim: NodeName;
   const volumes = () => list<BlockVolume>('blockvolumes');
@@ -49,6 +57,26 @@ describe('the block engine', () => {
     const nodes = await list<Node>('nodes');
     const pools = async () => (await list<BlockPool>('blockpools')).filter(({ status }) => status !== undefined);
     await eventually('a pool on every node', async () => (await pools()).length === nodes.length, 180_000);
+  });
+
+  it('gives pods a bare device, the same on every node, which grows while one of them has it', async () => {
+    await kubectl('apply', '-f', example('1-lower-class.yaml'), '-f', join(root, 'examples/device.yaml'));
+    await running('disk', 180_000);
+    const firstLine = async () => (await kubectl('logs', 'disk')).trim();
+    expect(await eventually('what the pod reads', firstLine, 60_000)).to.match(/^mine, since /);
+    await deleted('pod', 'disk');
+    const use = { claim: 'disk', isDevice: true };
+    await apply(pod({ ...use, name: 'writes', node: NODES[0], script: DEVICE_LOAD }));
+    const sent = (await ended('writes')).trim();
+    await deleted('pod', 'writes');
+    const grown = `until [ $(blockdev --getsize64 /dev/data) = ${192 * 1024 ** 2} ]; do sleep 1; done`;
+    await apply(pod({ ...use, name: 'reads', node: NODES[1], script: `${DEVICE_SUM}; ${grown}; ${DEVICE_SUM}` }));
+    await running('reads', 180_000);
+    await kubectl('patch', 'pvc', 'disk', '--patch', '{"spec":{"resources":{"requests":{"storage":"192Mi"}}}}');
+    expect((await ended('reads', 180_000)).trim().split('\n')).to.deep.equal([sent, sent]);
+    await deleted('pod', 'reads');
+    await deleted('pvc', 'disk');
+    await gone(60_000, 'blockvolumes');
   });
 
   it('carries a union of volumes that are on two nodes each', async () => {

@@ -18,6 +18,14 @@ const LIMIT_MS = 60_000;
 /** Ends at once when it is told to, as a shell that is process 1 does not by itself. */
 const UNTIL_TOLD = 'trap "exit 0" TERM; while :; do sleep 1000 & wait; done';
 
+const SAY_END = 'echo end of script';
+
+export interface DevicePod {
+  readonly script: string;
+  readonly readOnly?: boolean;
+  readonly node?: string | undefined;
+}
+
 export class ClusterUser {
   readonly api: ApiClient;
 
@@ -96,24 +104,46 @@ export class ClusterUser {
 
   /** A pod that has the claim at /data, runs the script there, and then stays. */
   async createPod(name: string, claimName: string, script = ':'): Promise<void> {
+    const use = { volumeMounts: [{ name: 'data', mountPath: '/data' }] };
+    await this.#createPod(name, { claimName }, { script: `cd /data; ${script}; cd /`, use });
+  }
+
+  /** A pod that has the claim as device /dev/data, runs the script, and then stays. */
+  async createDevicePod(name: string, claimName: string, { script, node, readOnly = false }: DevicePod): Promise<void> {
+    const use = { volumeDevices: [{ name: 'data', devicePath: '/dev/data' }] };
+    await this.#createPod(name, { claimName, readOnly }, { script, node, use });
+  }
+
+  async #createPod(
+    name: string,
+    persistentVolumeClaim: { readonly claimName: string; readonly readOnly?: boolean },
+    { script, node, use }: { readonly script: string; readonly node?: string | undefined; readonly use: object },
+  ): Promise<void> {
+    const command = ['sh', '-ec', `${script}; ${UNTIL_TOLD}`];
     await this.api.create(pods, {
       metadata: { namespace, name },
       spec: {
         terminationGracePeriodSeconds: 2,
-        containers: [
-          {
-            ...{ name: 'main', image: 'host', command: ['sh', '-ec', `cd /data; ${script}; cd /; ${UNTIL_TOLD}`] },
-            volumeMounts: [{ name: 'data', mountPath: '/data' }],
-          },
-        ],
-        volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],
+        ...(node && { nodeSelector: { 'kubernetes.io/hostname': node } }),
+        containers: [{ name: 'main', image: 'host', command, ...use }],
+        volumes: [{ name: 'data', persistentVolumeClaim }],
       },
     });
   }
 
   /** A pod as `createPod` makes it, run to the end of its script; resolves to what it printed. */
   async run(name: string, claimName: string, script: string): Promise<string> {
-    await this.createPod(name, claimName, `${script}; echo end of script`);
+    await this.createPod(name, claimName, `${script}; ${SAY_END}`);
+    return await this.#printed(name);
+  }
+
+  /** As `run`, for a claim that is a device. */
+  async runOnDevice(name: string, claimName: string, pod: DevicePod): Promise<string> {
+    await this.createDevicePod(name, claimName, { ...pod, script: `${pod.script}; ${SAY_END}` });
+    return await this.#printed(name);
+  }
+
+  async #printed(name: string): Promise<string> {
     const log = await eventually(
       `pod ${name} to run its script`,
       async () => {

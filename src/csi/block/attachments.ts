@@ -11,7 +11,7 @@ import type { Clock } from '../../base/clock.ts';
 import { UnionError } from '../../base/errors.ts';
 import { type AttachConfig, CONFIG_FILE, readAttachConfig, volumeFile } from '../../host/block/attached-volume.ts';
 import { command } from '../../host/command.ts';
-import { attachLoop, detachLoop, loopOf } from '../../host/loop-device.ts';
+import { attachLoop, detachLoop, type LoopDevice, loopsOf } from '../../host/loop-device.ts';
 import { BLOCK_FS_TYPE, probe, unmountOnce } from '../../host/mounter.ts';
 import { mountAt } from '../../host/mountinfo.ts';
 
@@ -42,7 +42,7 @@ export class Attachments {
     this.#write(directory, config);
     // 2. The file. One whose processes have all died answers nothing any more, and takes its device with it.
     if (mountAt(file)?.fsType === BLOCK_FS_TYPE && (await probe(file, signal)).kind !== 'alive') {
-      if ((await loopOf(file, signal)) !== undefined) {
+      if ((await loopsOf(file, signal)).length > 0) {
         const message = `volume ${volumeId}: the processes that served it here have been killed; end its pods, then it is attached anew`;
         throw new UnionError('FAILED_PRECONDITION', message);
       }
@@ -50,23 +50,31 @@ export class Attachments {
     }
     if (mountAt(file) === undefined) this.#serve(volumeId, directory);
     // 3. The device; it waits for the processes to answer.
-    return await attachLoop(file, signal);
+    return await attachLoop(file, { readOnly: false }, signal);
+  }
+
+  /** A device of the volume, which is attached; one that cannot be written to is made when it is first asked for. */
+  async openDevice(volumeId: string, how: { readonly readOnly: boolean }, signal: AbortSignal): Promise<string> {
+    if ((await this.deviceOf(volumeId, signal)) === undefined) throw notStaged(volumeId);
+    return await attachLoop(volumeFile(this.#directoryOf(volumeId)), how, signal);
   }
 
   /** The volume's device, if it is attached. */
   async deviceOf(volumeId: string, signal: AbortSignal): Promise<string | undefined> {
-    if (!VOLUME_ID.test(volumeId)) return undefined;
-    return await loopOf(volumeFile(this.#directoryOf(volumeId)), signal);
+    return (await this.#loops(volumeId, signal)).find(({ readOnly }) => !readOnly)?.device;
   }
 
-  /** Makes the device as large as the volume is now. */
-  async grow(volumeId: string, config: AttachConfig, signal: AbortSignal): Promise<string> {
-    const device = await this.deviceOf(volumeId, signal);
-    if (device === undefined)
-      throw new UnionError('FAILED_PRECONDITION', `volume ${volumeId} is not staged here; stage it first`);
+  /** That device, and that of readers if there is one. */
+  async devicesOf(volumeId: string, signal: AbortSignal): Promise<readonly string[]> {
+    return (await this.#loops(volumeId, signal)).map(({ device }) => device);
+  }
+
+  /** Makes its devices as large as the volume is now. */
+  async grow(volumeId: string, config: AttachConfig, signal: AbortSignal): Promise<void> {
+    const devices = await this.devicesOf(volumeId, signal);
+    if (devices.length === 0) throw notStaged(volumeId);
     this.#write(this.#directoryOf(volumeId), config);
-    await command('losetup', ['--set-capacity', device], signal);
-    return device;
+    for (const device of devices) await command('losetup', ['--set-capacity', device], signal);
   }
 
   /** Takes device and file away; the serving processes end by that. Not there: done. */
@@ -90,6 +98,10 @@ export class Attachments {
       if (JSON.stringify(config.addresses) !== JSON.stringify(addresses))
         this.#write(directory, { ...config, addresses });
     }
+  }
+
+  async #loops(volumeId: string, signal: AbortSignal): Promise<readonly LoopDevice[]> {
+    return VOLUME_ID.test(volumeId) ? await loopsOf(volumeFile(this.#directoryOf(volumeId)), signal) : [];
   }
 
   #directoryOf(volumeId: string): string {
@@ -120,4 +132,8 @@ export class Attachments {
       closeSync(log);
     }
   }
+}
+
+function notStaged(volumeId: string): UnionError {
+  return new UnionError('FAILED_PRECONDITION', `volume ${volumeId} is not staged here; stage it first`);
 }

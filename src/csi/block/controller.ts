@@ -17,6 +17,7 @@ import type { Handlers } from '../server.ts';
 import { waitUntil } from '../waiting.ts';
 import {
   type BlockControllerDependencies,
+  checkVolumeMode,
   needBlockVolume,
   parseBlockCapabilities,
   parseBlockCapability,
@@ -90,8 +91,8 @@ async function publishVolume(
 ): Promise<void> {
   const id = need(request.volumeId, 'volume_id');
   const node = need(request.nodeId, 'node_id');
-  parseBlockCapability(request.volumeCapability);
-  await needBlockVolume(deps.volumes, id, signal);
+  const { volumeMode } = parseBlockCapability(request.volumeCapability);
+  checkVolumeMode(await needBlockVolume(deps.volumes, id, signal), volumeMode);
   if ((await deps.nodes.get({ name: node }, signal)) === undefined) {
     throw new UnionError('NOT_FOUND', `node "${node}" does not exist`);
   }
@@ -150,9 +151,9 @@ async function validate(
 ): Promise<ValidateVolumeCapabilitiesResponse> {
   need(request.volumeId, 'volume_id');
   if (request.volumeCapabilities.length === 0) parseBlockCapabilities([]);
-  await needBlockVolume(deps.volumes, request.volumeId, signal);
+  const volume = await needBlockVolume(deps.volumes, request.volumeId, signal);
   try {
-    parseBlockCapabilities(request.volumeCapabilities);
+    checkVolumeMode(volume, parseBlockCapabilities(request.volumeCapabilities));
   } catch (error) {
     // Here what is not supported is an answer, not an error.
     if (error instanceof UnionError) return { message: error.message };

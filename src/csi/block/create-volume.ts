@@ -13,7 +13,7 @@ import { type PoolFacts, placeReplicas, replicaBytes } from '../../block/driver/
 import { isUsable } from '../../block/driver/volume-status.ts';
 import type { Geometry } from '../../block/superblock.ts';
 import { BLOCK_SIZE } from '../../block/units.ts';
-import type { BlockVolume } from '../../protocol/block-resources.ts';
+import type { BlockVolume, VolumeMode } from '../../protocol/block-resources.ts';
 import type { CreateVolumeRequest__Output } from '../../protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { CreateVolumeResponse } from '../../protocol/generated/csi/v1/CreateVolumeResponse.ts';
 import { API_GROUP, API_VERSION, FINALIZER, TOPOLOGY_KEY_NODE } from '../../protocol/resources.ts';
@@ -27,7 +27,7 @@ import { waitUntil } from '../waiting.ts';
 import { type BlockControllerDependencies, parseBlockCapabilities } from './common.ts';
 
 const placing = 'placing';
-/** ext4 and its journal want some room. */
+/** ext4 and its journal want some room; no volume's log is smaller either. */
 const MINIMUM_BYTES = 16n * 1024n ** 2n;
 
 interface Wanted {
@@ -35,6 +35,7 @@ interface Wanted {
   readonly requiredBytes: bigint;
   readonly limitBytes: bigint;
   readonly geometry: Geometry;
+  readonly volumeMode: VolumeMode;
   readonly parameters: BlockParameters;
   readonly preferredNode: string | undefined;
 }
@@ -72,7 +73,7 @@ function isServed(volume: BlockVolume | undefined): boolean {
 
 function parseRequest(request: CreateVolumeRequest__Output): Wanted {
   const name = need(request.name, 'name');
-  parseBlockCapabilities(request.volumeCapabilities);
+  const volumeMode = parseBlockCapabilities(request.volumeCapabilities);
   if (request.volumeContentSource !== null) {
     throw new UnionError(
       'INVALID_ARGUMENT',
@@ -101,6 +102,7 @@ function parseRequest(request: CreateVolumeRequest__Output): Wanted {
     name,
     ...range,
     geometry: geometry.value,
+    volumeMode,
     parameters: parameters.value,
     preferredNode: request.accessibilityRequirements?.preferred[0]?.segments[TOPOLOGY_KEY_NODE],
   };
@@ -117,7 +119,7 @@ async function writtenVolume(
     throw new UnionError('ABORTED', `an earlier volume "${wanted.name}" is still being deleted; repeat the call`);
   }
   if (existing !== undefined) return existing;
-  const { parameters, geometry, preferredNode } = wanted;
+  const { parameters, geometry, volumeMode, preferredNode } = wanted;
   const { replicas, pool, spread, minInSync } = parameters;
   const wish = { replicas, pool, spread, preferredNode, replicaBytes: replicaBytes(geometry) };
   const members = placeReplicas(await poolFacts(deps, parameters, signal), wish);
@@ -128,7 +130,7 @@ async function writtenVolume(
       kind: 'BlockVolume',
       metadata: { name: id, finalizers: [FINALIZER] },
       spec: {
-        ...{ volumeName: wanted.name, pool, minInSync, members: members.value },
+        ...{ volumeName: wanted.name, pool, volumeMode, minInSync, members: members.value },
         capacityBytes: String(geometry.blocks * BLOCK_SIZE),
       },
     },
@@ -170,10 +172,13 @@ export function bytesOf({ spec }: BlockVolume): bigint {
   return geometry.ok ? replicaBytes(geometry.value) : 0n;
 }
 
-function checkSame({ spec }: BlockVolume, { name, requiredBytes, limitBytes, parameters }: Wanted): void {
+function checkSame({ spec }: BlockVolume, wanted: Wanted): void {
+  const { name, requiredBytes, limitBytes, parameters } = wanted;
   const has = BigInt(spec.capacityBytes);
   const fits = has >= requiredBytes && (limitBytes === 0n || has <= limitBytes);
-  if (fits && spec.members.length === parameters.replicas && spec.pool === parameters.pool) return;
-  const what = `${formatQuantity(has)}, ${spec.members.length} replicas in pool ${spec.pool}`;
+  const { members, pool, volumeMode = 'Filesystem' } = spec;
+  const isSame = members.length === parameters.replicas && pool === parameters.pool && volumeMode === wanted.volumeMode;
+  if (fits && isSame) return;
+  const what = `${formatQuantity(has)}, ${members.length} replicas in pool ${pool}, volumeMode ${volumeMode}`;
   throw new UnionError('ALREADY_EXISTS', `volume "${name}" exists with ${what}; ask for that, or take another name`);
 }

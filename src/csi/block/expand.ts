@@ -12,7 +12,7 @@ import { requiredCapacity } from '../../union/capacity.ts';
 import type { RpcContext } from '../interceptors.ts';
 import { needRange } from '../volumes.ts';
 import { waitUntil } from '../waiting.ts';
-import { type BlockControllerDependencies, needBlockVolume, parseBlockCapability } from './common.ts';
+import { type BlockControllerDependencies, checkVolumeMode, needBlockVolume, parseBlockCapability } from './common.ts';
 import { bytesOf, poolFacts } from './create-volume.ts';
 
 export async function expandBlockVolume(
@@ -21,13 +21,14 @@ export async function expandBlockVolume(
   context: RpcContext,
 ): Promise<ControllerExpandVolumeResponse> {
   const range = needRange(request.capacityRange);
-  if (request.volumeCapability !== null) parseBlockCapability(request.volumeCapability);
+  const capability = request.volumeCapability === null ? undefined : parseBlockCapability(request.volumeCapability);
   const required = requiredCapacity(range);
   if (!required.ok) throw new UnionError(required.error.code, required.error.message);
   const blocks = Number((required.value + BigInt(BLOCK_SIZE) - 1n) / BigInt(BLOCK_SIZE));
   const geometry = geometryOf(blocks * BLOCK_SIZE);
   if (!geometry.ok) throw new UnionError('OUT_OF_RANGE', geometry.error);
   const volume = await needBlockVolume(deps.volumes, request.volumeId, context.signal);
+  if (capability !== undefined) checkVolumeMode(volume, capability.volumeMode);
   const wanted = blocks * BLOCK_SIZE;
   if (Number(volume.spec.capacityBytes) < wanted) await write(deps, volume, String(wanted), context.signal);
   const isGrown = (latest: BlockVolume) => Number(latest.status?.capacityBytes ?? 0) >= wanted;

@@ -22,7 +22,8 @@ import { checkArguments, notMounted, oneAtATime, usageOf } from '../node-common.
 import type { Handlers } from '../server.ts';
 import { prepareStagingDirectory, prepareTarget } from '../union-mounts.ts';
 import type { Attachments } from './attachments.ts';
-import { needBlockVolume, parseBlockCapability } from './common.ts';
+import { checkVolumeMode, needBlockVolume, parseBlockCapability } from './common.ts';
+import { deviceBytes, deviceShownAt, publishDevice } from './device.ts';
 import { growFilesystem, prepareFilesystem } from './filesystem.ts';
 
 export interface BlockNodeOptions {
@@ -41,7 +42,6 @@ export function createBlockNodeService(options: BlockNodeOptions): Handlers<Node
     NodeStageVolume: async (request, { signal }) => {
       const { volumeId, stagingTargetPath } = request;
       checkArguments({ volumeId, stagingTargetPath });
-      parseBlockCapability(request.volumeCapability);
       await exclusively(volumeId, () => stage(options, request, signal));
       return {};
     },
@@ -58,7 +58,6 @@ export function createBlockNodeService(options: BlockNodeOptions): Handlers<Node
     NodePublishVolume: async (request, { signal }) => {
       const { volumeId, stagingTargetPath, targetPath } = request;
       checkArguments({ volumeId, targetPath, stagingTargetPath });
-      parseBlockCapability(request.volumeCapability);
       await exclusively(volumeId, () => publish(options, request, signal));
       return {};
     },
@@ -73,8 +72,10 @@ export function createBlockNodeService(options: BlockNodeOptions): Handlers<Node
       checkArguments({ volumeId });
       if (volumePath !== '' && !isAbsolute(volumePath)) throw notMounted(volumeId, volumePath);
       checkArguments({ volumePath });
-      const device = await attachments.deviceOf(volumeId, signal);
-      if (device === undefined || mountedAt(volumePath)?.source !== device) throw notMounted(volumeId, volumePath);
+      const devices = await attachments.devicesOf(volumeId, signal);
+      const bare = deviceShownAt(volumePath, devices);
+      if (bare !== undefined) return { usage: [{ unit: 'BYTES', total: String(deviceBytes(bare)) }] };
+      if (!devices.includes(mountedAt(volumePath)?.source ?? '')) throw notMounted(volumeId, volumePath);
       const answer = await probe(volumePath, signal);
       if (answer.kind !== 'alive') throw new UnionError('UNAVAILABLE', `volume ${volumeId} does not answer`);
       return { usage: usageOf(answer.usage) };
@@ -86,13 +87,7 @@ export function createBlockNodeService(options: BlockNodeOptions): Handlers<Node
       if (volumePath === '') checkArguments({ volumePath });
       const volume = await needBlockVolume(options.volumes, volumeId, signal);
       checkArguments({ volumePath });
-      await exclusively(volumeId, async () => {
-        const mounted = mountedAt(volumePath);
-        const device = await attachments.deviceOf(volumeId, signal);
-        if (device === undefined || mounted?.source !== device) throw notMounted(volumeId, volumePath);
-        await attachments.grow(volumeId, options.configOf(volume), signal);
-        await growFilesystem({ device, mountpoint: volumePath, fsType: mounted.fsType }, signal);
-      });
+      await exclusively(volumeId, () => expand(options, { volume, volumePath }, signal));
       return { capacityBytes: volume.status?.capacityBytes ?? volume.spec.capacityBytes };
     },
 
@@ -110,15 +105,19 @@ async function stage(
   { volumeId, stagingTargetPath: stagingPath, volumeCapability }: NodeStageVolumeRequest__Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { fsType, mountFlags } = parseBlockCapability(volumeCapability);
-  // 1. The volume is ours to use. Done anew each time: a mount that is there says nothing of it.
+  const capability = parseBlockCapability(volumeCapability);
+  // 1. The volume is ours to use, so. Done anew each time: a mount that is there says nothing of it.
   const volume = await needBlockVolume(volumes, volumeId, signal);
+  checkVolumeMode(volume, capability.volumeMode);
   if (volume.spec.attachedTo !== nodeName) {
     const where = volume.spec.attachedTo ? `attached to ${volume.spec.attachedTo}` : 'not attached';
     throw new UnionError('FAILED_PRECONDITION', `volume ${volumeId} is ${where}; publish it to node ${nodeName} first`);
   }
   // 2. Its device.
   const device = await attachments.attach(volumeId, configOf(volume), signal);
+  // Of a bare device not even a byte is looked at.
+  if (capability.volumeMode === 'Block') return;
+  const { fsType, mountFlags } = capability;
   // 3. A mount of an earlier call is kept; what is not ours is refused.
   const found = mountedAt(stagingPath);
   if (found?.source === device) return;
@@ -135,17 +134,24 @@ async function stage(
 }
 
 async function publish(
-  { attachments }: BlockNodeOptions,
+  { attachments, volumes }: BlockNodeOptions,
   request: NodePublishVolumeRequest__Output,
   signal: AbortSignal,
 ): Promise<void> {
   const { volumeId, stagingTargetPath, targetPath, readonly, volumeCapability } = request;
+  const capability = parseBlockCapability(volumeCapability);
+  const readOnly = readonly || capability.readOnly;
+  if (capability.volumeMode === 'Block') {
+    // The device alone does not tell whether there is a filesystem on it.
+    checkVolumeMode(await needBlockVolume(volumes, volumeId, signal), 'Block');
+    await publishDevice({ attachments, volumeId, targetPath, readOnly, onlyOnePod: capability.onlyOnePod }, signal);
+    return;
+  }
   const device = await attachments.deviceOf(volumeId, signal);
   if (device === undefined || mountedAt(stagingTargetPath)?.source !== device) {
     const message = `volume ${volumeId} is not mounted at the staging path ${stagingTargetPath}; stage it first`;
     throw new UnionError('FAILED_PRECONDITION', message);
   }
-  const readOnly = readonly || volumeCapability?.accessMode?.mode === 'SINGLE_NODE_READER_ONLY';
   const found = mountedAt(targetPath);
   if (found?.source === device && found.options.includes('ro') === readOnly) return;
   if (found)
@@ -153,9 +159,7 @@ async function publish(
       'ALREADY_EXISTS',
       `${found.source} is published at ${targetPath} in another way; unpublish it first`,
     );
-  if (volumeCapability?.accessMode?.mode === 'SINGLE_NODE_SINGLE_WRITER') {
-    checkOnlyTarget({ volumeId, device, stagingPath: stagingTargetPath });
-  }
+  if (capability.onlyOnePod) checkOnlyTarget({ volumeId, device, stagingPath: stagingTargetPath });
   prepareTarget(targetPath);
   await bindMount({ source: stagingTargetPath, target: targetPath, readOnly });
   if (mountedAt(targetPath)?.source === device) return;
@@ -171,16 +175,37 @@ function checkOnlyTarget({ volumeId, device, stagingPath }: { volumeId: string; 
   throw new UnionError('FAILED_PRECONDITION', message);
 }
 
+/** A device that is bare ends there; a filesystem grows with it. */
+async function expand(
+  { attachments, configOf }: BlockNodeOptions,
+  { volume, volumePath }: { readonly volume: BlockVolume; readonly volumePath: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const volumeId = volume.metadata.name;
+  const devices = await attachments.devicesOf(volumeId, signal);
+  const mounted = mountedAt(volumePath);
+  const device = devices.find((each) => each === mounted?.source);
+  const isBare = deviceShownAt(volumePath, devices) !== undefined;
+  if (!isBare && device === undefined) throw notMounted(volumeId, volumePath);
+  await attachments.grow(volumeId, configOf(volume), signal);
+  if (device !== undefined && mounted !== undefined)
+    await growFilesystem({ device, mountpoint: volumePath, fsType: mounted.fsType }, signal);
+}
+
 function mountedAt(path: string): MountInfo | undefined {
   const real = realMountPath(path);
   return real === undefined ? undefined : mountAt(real);
 }
 
 /**
- * Unmounts, never lazily, and removes the directory, which must be empty then. Nothing there is ok. Removing it is a command too:
- * where another mount namespace still has the mount, it ends with the directory, and its last writes are waited for.
+ * Unmounts, never lazily, and removes what it was mounted on, which must be empty then. Nothing there is ok. Removing it is a
+ * command too: where another mount namespace still has the mount, it ends with the directory, and its last writes are waited for.
  */
 async function unmount(path: string, signal: AbortSignal): Promise<void> {
   while (mountedAt(path) !== undefined) await command('umount', ['--no-mtab', path], signal);
-  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) await command('rmdir', ['--', path], signal);
+  const left = lstatSync(path, { throwIfNoEntry: false });
+  if (left?.isFile() && left.size > 0) {
+    throw new UnionError('FAILED_PRECONDITION', `${path} is a file with content, which is not ours; move it away`);
+  }
+  if (left !== undefined) await command('rm', ['--dir', '--', path], signal);
 }

@@ -5,7 +5,8 @@
 #   container.sh outer STATE ...     (on the host) waits for the container, leaves its exit code in STATE/exit
 #   container.sh inner STATE ROOT [MOUNT]... -- COMMAND [ARGUMENT]...
 #
-# ROOT is ro or rw: whether the container may write outside its volumes. MOUNT is KIND SOURCE TARGET with KIND ro or rw, in order. STATE/root is where the root is put together.
+# ROOT is ro or rw: whether the container may write outside its volumes. MOUNT is KIND SOURCE TARGET, in
+# order: KIND is ro or rw, or device for a node of its own of the device SOURCE. STATE/root is where the root is put together.
 #
 # STATE/shim and STATE/init are the lines of /proc/PID/stat of the outer stage and of the container's first process (pids as the
 # host counts), which tell them from later processes of those numbers. Renaming init into place is the moment from which the
@@ -61,6 +62,12 @@ ln -s /proc/self/fd/1 dev/stdout
 ln -s /proc/self/fd/2 dev/stderr
 
 while [ "$1" != -- ]; do
+  if [ "$1" = device ]; then
+    mkdir -p "$(dirname "$root$3")"
+    mknod -m 660 "$root$3" b $(stat -c '0x%t 0x%T' "$2")
+    shift 3
+    continue
+  fi
   mkdir -p "$root$3"
   if [ "$1" = ro ]; then options=bind,ro; else options=bind; fi
   mount --no-mtab -o "$options" "$2" "$root$3"

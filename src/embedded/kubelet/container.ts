@@ -38,11 +38,18 @@ export interface ContainerMount {
   readonly readOnly: boolean;
 }
 
+/** A bare volume: `source` is or shows a block device, of which the container gets a node. */
+export interface ContainerDevice {
+  readonly source: string;
+  readonly target: string;
+}
+
 export interface ContainerSpec {
   readonly command: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly workingDirectory: string;
   readonly mounts: readonly ContainerMount[];
+  readonly devices: readonly ContainerDevice[];
   readonly readOnlyRoot: boolean;
   readonly logFile: string;
 }
@@ -93,10 +100,11 @@ function containerArguments(directory: string, spec: ContainerSpec): string[] {
     source,
     target,
   ]);
+  const devices = spec.devices.flatMap(({ source, target }) => ['device', source, target]);
   const environment = { PATH: `${DEFAULT_PATH}:${join(checkout, 'bin')}`, HOME: '/root', ...spec.environment };
   const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
   const command = ['env', '-i', '-C', spec.workingDirectory, ...variables, ...spec.command];
-  return [script, 'outer', directory, spec.readOnlyRoot ? 'ro' : 'rw', ...mounts, '--', ...command];
+  return [script, 'outer', directory, spec.readOnlyRoot ? 'ro' : 'rw', ...mounts, ...devices, '--', ...command];
 }
 
 /** The checkout with its dependencies, and the Node that runs us, wherever they are. */

@@ -1,5 +1,6 @@
 /** The node's share in growing a volume, for drivers that ask for it. */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import { formatQuantity } from '../../base/units.ts';
 import { persistentVolumeClaims, persistentVolumes } from '../api-server/kinds.ts';
@@ -9,7 +10,8 @@ import { volumeCapability } from '../sidecars/capability.ts';
 import type { EventRecorder } from '../sidecars/events.ts';
 import { finishResize, has } from '../sidecars/resizer.ts';
 import { refOf } from '../sidecars/sidecar.ts';
-import { stagingPath } from './layout.ts';
+import { listDirectories } from './container.ts';
+import { publishPath, stagingPath } from './layout.ts';
 import type { Plugins } from './plugins.ts';
 
 /** Expands a claim's volume if that is pending and it is staged here. Called when either may be new. */
@@ -24,12 +26,15 @@ export async function expandOnNode(
   const volume = store.get(persistentVolumes, { name: claim.spec?.volumeName ?? '' });
   const csi = volume?.spec?.csi;
   if (!csi || !existsSync(stagingPath(kubeletDir, csi))) return;
+  const isDevice = volume.spec?.volumeMode === 'Block';
+  const volumePath = isDevice ? deviceOf(kubeletDir, volume.metadata.name) : stagingPath(kubeletDir, csi);
+  if (volumePath === undefined) return;
   const node = plugins.get(csi.driver);
   try {
     await node.expandVolume(
       {
         volumeId: csi.volumeHandle,
-        volumePath: stagingPath(kubeletDir, csi),
+        volumePath,
         stagingTargetPath: stagingPath(kubeletDir, csi),
         capacityRange: { requiredBytes: String(capacityOf(volume)) },
         volumeCapability: volumeCapability(volume, await node.capabilities(signal)),
@@ -43,4 +48,10 @@ export async function expandOnNode(
     return;
   }
   finishResize(deps, key, formatQuantity(capacityOf(volume)));
+}
+
+/** Where some pod has a volume that is mounted nowhere. */
+function deviceOf(kubeletDir: string, volume: string): string | undefined {
+  const pods = listDirectories(join(kubeletDir, 'pods'));
+  return pods.map((uid) => publishPath(kubeletDir, uid, volume)).find((path) => existsSync(path));
 }

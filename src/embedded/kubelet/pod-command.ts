@@ -19,35 +19,48 @@ export function containerSpec(
     const message = `container "${container.name}" has neither command nor args; there is no image here that would name one`;
     throw new UnionError('INVALID_ARGUMENT', message);
   }
-  const mounts = (container.volumeMounts ?? []).map(({ name, mountPath, readOnly, subPath }) => {
+  const placed = (name: string, path: string) => {
     const source = paths.get(name);
     if (source === undefined)
       throw new UnionError(
         'INVALID_ARGUMENT',
         `container "${container.name}" mounts "${name}", which the pod does not have`,
       );
-    const target = posix.normalize(mountPath);
+    const target = posix.normalize(path);
     if (!posix.isAbsolute(target) || target === '/') {
       throw new UnionError(
         'INVALID_ARGUMENT',
-        `mountPath "${mountPath}" of container "${container.name}" is not a path below /`,
+        `mountPath "${path}" of container "${container.name}" is not a path below /`,
       );
     }
+    return { source, target: target.replace(/\/$/, '') };
+  };
+  const mounts = (container.volumeMounts ?? []).map(({ name, mountPath, readOnly, subPath }) => {
     if (subPath)
       throw new UnionError(
         'INVALID_ARGUMENT',
         `container "${container.name}" uses subPath, which the embedded kubelet does not have`,
       );
-    return { source, target: target.replace(/\/$/, ''), readOnly: readOnly ?? false };
+    return { ...placed(name, mountPath), readOnly: readOnly ?? false };
   });
   return {
     command: [...confinement(container), ...words],
     environment,
     workingDirectory: container.workingDir ?? '/',
     mounts: mounts.sort((a, b) => (a.target < b.target ? -1 : 1)),
+    devices: (container.volumeDevices ?? []).map(({ name, devicePath }) => placed(name, devicePath)),
     readOnlyRoot: container.securityContext?.readOnlyRootFilesystem ?? false,
     logFile,
   };
+}
+
+/** A bare device cannot be mounted, nor a filesystem be a device: kubelet refuses what it cannot give. */
+export function checkVolumeMode(pod: Pod, volume: string, mode: string): void {
+  const field = mode === 'Block' ? 'volumeMounts' : 'volumeDevices';
+  for (const container of pod.spec?.containers ?? []) {
+    if (!container[field]?.some(({ name }) => name === volume)) continue;
+    throw new UnionError('INVALID_ARGUMENT', `volume ${volume} has volumeMode ${mode}, but is specified in ${field}`);
+  }
 }
 
 function environmentOf(pod: Pod, { env = [] }: Container): Readonly<Record<string, string>> {

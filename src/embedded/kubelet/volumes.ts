@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import { KeyedMutex } from '../../base/keyed-mutex.ts';
 import { mountAt } from '../../host/mountinfo.ts';
-import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../protocol/objects.ts';
+import type { Node, PersistentVolume, Pod } from '../../protocol/objects.ts';
 import { nodes, persistentVolumeClaims, persistentVolumes, volumeAttachments } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
 import { attachmentName, needsAttach } from '../sidecars/attacher.ts';
@@ -40,6 +40,7 @@ import {
 } from './layout.ts';
 import { setVolumeInUse } from './node-object.ts';
 import type { Plugins } from './plugins.ts';
+import { checkVolumeMode } from './pod-command.ts';
 
 /** vol_data.json, with kubelet's names for what it holds. */
 interface VolumeData {
@@ -104,24 +105,19 @@ export class VolumeManager {
     }
     const bound = this.#store.get(persistentVolumes, { name: claim.spec!.volumeName! });
     if (!bound) throw new UnionError('UNAVAILABLE', `persistentvolume "${claim.spec!.volumeName}" not found`);
+    checkVolumeMode(pod, volume.name, bound.spec?.volumeMode ?? 'Filesystem');
     const plain = bound.spec?.local?.path ?? bound.spec?.hostPath?.path;
     if (plain !== undefined) return plain;
-    return await this.#mountCsi({ pod, claim, volume: bound, readOnly: source.readOnly ?? false }, signal);
+    return await this.#mountCsi({ pod, volume: bound, readOnly: source.readOnly ?? false }, signal);
   }
 
   async #mountCsi(
-    use: { pod: Pod; claim: PersistentVolumeClaim; volume: PersistentVolume; readOnly: boolean },
+    use: { pod: Pod; volume: PersistentVolume; readOnly: boolean },
     signal: AbortSignal,
   ): Promise<string> {
     const csi = use.volume.spec?.csi;
     if (!csi)
       throw new UnionError('INVALID_ARGUMENT', `persistentvolume "${use.volume.metadata.name}" is not a CSI volume`);
-    if (use.volume.spec?.volumeMode === 'Block') {
-      throw new UnionError(
-        'INVALID_ARGUMENT',
-        `claim "${use.claim.metadata.name}" is a block volume; the embedded kubelet has none`,
-      );
-    }
     const uid = use.pod.metadata.uid!;
     const name = use.volume.metadata.name;
     return await this.#mutex.run(mutexKey(csi), async () => {

@@ -4,13 +4,13 @@
  */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { unionAttachments } from '../../../src/embedded/api-server/kinds.ts';
-import { loadCsi } from '../../../src/protocol/proto.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
+import { type Answer, CsiCalls } from '../../support/csi-calls.ts';
 import { eventually } from '../../support/eventually.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
@@ -18,11 +18,9 @@ const nodeId = 'node-1';
 const capability = { mount: {}, accessMode: { mode: 'SINGLE_NODE_MULTI_WRITER' } };
 const MEBIBYTE = 1024 ** 2;
 
-type Answer = Record<string, unknown>;
-
 describe('the calls of the running driver', () => {
   let cluster: ClusterProcess;
-  let clients: readonly Client[];
+  let calls: CsiCalls;
   let atRest: readonly string[];
   let volumeId: string;
   let staging: string;
@@ -34,31 +32,19 @@ describe('the calls of the running driver', () => {
     await cluster.start();
     await new ClusterUser(cluster.api).createClass('folder', {}, { provisioner: 'directory.embedded.union.csi.dev' });
     atRest = await cluster.state();
-    const { Identity, Controller, Node } = loadCsi();
-    const controller = `unix://${cluster.dir}/run/controller.sock`;
-    const node = `unix://${cluster.kubeletDir}/plugins/union.csi.dev/csi.sock`;
-    const insecure = credentials.createInsecure();
-    clients = [new Controller(controller, insecure), new Node(node, insecure), new Identity(node, insecure)];
+    const node = `${cluster.kubeletDir}/plugins/union.csi.dev/csi.sock`;
+    calls = new CsiCalls({ controller: `${cluster.dir}/run/controller.sock`, node });
     staging = join(cluster.kubeletDir, 'rpc', 'staging');
     targets = ['a', 'b'].map((name) => join(cluster.kubeletDir, 'rpc', name));
   });
 
   after(async function () {
-    for (const client of clients ?? []) client.close();
+    calls?.close();
     const failed = this.test?.parent?.tests.some(({ state }) => state === 'failed');
     await (failed ? cluster?.discard() : cluster?.stop());
   });
 
-  /** One call, by the name that the specification gives it. */
-  function send(method: string, request: object, limitMs = 60_000): Promise<Answer> {
-    const name = method.charAt(0).toLowerCase() + method.slice(1);
-    const client = clients.find((candidate) => name in candidate) as unknown as Record<string, Call>;
-    return new Promise((resolve, reject) => {
-      client[name]!(request, new Metadata(), { deadline: Date.now() + limitMs }, (error, answer) =>
-        error ? reject(error) : resolve(answer),
-      );
-    });
-  }
+  const send = (method: string, request: object, limitMs?: number) => calls.send(method, request, limitMs);
 
   /** As sidecars do: again while the answer is that it is not so yet. */
   async function repeat(method: string, request: object): Promise<Answer> {
@@ -250,13 +236,6 @@ describe('the calls of the running driver', () => {
     });
   });
 });
-
-type Call = (
-  request: object,
-  metadata: Metadata,
-  options: { deadline: number },
-  done: (error: ServiceError | null, answer: Answer) => void,
-) => void;
 
 const EXPECTED: readonly string[] = [
   ...['ABORTED', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'FAILED_PRECONDITION', 'OUT_OF_RANGE'],

@@ -38,12 +38,16 @@ export interface PodOptions {
   readonly claim: string;
   /** Run by sh in /data, the volume. */
   readonly script: string;
+  /** The claim is a device, /dev/data. */
+  readonly isDevice?: boolean;
   readonly node?: NodeName;
   /** Where the scheduler takes it if it can. */
   readonly preferred?: NodeName;
 }
 
-export function pod({ name, claim: claimName, script, node, preferred }: PodOptions): object {
+export function pod({ name, claim: claimName, script, isDevice, node, preferred }: PodOptions): object {
+  const device = { volumeDevices: [{ name: 'data', devicePath: '/dev/data' }] };
+  const directory = { workingDir: '/data', volumeMounts: [{ name: 'data', mountPath: '/data' }] };
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -57,9 +61,8 @@ export function pod({ name, claim: claimName, script, node, preferred }: PodOpti
         {
           name: 'main',
           image: 'localhost/busybox:1',
-          workingDir: '/data',
           command: ['sh', '-euc', script],
-          volumeMounts: [{ name: 'data', mountPath: '/data' }],
+          ...(isDevice ? device : directory),
         },
       ],
       volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],

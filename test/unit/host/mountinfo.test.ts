@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import {
+  isBindOf,
   isWithin,
   type MountInfo,
   mountAt,
@@ -31,6 +32,32 @@ describe('mountOf', () => {
     expect(mountOf('/srv/plain', mounts)).to.include({ mountpoint: '/srv/plain' });
     expect(mountOf('/srv/plainer', mounts)).to.include({ mountpoint: '/srv' });
     expect(mountOf('/other', mounts)).to.include({ mountpoint: '/' });
+  });
+});
+
+describe('isBindOf', () => {
+  const lines = [
+    '1 0 8:1 / / rw - ext4 /dev/sda1 rw',
+    '2 1 0:6 / /dev rw - devtmpfs udev rw',
+    '3 1 0:6 /loop7 /pods/a rw - devtmpfs udev rw',
+    '4 1 0:6 /loop70 /pods/b rw - devtmpfs udev rw',
+    '5 1 8:1 /loop7 /pods/c rw - ext4 /dev/sda1 rw',
+    '6 1 0:9 / /box/dev rw - tmpfs tmpfs rw',
+    '7 6 0:6 /loop7 /box/dev/loop7 rw - devtmpfs udev rw',
+  ];
+  const mounts = parseMountInfo(lines.join('\n'));
+  const bindsOf = (source: string) =>
+    mounts.filter((mount) => isBindOf(mount, source, mounts)).map(({ mountpoint }) => mountpoint);
+
+  it('is told by the file system and the place in it', () => {
+    expect(bindsOf('/dev/loop7')).to.deep.equal(['/pods/a', '/box/dev/loop7']);
+    expect(bindsOf('/dev/loop70')).to.deep.equal(['/pods/b']);
+    expect(bindsOf('/loop7')).to.deep.equal(['/pods/c']);
+    expect(bindsOf('/dev')).to.deep.equal(['/dev']);
+  });
+
+  it('knows a device that is itself a bind', () => {
+    expect(bindsOf('/box/dev/loop7')).to.deep.equal(['/pods/a', '/box/dev/loop7']);
   });
 });
 

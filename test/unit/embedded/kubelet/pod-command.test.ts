@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { containerSpec } from '../../../../src/embedded/kubelet/pod-command.ts';
+import { checkVolumeMode, containerSpec } from '../../../../src/embedded/kubelet/pod-command.ts';
 import type { Pod } from '../../../../src/protocol/objects.ts';
 
 function specOf(container: object, paths: Record<string, string> = {}) {
@@ -36,6 +36,12 @@ describe('containerSpec', () => {
     ]);
   });
 
+  it('gives a container nodes of its devices', () => {
+    const volumeDevices = [{ name: 'a', devicePath: '/dev/data' }];
+    const { devices, mounts } = specOf({ command: ['true'], volumeDevices }, { a: '/host/a' });
+    expect({ devices, mounts }).to.deep.equal({ devices: [{ source: '/host/a', target: '/dev/data' }], mounts: [] });
+  });
+
   it('holds the process to the capabilities and the user of its security context', () => {
     const securityContext = { runAsUser: 65534, capabilities: { drop: ['ALL'], add: ['CHOWN', 'SYS_ADMIN'] } };
     expect(specOf({ command: ['true'], securityContext }).command).to.deep.equal([
@@ -62,4 +68,25 @@ describe('containerSpec', () => {
       expect(() => specOf(container, { v: '/host/v' })).to.throw(message);
     });
   }
+});
+
+describe('checkVolumeMode', () => {
+  const container = {
+    ...{ name: 'main', image: 'host' },
+    volumeMounts: [{ name: 'tree', mountPath: '/tree' }],
+    volumeDevices: [{ name: 'disk', devicePath: '/dev/disk' }],
+  };
+  const pod: Pod = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p' }, spec: { containers: [container] } };
+
+  it('lets filesystems be mounted, and devices be devices', () => {
+    checkVolumeMode(pod, 'tree', 'Filesystem');
+    checkVolumeMode(pod, 'disk', 'Block');
+  });
+
+  it('refuses it the other way round', () => {
+    const message = (volume: string, mode: string) =>
+      `volume ${volume} has volumeMode ${mode}, but is specified in ${mode === 'Block' ? 'volumeMounts' : 'volumeDevices'}`;
+    expect(() => checkVolumeMode(pod, 'tree', 'Block')).to.throw(message('tree', 'Block'));
+    expect(() => checkVolumeMode(pod, 'disk', 'Filesystem')).to.throw(message('disk', 'Filesystem'));
+  });
 });
