@@ -26,7 +26,7 @@ import type { KubeClient } from '../kubernetes/client.ts';
 import { createInformer, type Informer } from '../kubernetes/informer.ts';
 import { BLOCK_POOL, BLOCK_VOLUME } from '../kubernetes/kinds.ts';
 import { createRepository } from '../kubernetes/repository.ts';
-import { type BlockPool, type BlockVolume, blockPoolName } from '../protocol/block-resources.ts';
+import { type BlockPool, type BlockVolume, blockPoolName, membersOf } from '../protocol/block-resources.ts';
 import { loadCsi } from '../protocol/proto.ts';
 import { DAEMON_FLAGS, runDaemon, serveNodePlugin } from './daemon.ts';
 import { parseFlags, parsePort, required, UsageError } from './flags.ts';
@@ -179,7 +179,7 @@ async function serveCsi(parts: CsiParts, signal: AbortSignal): Promise<readonly 
 function attachConfig(volume: BlockVolume, node: string, pools: Informer<BlockPool>): AttachConfig {
   const { metadata, spec, status } = volume;
   const primary = status?.config?.primary;
-  const members = [...spec.members].sort((a, b) => Number(b === primary) - Number(a === primary));
+  const members = [...membersOf(volume)].sort((a, b) => Number(b === primary) - Number(a === primary));
   const addresses = members.flatMap((node) => {
     const address = parseAddress(pools.get(blockPoolName(spec.pool, node))?.status?.exportAddress);
     return address === undefined ? [] : [{ node, ...address }];

@@ -56,6 +56,13 @@ export function parsePort(value: string | undefined, flag: string): number | und
   return port;
 }
 
+/** Milliseconds of a duration like 90s, 10m or 2h. */
+export function parseDuration(value: string, flag: string): number {
+  const [, count, unit] = /^(\d{1,6})([smh])$/.exec(value) ?? [];
+  if (count === undefined) throw new UsageError(`--${flag} ${value} is not a duration; write one like 90s, 10m or 2h`);
+  return Number(count) * { s: 1_000, m: 60_000, h: 3_600_000 }[unit as 's' | 'm' | 'h'];
+}
+
 /** Names what `word` was perhaps meant to be, for the end of a message: `; did you mean --dir?`. */
 export function suggestion(word: string, known: readonly string[], prefix = ''): string {
   const guess = nearest(word, known);

@@ -19,7 +19,9 @@ export interface BlockVolumeSpec {
   readonly volumeMode?: VolumeMode;
   /** So few replicas in sync suffice to go on. */
   readonly minInSync: number;
-  /** Nodes that hold a replica each. */
+  /** A label of nodes: no two replicas on nodes where it has the same value. The node's name without it. */
+  readonly spread?: string;
+  /** Nodes that were chosen for a replica each; from the first configuration on that one says who they are (`membersOf`), and this follows. */
   readonly members: readonly string[];
   /** The node that may use the volume: the only one whose connections are served. */
   readonly attachedTo?: string | null;
@@ -79,6 +81,11 @@ export interface BlockPoolStatus {
   readonly exportAddress: string;
   /** RFC 3339; renewed while the node is well. */
   readonly lastSeen: string;
+}
+
+/** The nodes that hold a replica each. */
+export function membersOf({ spec, status }: BlockVolume): readonly string[] {
+  return status?.config?.members ?? spec.members;
 }
 
 export function blockPoolName(pool: string, node: string): string {

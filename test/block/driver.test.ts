@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { silentLogger } from '../../src/base/logger.ts';
-import { blockPools, blockVolumes } from '../../src/embedded/api-server/kinds.ts';
+import { blockPools, blockVolumes, nodes } from '../../src/embedded/api-server/kinds.ts';
 import { recordedChildren } from '../../src/embedded/children.ts';
 import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
@@ -204,7 +204,58 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.deletePod('reader');
     await user.deleteClaim('joined');
   });
+
+  it('makes the replica of a node that has left the cluster on another one, and clears it up when it comes back', async () => {
+    await user.createClaim('moved', 'two');
+    await user.createPod('mover', 'moved', COUNT);
+    const { spec } = await user.running('mover');
+    const path = join(await mountOf('mover'), 'n');
+    await moved(path, 'it has begun');
+    const volume = async () => (await volumes())[0]!;
+    const { name } = (await volume()).metadata;
+    const filesOn = (node: string) => join(dir, 'nodes', node, 'block', name);
+    const before = (await volume()).spec.members;
+    // Any but that of the pod, which has more to do than to keep a replica.
+    const lost = before.find((node) => node !== spec!.nodeName)!;
+    const kept = before.find((node) => node !== lost)!;
+    const stopped = pidOf(`block-${lost}`);
+    process.kill(stopped, 'SIGSTOP');
+    try {
+      await user.api.delete(nodes, { name: lost });
+      await eventually('a whole volume without the node', async () => isWhole(await volume(), lost), LIMIT_MS);
+      expect(await user.told(name, 'ReplicaReplaced')).to.include(`${lost} is not in the cluster any more`);
+      expect((await volume()).status?.replicas).to.have.keys((await volume()).spec.members);
+    } finally {
+      process.kill(stopped, 'SIGKILL');
+    }
+    const { config } = (await volume()).status!;
+    await eventually('its files to go', () => !existsSync(filesOn(lost)), LIMIT_MS);
+    // What the new one has got is all that there is now.
+    const other = pidOf(`block-${kept}`);
+    process.kill(other, 'SIGSTOP');
+    try {
+      await moved(path, `${kept}, too, was lost`);
+      expect((await volume()).status?.config).to.deep.include({
+        members: config!.members,
+        inSync: config!.members.filter((node) => node !== kept),
+      });
+    } finally {
+      process.kill(other, 'SIGKILL');
+    }
+    await eventually('a whole volume', async () => isWhole(await volume(), lost), LIMIT_MS);
+    const last = await numberIn(path);
+    await user.deletePod('mover');
+    expect(Number(await user.run('last', 'moved', 'cat n'))).to.be.at.least(last);
+    await user.deletePod('last');
+    await user.deleteClaim('moved');
+  });
 });
+
+/** Whether all of its replicas are in sync, and the node has none of them. */
+function isWhole({ spec, status }: BlockVolume, without: string): boolean {
+  const { inSync = [] } = status?.config ?? {};
+  return status?.phase === 'Ready' && inSync.length === spec.members.length && !spec.members.includes(without);
+}
 
 /** The driver with certificates for its nodes. */
 function withTls(driver: ExternalDriver, authority: string): ExternalDriver {

@@ -15,7 +15,7 @@ const KNOWN = ['replicas', 'minInSync', 'pool', 'spread'] as const;
 const SIDECAR_PREFIX = 'csi.storage.k8s.io/';
 const MAX_REPLICAS = 3;
 export const DEFAULT_POOL = 'default';
-const HOSTNAME = 'kubernetes.io/hostname';
+export const DEFAULT_SPREAD = 'kubernetes.io/hostname';
 
 /** The error is a message for the person who wrote the class. */
 export function parseBlockParameters(parameters: Readonly<Record<string, string>>): Result<BlockParameters, string> {
@@ -25,7 +25,7 @@ export function parseBlockParameters(parameters: Readonly<Record<string, string>
     return err(`unknown parameter "${key}"${guess ? `; did you mean "${guess}"?` : `; known are ${KNOWN.join(', ')}`}`);
   }
   const { replicas: replicasText = '2', minInSync: minInSyncText = '1' } = parameters;
-  const { pool = DEFAULT_POOL, spread = HOSTNAME } = parameters;
+  const { pool = DEFAULT_POOL, spread = DEFAULT_SPREAD } = parameters;
   const replicas = parseNumber(replicasText, MAX_REPLICAS);
   if (replicas === undefined)
     return err(`parameter replicas "${replicasText}" is not a number from 1 to ${MAX_REPLICAS}`);

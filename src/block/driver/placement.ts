@@ -26,6 +26,8 @@ export interface PlacementWish {
   readonly replicaBytes: bigint;
   readonly pool: string;
   readonly spread: string;
+  /** Nodes that have a replica of it already: neither they nor any that shares their value of `spread`. */
+  readonly beside?: readonly string[];
   /** Where the volume's first pod will run: a replica there is read without a network. */
   readonly preferredNode?: string | undefined;
 }
@@ -43,13 +45,15 @@ export function replicaBytes(geometry: Geometry): bigint {
 
 /** Names of the nodes, the future primary first. The error is a message for people. */
 export function placeReplicas(pools: readonly PoolFacts[], wish: PlacementWish): Result<readonly string[], string> {
-  const suitable = pools.filter((pool) => missOf(pool, wish) === undefined);
+  const taken = pools.filter(({ node }) => wish.beside?.includes(node));
+  const free = pools.filter((pool) => !taken.includes(pool));
+  const suitable = free.filter((pool) => missOf(pool, wish) === undefined);
   const chosen: PoolFacts[] = [];
   for (const pool of ranked(suitable, wish)) {
-    if (chosen.length < wish.replicas && !sharesPlace(chosen, pool)) chosen.push(pool);
+    if (chosen.length < wish.replicas && !sharesPlace([...taken, ...chosen], pool)) chosen.push(pool);
   }
   if (chosen.length === wish.replicas) return ok(chosen.map(({ node }) => node));
-  return err(shortage(pools, chosen, wish));
+  return err(shortage({ free, taken, chosen }, wish));
 }
 
 function ranked(pools: readonly PoolFacts[], { preferredNode }: PlacementWish): readonly PoolFacts[] {
@@ -92,15 +96,22 @@ function missOf(pool: PoolFacts, wish: PlacementWish): Miss | undefined {
   return short > 0n ? { by: short, message: `${pool.node}: ${formatBytes(short)} short` } : undefined;
 }
 
-function shortage(pools: readonly PoolFacts[], chosen: readonly PoolFacts[], wish: PlacementWish): string {
+interface Choice {
+  readonly free: readonly PoolFacts[];
+  readonly taken: readonly PoolFacts[];
+  readonly chosen: readonly PoolFacts[];
+}
+
+function shortage({ free, taken, chosen }: Choice, wish: PlacementWish): string {
   const { replicas, pool, spread } = wish;
   const what = `${replicas} ${replicas === 1 ? 'replica' : 'replicas'} of ${formatBytes(wish.replicaBytes)} in pool "${pool}"`;
-  if (pools.length === 0) return `no place for ${what}: no node has that pool; see kubectl get blockpools`;
-  const misses = pools.flatMap((facts): Miss[] => {
+  if (free.length === 0 && taken.length === 0)
+    return `no place for ${what}: no node has that pool; see kubectl get blockpools`;
+  const misses = free.flatMap((facts): Miss[] => {
     if (chosen.includes(facts)) return [];
-    const other = chosen.find(({ spreadValue }) => spreadValue === facts.spreadValue);
-    const taken = `${facts.node}: shares ${spread}=${facts.spreadValue} with ${other?.node}`;
-    return [missOf(facts, wish) ?? { by: 0n, message: taken }];
+    const other = [...taken, ...chosen].find(({ spreadValue }) => spreadValue === facts.spreadValue);
+    const shared = `${facts.node}: shares ${spread}=${facts.spreadValue} with ${other?.node}`;
+    return [missOf(facts, wish) ?? { by: 0n, message: shared }];
   });
   misses.sort((a, b) => (a.by === b.by ? (a.message < b.message ? -1 : 1) : a.by < b.by ? -1 : 1));
   const found = chosen.length === 0 ? 'none' : chosen.map(({ node }) => node).join(', ');

@@ -1,5 +1,5 @@
 /** What people see of a block volume: its phase and its condition, from what nodes and the engine have written. Pure. */
-import type { BlockVolume, BlockVolumeStatus } from '../../protocol/block-resources.ts';
+import { type BlockVolume, type BlockVolumeStatus, membersOf } from '../../protocol/block-resources.ts';
 
 type Phase = NonNullable<BlockVolumeStatus['phase']>;
 
@@ -10,8 +10,10 @@ export interface VolumeSummary {
   readonly message: string;
 }
 
-export function summarise({ metadata, spec, status }: BlockVolume): VolumeSummary {
-  const { members } = spec;
+/** `remark`: what is done about a member that is lost, or why nothing is. */
+export function summarise(volume: BlockVolume, remark?: string): VolumeSummary {
+  const { metadata, status } = volume;
+  const members = membersOf(volume);
   const replicas = status?.replicas ?? {};
   if (metadata.deletionTimestamp) {
     const left = Object.keys(replicas);
@@ -30,6 +32,7 @@ export function summarise({ metadata, spec, status }: BlockVolume): VolumeSummar
   const { inSync = members, primary = members[0] } = status?.config ?? {};
   const behind = members.filter((node) => !inSync.includes(node) && !failed.includes(node) && !missing.includes(node));
   reasons.push(...behind.map((node) => `${node} is not in sync`));
+  if (remark !== undefined && reasons.length > 0) reasons.push(remark);
   if (reasons.length > 0) {
     const message = `${inSync.length} of ${members.length} replicas in sync; ${reasons.join('; ')}`;
     return { phase: 'Degraded', reason: 'Degraded', message };

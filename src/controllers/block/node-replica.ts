@@ -3,12 +3,12 @@
  * replica whose engine has stopped is opened again from its files after a while; its reasons are reported meanwhile.
  */
 import { createHash } from 'node:crypto';
-import { access, mkdir, rm } from 'node:fs/promises';
+import { access, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { geometryOf } from '../../block/areas.ts';
-import type { Identity } from '../../block/recovery.ts';
+import { chooseSuperblock, type Identity } from '../../block/recovery.ts';
 import { BLOCK_SIZE, toEpoch } from '../../block/units.ts';
 import type { PeerListener } from '../../host/block/peer-listener.ts';
 import { type PeerAddress, PeerNetwork } from '../../host/block/peer-network.ts';
@@ -17,7 +17,7 @@ import { ReplicaHost } from '../../host/block/replica-host.ts';
 import { ByteDevice } from '../../host/nbd/byte-device.ts';
 import { NbdExport } from '../../host/nbd/exports.ts';
 import type { TlsFiles } from '../../host/tls.ts';
-import type { BlockVolume } from '../../protocol/block-resources.ts';
+import { type BlockVolume, membersOf } from '../../protocol/block-resources.ts';
 import type { VolumeConfigStore } from './volume-config.ts';
 
 export interface NodeReplicaOptions {
@@ -56,14 +56,15 @@ export class NodeReplica {
   /** Makes what is not there yet, and starts the engine. */
   static async open(options: NodeReplicaOptions): Promise<NodeReplica> {
     const { node, volume, directory, config, addressOf, listener, tls, onStop } = options;
-    const { members, minInSync } = volume.spec;
+    const members = membersOf(volume);
+    const { minInSync } = volume.spec;
     const identity = identityOf(volume, node);
     const log = options.log.child({ volume: volume.metadata.name });
     // A conflict: another member has been first.
     await config.replace({ version: 1, epoch: toEpoch(0), primary: members[0]!, inSync: members, members });
     const { epoch } = await config.read();
     await mkdir(directory, { recursive: true });
-    const files = join(directory, 'replica');
+    const files = filesIn(directory);
     // Nobody has led yet: nothing was ever written. Later, a replica that is missing has lost what it had.
     if (!(await exists(files))) await createReplica(files, identity, epoch === 0n ? 'empty' : 'blank');
     const disk = await ReplicaFiles.open(files, ({ kind, area }, error) =>
@@ -124,12 +125,30 @@ export async function removeReplica(directory: string): Promise<void> {
   await syncDirectory(join(directory, '..'));
 }
 
+/**
+ * Removes the files of a replica that is none any more. Not those of another node's: its disk may have been put into this machine, and be
+ * the last that has the volume. False: what is there is not this node's.
+ */
+export async function removeFormerReplica(directory: string, volume: BlockVolume, node: string): Promise<boolean> {
+  const path = join(filesIn(directory), 'superblock');
+  if (await exists(path)) {
+    const choice = chooseSuperblock(await readFile(path), identityOf(volume, node));
+    if (!choice.ok) return false;
+  }
+  await removeReplica(directory);
+  return true;
+}
+
+function filesIn(directory: string): string {
+  return join(directory, 'replica');
+}
+
 /** By which a client asks for a volume: the node it is on is a part, so that one that is detached is not served. */
 export function exportName(volume: string, node: string): string {
   return `${volume}/${node}`;
 }
 
-function identityOf({ metadata, spec }: BlockVolume, node: string): Identity {
+export function identityOf({ metadata, spec }: BlockVolume, node: string): Identity {
   const volume = metadata.uid?.replaceAll('-', '') ?? '';
   const geometry = geometryOf(Number(spec.capacityBytes));
   if (!geometry.ok) throw new UnionError('INVALID_ARGUMENT', `volume ${metadata.name}: ${geometry.error}`);

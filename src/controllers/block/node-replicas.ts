@@ -1,7 +1,10 @@
 /**
  * The replicas of a node: each BlockVolume that names the node has one here, opened, exported and removed as the resource says.
- * The node writes what became of it to `status.replicas`; its entry goes when the files have gone.
+ * The node writes what became of it to `status.replicas`; its entry goes when the files have gone. A node whose place another has got
+ * while it was away finds its files at its start, and removes them: when its engine has ended, and the API server itself says after
+ * that that the configuration does not name the node.
  */
+import { readdir } from 'node:fs/promises';
 import { messageOf, UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { PeerListener } from '../../host/block/peer-listener.ts';
@@ -16,9 +19,10 @@ import {
   type BlockReplicaStatus,
   type BlockVolume,
   blockPoolName,
+  membersOf,
 } from '../../protocol/block-resources.ts';
 import { parseAddress } from './addresses.ts';
-import { NodeReplica, removeReplica, replicaDirectory } from './node-replica.ts';
+import { NodeReplica, removeFormerReplica, removeReplica, replicaDirectory } from './node-replica.ts';
 import { VolumeConfigStore } from './volume-config.ts';
 
 const CONCURRENCY = 4;
@@ -66,14 +70,22 @@ export class NodeReplicas {
       log,
     });
     const unsubscribe = volumeChanges.onChange(({ key, object }) => {
-      if (object.spec.members.includes(node) || this.#held.has(key)) queue.add(key);
+      const isFormer = this.#held.has(key) || object.status?.replicas?.[node] !== undefined;
+      if (membersOf(object).includes(node) || isFormer) queue.add(key);
     });
     try {
+      for (const volume of await this.#found()) queue.add(volume);
       await queue.run(signal);
     } finally {
       unsubscribe();
       await Promise.all([...this.#held.keys()].map((name) => this.#close(name)));
     }
+  }
+
+  /** Volumes of which something lies in the pools. */
+  async #found(): Promise<readonly string[]> {
+    const directories = [...this.#options.pools.values()];
+    return (await Promise.all(directories.map((directory) => readdir(directory).catch(() => [])))).flat();
   }
 
   async #reconcile(name: string, again: () => void, signal: AbortSignal): Promise<Requeue> {
@@ -88,7 +100,11 @@ export class NodeReplicas {
         throw new UnionError('UNAVAILABLE', `replica of ${name}: ${held.stopped}`);
       }
     }
-    if (volume === undefined || !volume.spec.members.includes(node)) return undefined;
+    if (volume === undefined) return undefined;
+    if (!membersOf(volume).includes(node)) {
+      await this.#retire(volume, again, signal);
+      return undefined;
+    }
     if (volume.metadata.deletionTimestamp) return await this.#remove(volume, signal);
     // Written down first: who deletes the volume meanwhile waits for us.
     if (volume.status?.replicas?.[node] === undefined) {
@@ -126,7 +142,7 @@ export class NodeReplicas {
       ...{ node, volume, listener, exports, tls, log },
       directory: replicaDirectory(this.#poolOf(volume), name),
       config: new VolumeConfigStore({ volumes, known, name, uid, signal }),
-      addressOf: (member) => this.#addressOf(volume, member),
+      addressOf: (member) => this.#addressOf(name, member),
       onStop: (reason) => {
         const stopped = this.#held.get(name);
         if (stopped?.replica === replica) stopped.stopped = reason;
@@ -148,19 +164,42 @@ export class NodeReplicas {
     );
   }
 
-  #addressOf({ spec }: BlockVolume, member: string): PeerAddress | undefined {
-    if (!spec.members.includes(member)) return undefined;
-    return parseAddress(this.#options.poolChanges.get(blockPoolName(spec.pool, member))?.status?.peerAddress);
+  /** By the volume of now: its members change. */
+  #addressOf(name: string, member: string): PeerAddress | undefined {
+    const { volumeChanges, poolChanges } = this.#options;
+    const volume = volumeChanges.get(name);
+    if (volume === undefined || !membersOf(volume).includes(member)) return undefined;
+    return parseAddress(poolChanges.get(blockPoolName(volume.spec.pool, member))?.status?.peerAddress);
+  }
+
+  /** Another node has this one's place. */
+  async #retire({ metadata, spec }: BlockVolume, again: () => void, signal: AbortSignal): Promise<void> {
+    const { node, pools, volumes, log } = this.#options;
+    const { name, uid } = metadata;
+    const pool = pools.get(spec.pool);
+    await this.#close(name);
+    // It may have got one again, and by now somebody may rely on what is here.
+    const volume = await volumes.get({ name }, signal);
+    if (volume?.metadata.uid !== uid || volume === undefined || membersOf(volume).includes(node)) return again();
+    const directory = pool && replicaDirectory(pool, name);
+    if (directory && !(await removeFormerReplica(directory, volume, node))) log.warn('block.stranger', { directory });
+    await this.#forget(volume, signal);
   }
 
   async #remove(volume: BlockVolume, signal: AbortSignal): Promise<undefined> {
-    const { node, volumes } = this.#options;
-    const { name, uid } = volume.metadata;
+    const { name } = volume.metadata;
     await this.#close(name);
     await removeReplica(replicaDirectory(this.#poolOf(volume), name));
-    if (volume.status?.replicas?.[node] === undefined) return undefined;
-    await volumes.patchStatusMerge({ name }, { metadata: { uid }, status: { replicas: { [node]: null } } }, signal);
+    await this.#forget(volume, signal);
     return undefined;
+  }
+
+  /** Nothing of the volume is here any more. */
+  async #forget(volume: BlockVolume, signal: AbortSignal): Promise<void> {
+    const { node, volumes } = this.#options;
+    const { name, uid } = volume.metadata;
+    if (volume.status?.replicas?.[node] === undefined) return;
+    await volumes.patchStatusMerge({ name }, { metadata: { uid }, status: { replicas: { [node]: null } } }, signal);
   }
 
   async #close(name: string): Promise<void> {

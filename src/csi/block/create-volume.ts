@@ -10,6 +10,7 @@ import { formatQuantity } from '../../base/units.ts';
 import { geometryOf } from '../../block/areas.ts';
 import { type BlockParameters, parseBlockParameters } from '../../block/driver/parameters.ts';
 import { type PoolFacts, placeReplicas, replicaBytes } from '../../block/driver/placement.ts';
+import { poolFacts } from '../../block/driver/pool-facts.ts';
 import { isUsable } from '../../block/driver/volume-status.ts';
 import type { Geometry } from '../../block/superblock.ts';
 import { BLOCK_SIZE } from '../../block/units.ts';
@@ -122,7 +123,7 @@ async function writtenVolume(
   const { parameters, geometry, volumeMode, preferredNode } = wanted;
   const { replicas, pool, spread, minInSync } = parameters;
   const wish = { replicas, pool, spread, preferredNode, replicaBytes: replicaBytes(geometry) };
-  const members = placeReplicas(await poolFacts(deps, parameters, signal), wish);
+  const members = placeReplicas(await readPoolFacts(deps, parameters, signal), wish);
   if (!members.ok) throw new UnionError('RESOURCE_EXHAUSTED', members.error);
   const created = await deps.volumes.create(
     {
@@ -130,7 +131,7 @@ async function writtenVolume(
       kind: 'BlockVolume',
       metadata: { name: id, finalizers: [FINALIZER] },
       spec: {
-        ...{ volumeName: wanted.name, pool, volumeMode, minInSync, members: members.value },
+        ...{ volumeName: wanted.name, pool, volumeMode, minInSync, spread, members: members.value },
         capacityBytes: String(geometry.blocks * BLOCK_SIZE),
       },
     },
@@ -140,9 +141,9 @@ async function writtenVolume(
   throw new UnionError('ABORTED', `volume "${wanted.name}" is being made by another call; repeat the call`);
 }
 
-export async function poolFacts(
+export async function readPoolFacts(
   { pools, volumes, nodes, clock }: BlockControllerDependencies,
-  { pool, spread }: Pick<BlockParameters, 'pool' | 'spread'>,
+  wish: Pick<BlockParameters, 'pool' | 'spread'>,
   signal: AbortSignal,
 ): Promise<readonly PoolFacts[]> {
   const [allPools, allVolumes, allNodes] = await Promise.all([
@@ -150,26 +151,7 @@ export async function poolFacts(
     volumes.list({}, signal),
     nodes.list({}, signal),
   ]);
-  return allPools.flatMap(({ spec, status }): PoolFacts[] => {
-    const node = allNodes.find(({ metadata }) => metadata.name === spec.node);
-    if (spec.pool !== pool || status === undefined || node === undefined) return [];
-    const placed = allVolumes.filter((volume) => volume.spec.pool === pool && volume.spec.members.includes(spec.node));
-    return [
-      {
-        node: spec.node,
-        capacityBytes: BigInt(status.capacityBytes),
-        reservedBytes: placed.reduce((sum, volume) => sum + bytesOf(volume), 0n),
-        volumes: placed.length,
-        silentMs: clock.now() - Date.parse(status.lastSeen),
-        spreadValue: node.metadata.labels?.[spread],
-      },
-    ];
-  });
-}
-
-export function bytesOf({ spec }: BlockVolume): bigint {
-  const geometry = geometryOf(Number(spec.capacityBytes));
-  return geometry.ok ? replicaBytes(geometry.value) : 0n;
+  return poolFacts({ pools: allPools, volumes: allVolumes, nodes: allNodes }, wish, clock.now());
 }
 
 function checkSame({ spec }: BlockVolume, wanted: Wanted): void {

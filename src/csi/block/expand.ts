@@ -2,9 +2,10 @@
 import { UnionError } from '../../base/errors.ts';
 import { formatBytes } from '../../base/units.ts';
 import { geometryOf } from '../../block/areas.ts';
+import { bytesOf } from '../../block/driver/pool-facts.ts';
 import { isUsable } from '../../block/driver/volume-status.ts';
 import { BLOCK_SIZE } from '../../block/units.ts';
-import type { BlockVolume } from '../../protocol/block-resources.ts';
+import { type BlockVolume, membersOf } from '../../protocol/block-resources.ts';
 import type { ControllerExpandVolumeRequest__Output } from '../../protocol/generated/csi/v1/ControllerExpandVolumeRequest.ts';
 import type { ControllerExpandVolumeResponse } from '../../protocol/generated/csi/v1/ControllerExpandVolumeResponse.ts';
 import { TOPOLOGY_KEY_NODE } from '../../protocol/resources.ts';
@@ -13,7 +14,7 @@ import type { RpcContext } from '../interceptors.ts';
 import { needRange } from '../volumes.ts';
 import { waitUntil } from '../waiting.ts';
 import { type BlockControllerDependencies, checkVolumeMode, needBlockVolume, parseBlockCapability } from './common.ts';
-import { bytesOf, poolFacts } from './create-volume.ts';
+import { readPoolFacts } from './create-volume.ts';
 
 export async function expandBlockVolume(
   deps: BlockControllerDependencies,
@@ -61,10 +62,11 @@ async function write(
     throw new UnionError('ABORTED', `volume "${metadata.name}" has not been served yet; repeat the call`);
   }
   const more = bytesOf({ ...volume, spec: { ...spec, capacityBytes } }) - bytesOf(volume);
-  const pools = await poolFacts(deps, { pool: spec.pool, spread: TOPOLOGY_KEY_NODE }, signal);
+  const pools = await readPoolFacts(deps, { pool: spec.pool, spread: TOPOLOGY_KEY_NODE }, signal);
+  const members = membersOf(volume);
   const short = pools.flatMap(({ node, capacityBytes: has, reservedBytes }) => {
     const left = has - reservedBytes;
-    return spec.members.includes(node) && left < more ? [`${node}: ${formatBytes(more - left)} short`] : [];
+    return members.includes(node) && left < more ? [`${node}: ${formatBytes(more - left)} short`] : [];
   });
   if (short.length > 0) {
     const message = `no space to grow volume "${metadata.name}" by ${formatBytes(more)}: ${short.join('; ')}; ask for less, or add space`;

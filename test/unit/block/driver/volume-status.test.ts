@@ -38,6 +38,19 @@ describe('summarise', () => {
     expect(failed).to.include({ phase: 'Degraded', message: '1 of 2 replicas in sync; b: no space' });
   });
 
+  it('goes by the members of the configuration, and says what is done about one that is lost', () => {
+    const replaced = { ...config('a', 'a'), members: ['a', 'c'] };
+    const status: BlockVolumeStatus = { phase: 'Ready', replicas: { a: ready, b: ready }, config: replaced };
+    const message = '1 of 2 replicas in sync; c has not made its replica yet';
+    expect(summarise(volume(status)).message).to.equal(message);
+    expect(summarise(volume(status), 'c is gone').message).to.equal(`${message}; c is gone`);
+    const whole = { ...status, replicas: { a: ready, c: ready }, config: { ...replaced, inSync: ['a', 'c'] } };
+    expect(summarise(volume(whole), 'c is gone')).to.include({
+      phase: 'Ready',
+      message: '2 replicas in sync, served by a',
+    });
+  });
+
   it('names who still has a replica of a volume that is being deleted', () => {
     const summary = summarise(volume({ phase: 'Ready', replicas: { b: ready } }, '2026-01-01T00:00:00Z'));
     expect(summary).to.include({ phase: 'Deleting', message: 'b still has a replica' });
