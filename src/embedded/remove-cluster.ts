@@ -54,6 +54,8 @@ export async function releaseMachine(clusterDir: string): Promise<readonly strin
   const mounted = () => readMountInfo().filter(({ mountpoint }) => isWithin(mountpoint, clusterDir));
   // Block volumes that are still attached wait for replicas that have been ended above; what lies on them must not wait too.
   for (const { mountpoint, fsType } of mounted()) if (fsType === BLOCK_FS_TYPE) await abortConnection(mountpoint);
+  // What is still used goes by itself from now on. A device is told by its file's path, which a file has as long as it is mounted.
+  await letGoOfLoops(clusterDir);
   // Later mounts lie on or in earlier ones. A union whose server is gone has nothing left to write: it may be cut off.
   for (const { mountpoint, fsType } of [...mounted()].reverse()) {
     try {
@@ -79,21 +81,25 @@ function containerProcesses(clusterDir: string): readonly ProcessIdentity[] {
   });
 }
 
-/** Loop devices go by themselves with their last mount; those that something else keeps are detached, and waited for. */
+/** Waits for loop devices, which go with the last who uses them. */
 async function detachLoops(clusterDir: string): Promise<readonly string[]> {
   const signal = AbortSignal.timeout(LOOP_LIMIT_MS);
   try {
-    for (;;) {
-      const devices = await devicesWithin(clusterDir, signal);
-      if (devices.length === 0) return [];
-      for (const device of devices) await command('losetup', ['--detach', device], signal).catch(() => {});
-      await systemClock.sleep(20, signal);
-    }
+    while ((await letGoOfLoops(clusterDir)) > 0) await systemClock.sleep(20, signal);
+    return [];
   } catch {
     return (await devicesWithin(clusterDir, AbortSignal.timeout(LOOP_LIMIT_MS))).map(
       (device) => `${device} stays in use`,
     );
   }
+}
+
+/** Resolves to how many there were. */
+async function letGoOfLoops(clusterDir: string): Promise<number> {
+  const signal = AbortSignal.timeout(LOOP_LIMIT_MS);
+  const devices = await devicesWithin(clusterDir, signal);
+  for (const device of devices) await command('losetup', ['--detach', device], signal).catch(() => {});
+  return devices.length;
 }
 
 /** Devices backed by files under the directory, removed files included. */
