@@ -62,7 +62,7 @@ describe('the block engine', () => {
   it('gives pods a bare device, the same on every node, which grows while one of them has it', async () => {
     await kubectl('apply', '-f', example('1-lower-class.yaml'), '-f', join(root, 'examples/device.yaml'));
     await running('disk', 180_000);
-    const firstLine = async () => (await kubectl('logs', 'disk')).trim();
+    const firstLine = async () => (await run('kubectl', ['logs', 'disk'])).stdout.trim();
     expect(await eventually('what the pod reads', firstLine, 60_000)).to.match(/^mine, since /);
     await deleted('pod', 'disk');
     const use = { claim: 'disk', isDevice: true };

@@ -84,6 +84,7 @@ export class VolumeManager {
   }
 
   async #mountOne(pod: Pod, volume: PodVolume, signal: AbortSignal): Promise<string> {
+    if (!volume.persistentVolumeClaim) checkVolumeMode(pod, volume.name, 'Filesystem');
     if (volume.emptyDir) {
       const path = emptyDirPath(this.#kubeletDir, pod.metadata.uid!, volume.name);
       mkdirSync(path, { recursive: true, mode: 0o777 });
