@@ -1,7 +1,7 @@
 /**
  * The few system calls that Node lacks and this folder needs: mounting, extended attributes, sockets that carry descriptors, holes and locks of
  * files. The filesystem's own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
- * Source: mount(2), umount(2), xattr(7), unix(7), poll(2), eventfd(2), fallocate(2), flock(2), lseek(2), preadv2(2), _exit(2); numbers are those of Linux on x86-64 and arm64, which agree here.
+ * Source: mount(2), umount(2), xattr(7), unix(7), socketpair(2), poll(2), eventfd(2), fallocate(2), flock(2), lseek(2), preadv2(2), _exit(2); numbers are those of Linux on x86-64 and arm64, which agree here.
  */
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
@@ -80,6 +80,7 @@ export const mount = waiting('mount', 'int mount(str source, str target, str typ
 export const umount2 = waiting('umount2', 'int umount2(str target, int flags)');
 export const poll = waiting('poll', 'int poll(void *fds, ulong count, int timeoutMs)');
 export const socket = direct('socket', 'int socket(int domain, int type, int protocol)');
+const socketpair = direct('socketpair', 'int socketpair(int domain, int type, int protocol, void *sockets)');
 export const bind = direct('bind', 'int bind(int fd, void *address, uint length)');
 export const listen = direct('listen', 'int listen(int fd, int backlog)');
 export const accept4 = direct('accept', 'int accept4(int fd, void *address, void *length, int flags)');
@@ -94,6 +95,13 @@ export const lseek = waiting('lseek', 'int64_t lseek(int fd, int64_t offset, int
 export const flock = direct('flock', 'int flock(int fd, int operation)');
 export const preadv2 = direct('preadv2', 'long preadv2(int fd, void *vectors, int count, int64_t offset, int flags)');
 export const eventfd = direct('eventfd', 'int eventfd(uint initial, int flags)');
+
+/** Two unix sockets that are connected with each other; closed in processes that are started. */
+export function socketPair(): [number, number] {
+  const sockets = Buffer.alloc(8);
+  socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK_CLOEXEC, 0, sockets);
+  return [sockets.readInt32LE(0), sockets.readInt32LE(4)];
+}
 
 const exit = libc.func('void _exit(int status)');
 

@@ -3,11 +3,10 @@
  * the CSI node service of block.union.csi.dev. Killed and started again at any time, it goes on from its files; attached volumes
  * are served by processes of their own, which wait for a replica to be there again.
  */
-import { mkdirSync, realpathSync } from 'node:fs';
-import { join } from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseQuantity } from '../base/units.ts';
+import { isInSyncOn } from '../block/driver/volume-status.ts';
 import { formatAddress, parseAddress } from '../controllers/block/addresses.ts';
 import { keepPools, type PoolPlace } from '../controllers/block/node-pools.ts';
 import { exportName } from '../controllers/block/node-replica.ts';
@@ -28,6 +27,7 @@ import { BLOCK_POOL, BLOCK_VOLUME } from '../kubernetes/kinds.ts';
 import { createRepository } from '../kubernetes/repository.ts';
 import { type BlockPool, type BlockVolume, blockPoolName, membersOf } from '../protocol/block-resources.ts';
 import { loadCsi } from '../protocol/proto.ts';
+import { type AttachSide, startAttachSide } from './attach-side.ts';
 import { DAEMON_FLAGS, runDaemon, serveNodePlugin } from './daemon.ts';
 import { parseFlags, parsePort, required, UsageError } from './flags.ts';
 import { type Health, startHealth } from './health.ts';
@@ -65,7 +65,7 @@ export async function run(argv: string[]): Promise<number> {
     },
   });
   const nodeName = required(values['node-name'], 'node-name');
-  const options: ServiceOptions = {
+  const options = {
     nodeName,
     endpoint: required(values['csi-endpoint'], 'csi-endpoint'),
     pools: (values.pool ?? []).map(parsePool),
@@ -79,8 +79,11 @@ export async function run(argv: string[]): Promise<number> {
   };
   allowLargeBuffers();
   checkMachine();
-  return await runDaemon({ kubeconfig: values.kubeconfig, log: options.log }, async (client, stop) => {
-    await serve(client, options, stop.signal);
+  const { kubeletDir, log } = options;
+  const side = startAttachSide({ side: 'node', kubeletDir, log });
+  const daemon = { kubeconfig: values.kubeconfig, log, beforeEnd: side.end };
+  return await runDaemon(daemon, async (client, stop) => {
+    await serve(client, { ...options, side }, stop.signal);
     return 0;
   });
 }
@@ -94,6 +97,7 @@ interface ServiceOptions {
   readonly peerPort: number;
   readonly exportPort: number;
   readonly kubeletDir: string;
+  readonly side: AttachSide;
   readonly metricsPort: number | undefined;
   readonly log: Logger;
 }
@@ -114,7 +118,10 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const volumeChanges = createInformer({ client, kind: BLOCK_VOLUME, log });
   const poolChanges = createInformer({ client, kind: BLOCK_POOL, log });
   const isReady = () => volumeChanges.hasSynced && poolChanges.hasSynced;
-  const health = metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, isReady, log }, signal);
+  // An update of all nodes waits for it: it is not to take the last replica in sync.
+  const isInSync = () => isReady() && volumeChanges.list().every((volume) => isInSyncOn(volume, node));
+  const probed = { isReady: isInSync, log };
+  const health = metricsPort === undefined ? undefined : await startHealth({ port: metricsPort, ...probed }, signal);
   const exports: NbdExport[] = [];
   const tls = await readTlsFiles(options.tls);
   const listener = new PeerListener({ listen: { host: listenHost(host), port: peerPort }, tls, log });
@@ -155,11 +162,8 @@ interface CsiParts {
 
 async function serveCsi(parts: CsiParts, signal: AbortSignal): Promise<readonly Promise<void>[]> {
   const { options, client, volumeChanges, poolChanges, isReady, health } = parts;
-  const { nodeName, endpoint, kubeletDir, log } = options;
-  const directory = join(kubeletDir, 'plugins', BLOCK_PLUGIN.driver, 'volumes');
-  mkdirSync(directory, { recursive: true });
-  const server = [process.execPath, ...process.execArgv, process.argv[1]!, 'block-attach'];
-  const attachments = new Attachments({ directory: realpathSync(directory), server, clock: systemClock });
+  const { nodeName, endpoint, kubeletDir, side, log } = options;
+  const attachments = new Attachments({ directory: side.volumes, server: side.server, clock: systemClock });
   const { tls } = options;
   const configOf = (volume: BlockVolume) => ({ ...attachConfig(volume, nodeName, poolChanges), ...(tls && { tls }) });
   const refresh = () =>

@@ -74,6 +74,7 @@ const roles: Readonly<Record<string, Load>> = {
   release: () => import('./release.ts'),
   'block-controller': () => import('./block-controller.ts'),
   'block-node': () => import('./block-node.ts'),
+  'block-keeper': () => import('./block-keeper.ts'),
   'block-attach': () => import('./block-attach.ts'),
 };
 

@@ -15,16 +15,23 @@ export const DAEMON_FLAGS = {
   'metrics-port': { type: 'string' },
 } as const;
 
+export interface DaemonOptions {
+  readonly kubeconfig: string | undefined;
+  readonly log: Logger;
+  /** What is to be done before it ends. */
+  readonly beforeEnd?: () => Promise<void>;
+}
+
 /** Runs `serve` and has it end on SIGTERM and SIGINT. When it ends, or only half of it could start, all of it stops. */
 export async function runDaemon(
-  { kubeconfig, log }: { readonly kubeconfig: string | undefined; readonly log: Logger },
+  { kubeconfig, log, beforeEnd }: DaemonOptions,
   serve: (client: KubeClient, stop: AbortController) => Promise<number>,
 ): Promise<number> {
   const client = createKubeClient(loadAccess(kubeconfig));
   const stop = new AbortController();
   const onSignal = (name: string) => {
     log.info('daemon.stopping', { signal: name });
-    stop.abort();
+    void Promise.resolve(beforeEnd?.()).then(() => stop.abort());
   };
   process.once('SIGTERM', onSignal).once('SIGINT', onSignal);
   try {

@@ -14,18 +14,23 @@ import { blockPools, blockVolumes, nodes } from '../../src/embedded/api-server/k
 import { recordedChildren } from '../../src/embedded/children.ts';
 import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
-import { blockDriver, type ExternalDriver, unionDriver } from '../../src/embedded/union-driver.ts';
+import { blockDriver, type DriverPlaces, type ExternalDriver, unionDriver } from '../../src/embedded/union-driver.ts';
+import { LEAVE_SIGNAL } from '../../src/host/block/attach-processes.ts';
 import { makeCertificates } from '../../src/main/block-ca.ts';
 import type { BlockVolume } from '../../src/protocol/block-resources.ts';
 import { ApiClient } from '../support/api-client.ts';
 import { ClusterUser } from '../support/cluster-user.ts';
 import { eventually } from '../support/eventually.ts';
-import { expectNoLeaks, findLeaks } from '../support/leaks.ts';
+import { expectNoLeaks, findLeaks, processesWith } from '../support/leaks.ts';
 import { fuse, loop, type Need, needs, program } from '../support/skip.ts';
 
 const LIMIT_MS = 60_000;
 /** Writes numbers one after the other, each durable before it is named. */
 const COUNT = 'i=0; while :; do i=$((i+1)); echo $i > new; sync new; mv new n; sync .; done & echo counting';
+
+/** The same, and says what the file of each number is to contain. */
+const CHECKED_LOAD =
+  'i=0; while :; do i=$((i+1)); head -c 20000 /dev/urandom > f$i; sha256sum f$i >> sums; sync f$i sums; echo $i > n; done & echo writing';
 
 describe('block.union.csi.dev in the embedded cluster', function () {
   this.timeout(180_000);
@@ -38,9 +43,9 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     dir = mkdtempSync(join(tmpdir(), 'uc-'));
     const authority = join(dir, 'tls');
     await makeCertificates(authority, ['node-1', 'node-2', 'node-3']);
-    const drivers = (places: Parameters<typeof blockDriver>[0]) => [
+    const drivers = (places: DriverPlaces) => [
       unionDriver(places),
-      withTls(blockDriver(places), authority),
+      withKeepers(withTls(blockDriver(places), authority), places),
     ];
     cluster = await startCluster({ dir, nodes: 3, port: 0, log: silentLogger, drivers });
     user = new ClusterUser(new ApiClient(() => cluster.url));
@@ -80,11 +85,15 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     return recordedChildren(dir).find((child) => child.name === name)!.pid;
   }
 
-  /** The processes that serve the attached volume, by whether they wait. */
-  function serving(volume: string): readonly { readonly pid: number; readonly waits: boolean }[] {
-    return findLeaks(`/volumes/${volume}`)
-      .processes.filter((line) => line.includes('block-attach'))
-      .map((line) => ({ pid: Number(line.split(' ')[0]), waits: line.includes('--standby') }));
+  /** The processes that serve the attached volume, by whether they were started to wait, and by whom. */
+  function serving(volume: string) {
+    return processesWith(`/volumes/${volume}`)
+      .filter((line) => line.includes('block-attach'))
+      .map((line) => ({
+        pid: Number(line.split(' ')[0]),
+        waits: line.includes('--standby'),
+        container: line.includes('keeper.sock') ? 'block' : 'keeper',
+      }));
   }
 
   it('makes, mounts, grows and removes a volume, and its data outlive the pod', async () => {
@@ -172,6 +181,40 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
     await moved(path, 'the node was killed');
     await user.deletePod('counter');
+    await user.deleteClaim('kept');
+  });
+
+  it('goes on when a container with one of the two processes ends, whichever it is and whatever it does', async () => {
+    await user.createClaim('kept', 'two');
+    await user.createPod('writer', 'kept', CHECKED_LOAD);
+    await user.running('writer');
+    const path = join(await mountOf('writer'), 'n');
+    const { name } = (await volumes())[0]!.metadata;
+    const node = (await user.pod('writer'))!.spec!.nodeName!;
+    const of = (container: string) => serving(name).filter((process) => process.container === container);
+    const isKept = () => of('block').length === 1 && of('keeper').length === 1;
+    // It waits, it serves, it waits in the place of the one before, and serves again.
+    for (const container of ['keeper', 'block', 'block', 'keeper']) {
+      await eventually('a process in each container', isKept, LIMIT_MS);
+      await moved(path, `a process waits in the container of ${container}`);
+      const processes = [pidOf(`${container}-${node}`), ...of(container).map(({ pid }) => pid)];
+      for (const pid of processes) process.kill(pid, 'SIGKILL');
+      await moved(path, `the container of ${container} ended`);
+    }
+    // Both containers are told to end, at once: one of the processes goes when the other one serves, that one when another can.
+    await eventually('a process in each container', isKept, LIMIT_MS);
+    const told = serving(name).map(({ pid }) => pid);
+    const haveGone = () => {
+      const left = serving(name).filter(({ pid }) => told.includes(pid));
+      for (const { pid } of left) process.kill(pid, LEAVE_SIGNAL);
+      return left.length === 0 && isKept();
+    };
+    await eventually('others in their place', haveGone, LIMIT_MS);
+    await moved(path, 'both were told to go');
+    const last = await numberIn(path);
+    await user.deletePod('writer');
+    expect(Number(await user.run('reader', 'kept', 'sha256sum -c --quiet sums && wc -l < sums'))).to.be.at.least(last);
+    await user.deletePod('reader');
     await user.deleteClaim('kept');
   });
 
@@ -264,6 +307,15 @@ function withTls(driver: ExternalDriver, authority: string): ExternalDriver {
     return { name, command: node === undefined ? command : [...command, '--tls', join(authority, node)] };
   });
   return { ...driver, commands };
+}
+
+/** The driver with what keeps attached volumes while a node's part ends. */
+function withKeepers(driver: ExternalDriver, { kubeletDirs }: DriverPlaces): ExternalDriver {
+  const program = driver.commands[0]!.command[0]!;
+  const keepers = [...kubeletDirs].map(([node, kubeletDir]) => {
+    return { name: `keeper-${node}`, command: [program, 'block-keeper', '--kubelet-dir', kubeletDir] };
+  });
+  return { ...driver, commands: [...driver.commands, ...keepers] };
 }
 
 const xfs: Need = () =>

@@ -91,7 +91,7 @@ describe('an attached volume, under fio with verify', function () {
     if (this.currentTest?.state === 'failed') process.stderr.write(`${nodes.said}\n${device.said}\n`);
     try {
       // What fio has under way fails by this.
-      await device.detach();
+      await device.close();
       await beside;
     } finally {
       await nodes.close();
@@ -102,7 +102,8 @@ describe('an attached volume, under fio with verify', function () {
 
   async function start(replicas: number): Promise<void> {
     nodes = await BlockNodes.start(replicas, { folder, blocks: BLOCKS });
-    device = new AttachedDevice(folder, nodes.volumeId);
+    // As in one container, or in two.
+    device = new AttachedDevice(folder, nodes.volumeId, { keeper: replicas > 1 });
     await device.attach(nodes.attachConfig);
   }
 

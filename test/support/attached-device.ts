@@ -1,14 +1,19 @@
 /**
- * A volume as a loop device on a file that a pair of processes serves, attached as block-node does it, and ways to kill those. Nothing
- * here waits for the volume: what might is done by other processes.
+ * A volume as a loop device on a file that a pair of processes serves, attached as block-node does it, and ways to kill those. With
+ * `keeper` each is started by the other side than the one before; here both sides are this process. Nothing here waits for the
+ * volume: what might is done by other processes.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/base/clock.ts';
+import { silentLogger } from '../../src/base/logger.ts';
 import { Attachments } from '../../src/csi/block/attachments.ts';
+import { startForOthers } from '../../src/host/block/attach-processes.ts';
 import { type AttachConfig, volumeFile } from '../../src/host/block/attached-volume.ts';
+import type { DescriptorServer } from '../../src/host/descriptor-server.ts';
 import { abortConnection } from '../../src/host/mounter.ts';
+import { processIdentity } from '../../src/host/process-identity.ts';
 import { eventually } from './eventually.ts';
 import { processesWith } from './leaks.ts';
 
@@ -17,14 +22,19 @@ const ATTACH_LIMIT_MS = 60_000;
 
 export class AttachedDevice {
   readonly #attachments: Attachments;
+  readonly #sides: readonly DescriptorServer[];
   readonly #directory: string;
   readonly #volumeId: string;
   /** `/dev/loopN`; of whoever has attached it. */
   path = '';
 
-  constructor(folder: string, volumeId: string) {
+  constructor(folder: string, volumeId: string, { keeper }: { readonly keeper: boolean }) {
     const directory = join(folder, 'attached');
-    this.#attachments = new Attachments({ directory, server: [program, 'block-attach'], clock: systemClock });
+    const serverOf = (other: string) => [program, 'block-attach', ...(keeper ? ['--other', join(folder, other)] : [])];
+    this.#attachments = new Attachments({ directory, server: serverOf('keeper'), clock: systemClock });
+    const side = (name: string, other: string) =>
+      startForOthers({ path: join(folder, name), volumes: directory, server: serverOf(other), log: silentLogger });
+    this.#sides = keeper ? [side('node', 'keeper'), side('keeper', 'node')] : [];
     this.#directory = join(directory, volumeId);
     this.#volumeId = volumeId;
   }
@@ -61,6 +71,11 @@ export class AttachedDevice {
     });
   }
 
+  async close(): Promise<void> {
+    await this.detach();
+    for (const side of this.#sides) await side.close();
+  }
+
   /** Whatever uses it must have ended, or ends by this. */
   async detach(): Promise<void> {
     await abortConnection(volumeFile(this.#directory));
@@ -79,11 +94,11 @@ export class AttachedDevice {
     return existsSync(log) ? readFileSync(log, 'utf8').slice(-4000) : '';
   }
 
+  /** The one that waits was started last. */
   #both(): { readonly serves: number; readonly waits: number } | undefined {
-    const pids = this.#pids();
-    const [waits] = pids.filter((pid) => pids.includes(parentOf(pid) ?? 0));
-    const [serves] = pids.filter((pid) => pid !== waits);
-    return pids.length === 2 && waits !== undefined && serves !== undefined ? { serves, waits } : undefined;
+    const processes = this.#pids().flatMap((pid) => processIdentity(pid) ?? []);
+    const [serves, waits, ...more] = processes.sort((a, b) => Number(a.startTime) - Number(b.startTime));
+    return waits && more.length === 0 ? { serves: serves!.pid, waits: waits.pid } : undefined;
   }
 
   #pids(): readonly number[] {
@@ -97,14 +112,5 @@ function kill(pid: number): void {
     process.kill(pid, 'SIGKILL');
   } catch {
     // it ended in between
-  }
-}
-
-function parentOf(pid: number): number | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-  } catch {
-    return undefined;
   }
 }

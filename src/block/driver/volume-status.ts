@@ -47,6 +47,11 @@ export function isUsable(phase: Phase | undefined): boolean {
   return phase === 'Ready' || phase === 'Degraded';
 }
 
+/** Whether the volume has on the node what it is to have there: its copy in sync, or none. */
+export function isInSyncOn({ spec, status }: BlockVolume, node: string): boolean {
+  return !spec.members.includes(node) || (status?.config?.inSync ?? spec.members).includes(node);
+}
+
 function have(nodes: readonly string[]): string {
   return nodes.length === 1 ? 'has' : 'have';
 }

@@ -1,21 +1,27 @@
 /**
- * Block volumes as devices of this node: a file that a pair of processes serves (main/block-attach.ts), and a loop device on it. All
- * of it lies in a directory of the volume's own and is looked at again each time; nothing is kept in memory.
+ * Block volumes as devices of this node: a file that a pair of processes serves (host/block/attach-processes.ts), and a loop device
+ * on it. All of it lies in a directory of the volume's own and is looked at again each time; nothing is kept in memory.
  * Nothing here waits for a volume: what might is done by commands that can be killed.
  */
-import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mountDevice, openDevice } from '../../../fuse/index.ts';
 import type { Clock } from '../../base/clock.ts';
 import { UnionError } from '../../base/errors.ts';
-import { type AttachConfig, CONFIG_FILE, readAttachConfig, volumeFile } from '../../host/block/attached-volume.ts';
+import { startAttachProcess } from '../../host/block/attach-processes.ts';
+import {
+  type AttachConfig,
+  CONFIG_FILE,
+  isVolumeId,
+  loopFile,
+  readAttachConfig,
+  volumeDirectory,
+  volumeFile,
+} from '../../host/block/attached-volume.ts';
 import { command } from '../../host/command.ts';
 import { attachLoop, detachLoop, type LoopDevice, loopsOf } from '../../host/loop-device.ts';
 import { BLOCK_FS_TYPE, probe, unmountOnce } from '../../host/mounter.ts';
 import { mountAt } from '../../host/mountinfo.ts';
-
-const VOLUME_ID = /^bv-[0-9a-f]{32}$/;
 
 export interface AttachmentsOptions {
   /** The real path of where volumes' directories lie. */
@@ -42,7 +48,7 @@ export class Attachments {
     this.#write(directory, config);
     // 2. The file. One whose processes have all died answers nothing any more, and takes its device with it.
     if (mountAt(file)?.fsType === BLOCK_FS_TYPE && (await probe(file, signal)).kind !== 'alive') {
-      if ((await loopsOf(file, signal)).length > 0) {
+      if ((await loopsOf(loopFile(directory), signal)).length > 0) {
         const message = `volume ${volumeId}: the processes that served it here have been killed; end its pods, then it is attached anew`;
         throw new UnionError('FAILED_PRECONDITION', message);
       }
@@ -50,13 +56,13 @@ export class Attachments {
     }
     if (mountAt(file) === undefined) this.#serve(volumeId, directory);
     // 3. The device; it waits for the processes to answer.
-    return await attachLoop(file, { readOnly: false }, signal);
+    return await attachLoop(loopFile(directory), { readOnly: false }, signal);
   }
 
   /** A device of the volume, which is attached; one that cannot be written to is made when it is first asked for. */
   async openDevice(volumeId: string, how: { readonly readOnly: boolean }, signal: AbortSignal): Promise<string> {
     if ((await this.deviceOf(volumeId, signal)) === undefined) throw notStaged(volumeId);
-    return await attachLoop(volumeFile(this.#directoryOf(volumeId)), how, signal);
+    return await attachLoop(loopFile(this.#directoryOf(volumeId)), how, signal);
   }
 
   /** The volume's device, if it is attached. */
@@ -79,11 +85,11 @@ export class Attachments {
 
   /** Takes device and file away; the serving processes end by that. Not there: done. */
   async detach(volumeId: string, signal: AbortSignal): Promise<void> {
-    if (!VOLUME_ID.test(volumeId)) return;
+    if (!isVolumeId(volumeId)) return;
     const directory = this.#directoryOf(volumeId);
     if (!existsSync(directory)) return;
     const file = volumeFile(directory);
-    await detachLoop(file, this.#options.clock, signal);
+    await detachLoop(loopFile(directory), this.#options.clock, signal);
     while (mountAt(file) !== undefined) await unmountOnce(file, { lazy: false });
     rmSync(directory, { recursive: true });
   }
@@ -101,12 +107,11 @@ export class Attachments {
   }
 
   async #loops(volumeId: string, signal: AbortSignal): Promise<readonly LoopDevice[]> {
-    return VOLUME_ID.test(volumeId) ? await loopsOf(volumeFile(this.#directoryOf(volumeId)), signal) : [];
+    return isVolumeId(volumeId) ? await loopsOf(loopFile(this.#directoryOf(volumeId)), signal) : [];
   }
 
   #directoryOf(volumeId: string): string {
-    if (VOLUME_ID.test(volumeId)) return join(this.#options.directory, volumeId);
-    throw new UnionError('NOT_FOUND', `volume "${volumeId}" does not exist`);
+    return volumeDirectory(this.#options.directory, volumeId);
   }
 
   #write(directory: string, config: AttachConfig): void {
@@ -118,18 +123,12 @@ export class Attachments {
   #serve(volumeId: string, directory: string): void {
     const file = volumeFile(directory);
     closeSync(openSync(file, 'a', 0o600));
-    const log = openSync(join(directory, 'log'), 'a', 0o640);
     const device = openDevice();
     try {
       mountDevice({ deviceFd: device, mountpoint: file, fsname: volumeId, readOnly: false, isFile: true });
-      const [program, ...args] = [...this.#options.server, directory];
-      // In a session of its own: it stays when this process goes.
-      spawn(program!, args, { detached: true, stdio: ['ignore', log, log, 'ignore', device] })
-        .on('error', () => {}) // with its descriptor the connection ends, and the device says so
-        .unref();
+      startAttachProcess({ server: this.#options.server, directory, device });
     } finally {
       closeSync(device);
-      closeSync(log);
     }
   }
 }

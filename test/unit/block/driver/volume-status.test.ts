@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { summarise } from '../../../../src/block/driver/volume-status.ts';
+import { isInSyncOn, summarise } from '../../../../src/block/driver/volume-status.ts';
 import type { BlockVolume, BlockVolumeStatus } from '../../../../src/protocol/block-resources.ts';
 
 const ready = { phase: 'Ready' } as const;
@@ -54,5 +54,14 @@ describe('summarise', () => {
   it('names who still has a replica of a volume that is being deleted', () => {
     const summary = summarise(volume({ phase: 'Ready', replicas: { b: ready } }, '2026-01-01T00:00:00Z'));
     expect(summary).to.include({ phase: 'Deleting', message: 'b still has a replica' });
+  });
+});
+
+describe('isInSyncOn', () => {
+  it('is so on a member in sync, on all before there is a configuration, and on nodes that have nothing of it', () => {
+    expect(isInSyncOn(volume(undefined), 'a')).to.equal(true);
+    expect(isInSyncOn(volume({ config: config('b', 'b') }), 'b')).to.equal(true);
+    expect(isInSyncOn(volume({ config: config('b', 'b') }), 'a')).to.equal(false);
+    expect(isInSyncOn(volume({ config: config('b', 'b') }), 'c')).to.equal(true);
   });
 });
