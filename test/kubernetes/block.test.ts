@@ -9,7 +9,7 @@ import type { CoreEvent, Node, PersistentVolumeClaim } from '../../src/protocol/
 import { eventually } from '../support/eventually.ts';
 import { nothingIsLeft } from './support/deploy.ts';
 import { apply, get, gone, kubectl, list, run } from './support/kubectl.ts';
-import { NODES, type NodeName, pullThePlug } from './support/nodes.ts';
+import { NODES, type NodeName, onNode, pullThePlug } from './support/nodes.ts';
 import { deleted, ended, pod, running } from './support/workloads.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -36,7 +36,16 @@ const DEVICE_LOAD = `
   sha256sum </tmp/sent`;
 const DEVICE_SUM = 'dd if=/dev/data bs=4096 skip=4096 count=1024 iflag=direct 2>/dev/null | sha256sum';
 
+/** A process of each serves what is attached to a node. */
+const BOTH = ['daemonset/union-csi-block-node', 'daemonset/union-csi-block-keeper'];
+
+async function rolledOut(kind: string): Promise<void> {
+  await kubectl('--namespace', 'union-csi', 'rollout', 'status', '--timeout=180s', kind);
+}
+
 describe('the block engine', () => {
+  /** Of the load. */
+  let node: NodeName;
   let victim: NodeName;
   const volumes = () => list<BlockVolume>('blockvolumes');
   const round = async () => Number((await run('kubectl', ['exec', 'writer', '--', 'cat', '/data/round'])).stdout);
@@ -51,9 +60,7 @@ describe('the block engine', () => {
   it('is installed beside the unions’ driver', async () => {
     await kubectl('apply', '--kustomize', OVERLAY);
     await kubectl('apply', '--kustomize', OVERLAY, '--dry-run=server');
-    const rollout = ['rollout', 'status', '--timeout=180s', 'deployment/union-csi-block-controller'];
-    await kubectl('--namespace', 'union-csi', ...rollout);
-    // Its DaemonSet is updated by hand, and has no rollout to wait for.
+    for (const kind of ['deployment/union-csi-block-controller', ...BOTH]) await rolledOut(kind);
     const nodes = await list<Node>('nodes');
     const pools = async () => (await list<BlockPool>('blockpools')).filter(({ status }) => status !== undefined);
     await eventually('a pool on every node', async () => (await pools()).length === nodes.length, 180_000);
@@ -86,10 +93,38 @@ describe('the block engine', () => {
     const members = (await volumes()).map(({ spec }) => spec.members);
     expect(members.map(({ length }) => length)).to.deep.equal([2, 2, 2]);
     // Whoever leads the first volume is another node than that of the load.
-    const node = NODES.find((name) => !members[0]!.includes(name))!;
+    node = NODES.find((name) => !members[0]!.includes(name))!;
     await apply(pod({ name: 'writer', claim: 'precious', script: DURABLE_LOAD, node }));
     await running('writer', 180_000);
     await eventually('files', async () => (await round()) > 10, 60_000);
+  });
+
+  it('goes on when all pods that serve the volumes are replaced, one after the other and both of a node at once', async () => {
+    for (const kind of BOTH) {
+      await kubectl('--namespace', 'union-csi', 'rollout', 'restart', kind);
+      await rolledOut(kind);
+      await goesOn(60_000);
+    }
+    const there = ['--field-selector', `spec.nodeName=${node}`];
+    const names = 'app.kubernetes.io/name in (union-csi-block-node,union-csi-block-keeper)';
+    await kubectl('--namespace', 'union-csi', 'delete', 'pods', '--selector', names, ...there, '--timeout=120s');
+    for (const kind of BOTH) await rolledOut(kind);
+    await goesOn(60_000);
+  });
+
+  it('goes on when either of their containers on a node is killed', async () => {
+    const count = async (socket: string) =>
+      Number(await onNode(node, `pgrep -fc '[c]li.js block-attach.*/${socket}.sock' || true`));
+    for (const command of ['block-node', 'block-keeper']) {
+      const isKept = async () => (await count('node')) === 3 && (await count('keeper')) === 3;
+      await eventually('a process of each volume in both', isKept, 60_000);
+      await goesOn(60_000);
+      await onNode(node, `pkill -9 -f '[c]li.js ${command} '`);
+      await goesOn(60_000);
+    }
+    // The next node that goes is not to have the last replica in sync.
+    const isWhole = async () => (await volumes()).every(({ status }) => status?.config?.inSync.length === 2);
+    await eventually('all replicas in sync', isWhole, 60_000);
   });
 
   it('goes on when the node that leads one of them loses its power', async () => {

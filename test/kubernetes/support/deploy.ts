@@ -31,7 +31,7 @@ export const mochaHooks = {
   },
 };
 
-/** Of unions, in the cluster and on every node that it has. */
+/** Of volumes, in the cluster and on every node that it has. */
 export async function nothingIsLeft(): Promise<void> {
   await gone(60_000, 'unionvolumes');
   await gone(10_000, 'unionattachments');
@@ -56,17 +56,17 @@ export async function nothingIsLeft(): Promise<void> {
 function leftOn(node: NodeName): Promise<string> {
   return onNode(
     node,
-    `findmnt --raw --noheadings --types fuse.union --output TARGET || true
+    `findmnt --raw --noheadings --types fuse.union,fuse.union-block --output TARGET || true
      find ${KUBELET}/plugins/kubernetes.io/csi/union.csi.dev -mindepth 1 2>/dev/null || true
      find ${KUBELET}/pods -name server.sock
-     pgrep -af '[c]li.* (server|feeder) --socket' || true`,
+     pgrep -af '[c]li.* ((server|feeder) --socket|block-attach)' || true`,
   );
 }
 
 /** For whoever looks into a failed run: the cluster as it was at the end, and what our pods said, beside the logs. */
 async function keepState(): Promise<void> {
   const selector =
-    'app.kubernetes.io/name in (union-csi-controller,union-csi-node,union-csi-server,union-csi-block-controller,union-csi-block-node)';
+    'app.kubernetes.io/name in (union-csi-controller,union-csi-node,union-csi-server,union-csi-block-controller,union-csi-block-node,union-csi-block-keeper)';
   const commands = [
     [
       'get',
