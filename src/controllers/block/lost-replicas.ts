@@ -8,6 +8,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { DEFAULT_SPREAD } from '../../block/driver/parameters.ts';
+import type { PoolFacts } from '../../block/driver/placement.ts';
 import { type BlockCluster, poolFacts } from '../../block/driver/pool-facts.ts';
 import { decideReplacement, type ReplacementFacts, type Verdict } from '../../block/driver/replacement.ts';
 import { SilenceWatch } from '../../block/driver/silence.ts';
@@ -45,6 +46,15 @@ interface Remark {
   readonly at: number;
 }
 
+/** What one look sees. */
+interface Seen extends BlockCluster {
+  readonly silence: ReadonlyMap<string, number>;
+  /** When it was seen, however long it takes to act on it. */
+  readonly now: number;
+  /** By pool and label, as they are needed: many volumes share them. */
+  readonly facts: Map<string, readonly PoolFacts[]>;
+}
+
 export class LostReplicas {
   readonly #options: LostReplicasOptions;
   readonly #silence = new SilenceWatch(2 * LOOK_MS);
@@ -77,23 +87,27 @@ export class LostReplicas {
     const { pools: poolRepository, nodes: nodeRepository, volumeChanges, clock } = this.#options;
     const pools = await poolRepository.list({}, signal);
     const signs = pools.map(({ metadata, status }) => ({ name: metadata.name, lastSeen: status?.lastSeen ?? '' }));
-    const silence = this.#silence.look(signs, clock.now());
-    let volumes = volumeChanges.list();
+    const now = clock.now();
+    const silence = this.#silence.look(signs, now);
+    const volumes = volumeChanges.list();
     const incomplete = volumes.filter(
       ({ status }) => status?.config && status.config.inSync.length < status.config.members.length,
     );
     const nodes = incomplete.length === 0 ? [] : await nodeRepository.list({}, signal);
+    let seen: Seen = { pools, volumes, nodes, silence, now, facts: new Map() };
     const remarks = new Map<string, Remark>();
     for (const volume of incomplete) {
-      const verdict = decideReplacement(volume, this.#factsFor(volume, { pools, volumes, nodes }, silence));
+      const verdict = decideReplacement(volume, this.#factsFor(volume, seen));
       const { name } = volume.metadata;
       if (verdict.kind === 'wait') remarks.set(name, this.#remark(name, verdict));
       if (verdict.kind !== 'replace') continue;
       const replaced = await this.#replace(volume, verdict, signal).catch((error: unknown) => {
         this.#options.log.warn('block.lost-replicas', { volume: name, message: messageOf(error) });
       });
-      // What the next ones may not count on.
-      if (replaced) volumes = volumes.map((other) => (other === volume ? replaced : other));
+      if (replaced === undefined) continue;
+      // The room that it takes is not there for the next ones.
+      const others = seen.volumes.filter((other) => other !== volume);
+      seen = { ...seen, volumes: [...others, replaced], facts: new Map() };
     }
     const before = this.#remarks;
     this.#remarks = remarks;
@@ -102,15 +116,17 @@ export class LostReplicas {
     }
   }
 
-  #factsFor(volume: BlockVolume, cluster: BlockCluster, silence: ReadonlyMap<string, number>): ReplacementFacts {
-    const { delayMs, clock } = this.#options;
+  #factsFor(volume: BlockVolume, seen: Seen): ReplacementFacts {
+    const { delayMs } = this.#options;
     const { pool, spread = DEFAULT_SPREAD } = volume.spec;
-    const pools = poolFacts(cluster, { pool, spread }, clock.now());
-    const isSilent = (node: string) => (silence.get(blockPoolName(pool, node)) ?? 0) >= delayMs;
+    const key = `${pool} ${spread}`;
+    const pools = seen.facts.get(key) ?? poolFacts(seen, { pool, spread }, seen.now);
+    seen.facts.set(key, pools);
+    const isSilent = (node: string) => (seen.silence.get(blockPoolName(pool, node)) ?? 0) >= delayMs;
     const known = [...membersOf(volume), ...pools.map(({ node }) => node)];
     return {
       pools,
-      gone: new Map(known.flatMap((name) => departureOf(name, cluster.nodes))),
+      gone: new Map(known.flatMap((name) => departureOf(name, seen.nodes))),
       silent: new Set(known.filter(isSilent)),
       delay: formatDelay(delayMs),
     };

@@ -23,12 +23,15 @@ function poolOf(node: string, lastSeen: number): BlockPool {
   };
 }
 
-/** A volume on a and b, of which a alone is in sync; four nodes, of which b says nothing any more. */
+const CONFIG: BlockConfig = { version: 5, epoch: '2', primary: 'a', inSync: ['a'], members: ['a', 'b'] };
+
+/** A volume on a and b, of which a alone is in sync, or several; four nodes, of which b says nothing any more. */
 class Cluster {
   readonly clock = new FakeClock();
   readonly events: string[] = [];
   readonly signal = new AbortController().signal;
-  config: BlockConfig = { version: 5, epoch: '2', primary: 'a', inSync: ['a'], members: ['a', 'b'] };
+  /** By volume. */
+  readonly configs = new Map([['bv-1', CONFIG]]);
   silent: readonly string[] = ['b'];
   gone: readonly string[] = [];
   tainted: readonly string[] = [];
@@ -41,13 +44,15 @@ class Cluster {
     // As far as it is used.
     const options = {
       volumes: {
-        get: async () => this.volume,
-        patchStatusMerge: async (_ref: object, patch: { status: { config: BlockConfig } }) => {
-          this.config = patch.status.config;
-          return ok(this.volume);
+        get: async ({ name }: { name: string }) => this.volume(name),
+        patchStatusMerge: async ({ name }: { name: string }, patch: { status: { config: BlockConfig } }) => {
+          this.configs.set(name, patch.status.config);
+          return ok(this.volume(name));
         },
       },
-      volumeChanges: { list: () => [this.copy ?? this.volume] },
+      volumeChanges: {
+        list: () => (this.copy ? [this.copy] : [...this.configs.keys()].map((name) => this.volume(name))),
+      },
       pools: { list: async () => [...this.#signs].map(([node, lastSeen]) => poolOf(node, lastSeen)) },
       nodes: { list: async () => NODES.filter((node) => !this.gone.includes(node)).map((node) => this.#node(node)) },
       recorder: { emit: async (_subject: object, { message }: { message: string }) => this.events.push(message) },
@@ -56,13 +61,18 @@ class Cluster {
     this.lost = new LostReplicas(options as unknown as LostReplicasOptions);
   }
 
-  get volume(): BlockVolume {
+  get config(): BlockConfig {
+    return this.configs.get('bv-1')!;
+  }
+
+  volume(name: string): BlockVolume {
+    const config = this.configs.get(name)!;
     return {
       apiVersion: 'union.csi.dev/v1alpha1',
       kind: 'BlockVolume',
-      metadata: { name: 'bv-1', uid: 'u', resourceVersion: String(this.config.version) },
+      metadata: { name, uid: 'u', resourceVersion: String(config.version) },
       spec: { volumeName: 'v', capacityBytes: String(2 ** 30), pool: 'default', minInSync: 1, members: ['a', 'b'] },
-      status: { config: this.config },
+      status: { config },
     };
   }
 
@@ -121,11 +131,22 @@ describe('LostReplicas', () => {
     }
   });
 
+  it('knows of the room that it has just taken for another volume', async () => {
+    const cluster = new Cluster();
+    cluster.configs.set('bv-2', CONFIG);
+    cluster.gone = ['b'];
+    await cluster.look();
+    expect([...cluster.configs.values()].map(({ members }) => members)).to.deep.equal([
+      ['a', 'c'],
+      ['a', 'd'],
+    ]);
+  });
+
   it('leaves a member alone that gets in sync just before it would be replaced', async () => {
     const cluster = new Cluster();
     cluster.gone = ['b'];
-    cluster.copy = cluster.volume;
-    cluster.config = { ...cluster.config, version: 6, inSync: ['a', 'b'] };
+    cluster.copy = cluster.volume('bv-1');
+    cluster.configs.set('bv-1', { ...CONFIG, version: 6, inSync: ['a', 'b'] });
     await cluster.look();
     expect(cluster.config).to.deep.include({ version: 6, members: ['a', 'b'] });
     expect(cluster.events).to.deep.equal([]);
