@@ -2,11 +2,12 @@
  * Volumes of volumeMode Block in the embedded cluster: pods that have the bare device, and the calls of a kubelet in any order. Real
  * processes, FUSE files and loop devices.
  */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { status } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import { silentLogger } from '../../src/base/logger.ts';
@@ -186,6 +187,12 @@ describe('block.union.csi.dev with volumeMode Block', function () {
         return usage[0]!.total;
       };
       expect([await bytesAt(a), await bytesAt(b)]).to.deep.equal(Array(2).fill(String(32 * MEBIBYTE)));
+      // Kubelet asks at a place to which it has bound what we gave it.
+      const map = join(base, 'map');
+      writeFileSync(map, '');
+      await promisify(execFile)('mount', ['--no-mtab', '--bind', a!, map]);
+      expect(await bytesAt(map)).to.equal(String(32 * MEBIBYTE));
+      await promisify(execFile)('umount', ['--no-mtab', map]);
       await refused('NodeGetVolumeStats', { volumeId, volumePath: c }, NOT_FOUND, /not mounted at/);
       const capacityRange = { requiredBytes: 64 * MEBIBYTE };
       await calls.send('ControllerExpandVolume', { volumeId, capacityRange, volumeCapability: shared });

@@ -40,12 +40,14 @@ export interface PodOptions {
   readonly script: string;
   /** The claim is a device, /dev/data. */
   readonly isDevice?: boolean;
+  readonly readOnly?: boolean;
   readonly node?: NodeName;
   /** Where the scheduler takes it if it can. */
   readonly preferred?: NodeName;
 }
 
-export function pod({ name, claim: claimName, script, isDevice, node, preferred }: PodOptions): object {
+export function pod(options: PodOptions): object {
+  const { name, claim: claimName, script, isDevice, readOnly = false, node, preferred } = options;
   const device = { volumeDevices: [{ name: 'data', devicePath: '/dev/data' }] };
   const directory = { workingDir: '/data', volumeMounts: [{ name: 'data', mountPath: '/data' }] };
   return {
@@ -65,7 +67,7 @@ export function pod({ name, claim: claimName, script, isDevice, node, preferred 
           ...(isDevice ? device : directory),
         },
       ],
-      volumes: [{ name: 'data', persistentVolumeClaim: { claimName } }],
+      volumes: [{ name: 'data', persistentVolumeClaim: { claimName, readOnly } }],
     },
   };
 }
