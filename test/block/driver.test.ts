@@ -16,6 +16,7 @@ import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
 import { blockDriver, type DriverPlaces, type ExternalDriver, unionDriver } from '../../src/embedded/union-driver.ts';
 import { LEAVE_SIGNAL } from '../../src/host/block/attach-processes.ts';
+import { errnoCode } from '../../src/host/syscalls.ts';
 import { makeCertificates } from '../../src/main/block-ca.ts';
 import type { BlockVolume } from '../../src/protocol/block-resources.ts';
 import { ApiClient } from '../support/api-client.ts';
@@ -206,7 +207,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     const told = serving(name).map(({ pid }) => pid);
     const haveGone = () => {
       const left = serving(name).filter(({ pid }) => told.includes(pid));
-      for (const { pid } of left) process.kill(pid, LEAVE_SIGNAL);
+      for (const { pid } of left) signalled(pid, LEAVE_SIGNAL);
       return left.length === 0 && isKept();
     };
     await eventually('others in their place', haveGone, LIMIT_MS);
@@ -320,6 +321,15 @@ function withKeepers(driver: ExternalDriver, { kubeletDirs }: DriverPlaces): Ext
 
 const xfs: Need = () =>
   readFileSync('/proc/filesystems', 'utf8').includes('\txfs\n') ? undefined : 'needs xfs in the kernel';
+
+/** It may end by itself meanwhile. */
+function signalled(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (errnoCode(error) !== 'ESRCH') throw error;
+  }
+}
 
 /** Read by another process: the cluster runs in this one, and must not wait for its own volumes. 0 while there is none. */
 async function numberIn(path: string): Promise<number> {

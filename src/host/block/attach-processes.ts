@@ -161,6 +161,7 @@ export async function isWanted(leaving: AbortSignal): Promise<boolean> {
       .on('error', () => {})
       .once('close', () => resolve());
   });
+  channel.destroy();
   return said === '' || said === HOLD + WAIT;
 }
 
