@@ -16,6 +16,7 @@ import {
   blockVolumes,
   persistentVolumeClaims,
   persistentVolumes,
+  volumeAttachments,
 } from '../../src/embedded/api-server/kinds.ts';
 import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
@@ -102,6 +103,12 @@ describe('block.union.csi.dev with volumeMode Block', function () {
     await user.createPod('mistaken', 'mistaken');
     await user.told('mistaken', 'was made with volumeMode Block and cannot be used with Filesystem');
     await user.deletePod('mistaken');
+    // Without its PersistentVolume nobody can detach it.
+    await eventually(
+      'nothing to be attached',
+      async () => (await user.api.list(volumeAttachments)).length === 0,
+      LIMIT_MS,
+    );
     await user.api.delete(persistentVolumeClaims, { namespace: 'default', name: 'mistaken' });
     await user.api.delete(persistentVolumes, { name: 'again' });
     await user.deleteClaim('raw');

@@ -13,6 +13,7 @@ import type { CreateVolumeResponse__Output } from '../../src/protocol/generated/
 import { loadCsi } from '../../src/protocol/proto.ts';
 import { type ControlPlane, startControlPlane } from '../support/control-plane.ts';
 import { until } from '../support/fake-clock.ts';
+import { freePort } from '../support/free-port.ts';
 
 const launcher = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 const csi = loadCsi();
@@ -205,12 +206,3 @@ describe('union-csi controller', () => {
     await refused(/^union-csi controller: kubeconfig .*: ENOENT/, 1);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== 'object' || address === null) throw new Error('no port');
-  return address.port;
-}

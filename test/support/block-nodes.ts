@@ -16,8 +16,8 @@ import { type ApiServer, startApiServer } from '../../src/embedded/api-server/se
 import { Store } from '../../src/embedded/api-server/store.ts';
 import type { AttachConfig } from '../../src/host/block/attached-volume.ts';
 import type { BlockConfig } from '../../src/protocol/block-resources.ts';
+import { freePort } from './free-port.ts';
 import { killed } from './processes.ts';
-import { freePort } from './replica-processes.ts';
 
 const program = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 const definitions = fileURLToPath(new URL('../../deploy/overlays/block-engine/crds', import.meta.url));

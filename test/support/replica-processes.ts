@@ -4,7 +4,6 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +11,7 @@ import { BLOCK_SIZE } from '../../src/block/units.ts';
 import type { VolumeConfig } from '../../src/block/volume-config.ts';
 import { ConfigRegister } from '../../src/host/block/config-register.ts';
 import { eventually } from './eventually.ts';
+import { freePort } from './free-port.ts';
 import { Disconnected, NbdClient } from './nbd-client.ts';
 import { killed } from './processes.ts';
 import { Relay } from './relay.ts';
@@ -162,12 +162,4 @@ export class ReplicaProcesses {
   async evicted(id: string): Promise<void> {
     await this.inSync(`${id} leaves the in-sync set`, (ids) => !ids.includes(id));
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
 }
