@@ -2,7 +2,7 @@
  * Server and node plugin of a union are killed with SIGKILL while a pod works on it and checks what it does: none of its
  * operations fails, and nothing is mounted anew.
  */
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { globSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { pods, unionAttachments } from '../../../src/embedded/api-server/kinds.ts';
@@ -57,11 +57,10 @@ describe('a union in use', () => {
   const mounted = () => cluster.mounts().filter(({ fsType }) => fsType === UNION_FS_TYPE);
   const published = () => mounted().find(({ mountpoint }) => mountpoint.includes('/pods/'))?.mountpoint ?? '';
 
-  /** How much was done. Of a branch: the union may have no server just now. */
+  /** How much was done. Of a branch: the union may have no server just now. The worker makes directories and removes them meanwhile. */
   async function progress(): Promise<number> {
-    const found = readdirSync(join(cluster.dir, 'lower'), { recursive: true, encoding: 'utf8' });
-    const log = found.find((path) => path.endsWith('/log'));
-    return log === undefined ? 0 : readFileSync(join(cluster.dir, 'lower', log), 'utf8').length;
+    const [log] = globSync(join(cluster.dir, 'lower/directory/*/data/log'));
+    return log === undefined ? 0 : readFileSync(log, 'utf8').length;
   }
 
   async function goesOn(): Promise<void> {
