@@ -76,6 +76,7 @@ export class Custodian {
     if (union?.isMounted) return;
     this.#lost.delete(volumeId);
     this.#unions.delete(volumeId);
+    this.#options.records.remove(volumeId);
     await union?.release();
   }
 
@@ -133,17 +134,28 @@ export class Custodian {
   /** False when its server does not give anything back, or is not there. */
   async #takeBack(volumeId: string, signal: AbortSignal): Promise<boolean> {
     const { link, log } = this.#options;
-    const place = await link.locate(volumeId, signal);
-    const status = place && (await link.status(place.socket, signal));
-    if (place === undefined || !status?.ok || status.state !== 'serving') return false;
-    const taken = await link.takeBack(place.socket, signal);
+    const socket = await this.#findServing(volumeId, signal);
+    if (socket === undefined) return false;
+    const taken = await link.takeBack(socket, signal);
     if (this.#unions.has(volumeId) || !isMounted(taken.descriptors[1]!)) {
       letGo(taken);
     } else {
-      this.#hold(volumeId, place.socket, taken);
+      this.#hold(volumeId, socket, taken);
       log.info('custodian.taken_back', { volumeId });
     }
     return true;
+  }
+
+  /** In the attachment's pod, or in one that is to make way for it. */
+  async #findServing(volumeId: string, signal: AbortSignal): Promise<string | undefined> {
+    const { link, records } = this.#options;
+    const place = await link.locate(volumeId, signal);
+    for (const socket of new Set([place?.socket, records.socketOf(volumeId)])) {
+      if (socket === undefined) continue;
+      const status = await link.status(socket, signal);
+      if (status.ok && status.volume === volumeId && status.state === 'serving') return socket;
+    }
+    return undefined;
   }
 
   #hold(volumeId: string, socket: string, mount: Taken): void {
@@ -166,15 +178,16 @@ export class Custodian {
     await union.release();
     if (this.#unions.get(volumeId) !== union) return;
     this.#unions.delete(volumeId);
-    if (why === undefined) return;
-    this.#lose(volumeId, why);
+    if (why === undefined) this.#options.records.remove(volumeId);
+    else this.#lose(volumeId, why);
   }
 
   /** With the last descriptor the connection has ended. */
   #lose(volumeId: string, why: string): void {
-    const { log, tell } = this.#options;
+    const { log, records, tell } = this.#options;
     log.error('custodian.lost', { volumeId, why });
     this.#lost.set(volumeId, why);
+    records.remove(volumeId);
     tell?.(volumeId, { state: 'Failed', message: `${why}; pods that use it must be started again` });
   }
 }

@@ -22,6 +22,7 @@ import { illBranchesOf, type ServerStatus } from '../protocol/server-control.ts'
 import { complaintOf } from '../union/branches-available.ts';
 import { firstOf } from '../union/conditions.ts';
 import { afterDeath, type Deaths, hopelessness } from '../union/crash-loop.ts';
+import type { ServerRecords } from './server-records.ts';
 import { checkServer, type Taken, type UnionLink } from './union-link.ts';
 import { Whereabouts } from './whereabouts.ts';
 
@@ -34,6 +35,7 @@ export interface Refuser {
 
 export interface HeldUnionOptions {
   readonly link: UnionLink;
+  readonly records: ServerRecords;
   readonly clock: Clock;
   readonly log: Logger;
   /** Starts one with the descriptors of a mount; undefined when there are too many. */
@@ -126,6 +128,7 @@ export class HeldUnion {
     this.#tell('Served');
     try {
       for (;;) {
+        this.#options.records.write(volumeId, this.#socket);
         void this.#follow(this.#connection!);
         await this.#connection!.ended;
         signal.throwIfAborted();

@@ -12,6 +12,7 @@ import { UNION_PLUGIN } from '../csi/identity.ts';
 import { MountReport } from '../csi/mount-report.ts';
 import { createNodeService } from '../csi/node.ts';
 import { implement } from '../csi/server.ts';
+import { ServerRecords } from '../csi/server-records.ts';
 import { UnionLink } from '../csi/union-link.ts';
 import { unionsWithin } from '../host/mounter.ts';
 import type { KubeClient } from '../kubernetes/client.ts';
@@ -85,6 +86,7 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const report = new MountReport({ nodeName, attachments, clock: systemClock, log }, signal);
   const custodian = new Custodian({
     ...{ link, clock: systemClock, log },
+    records: new ServerRecords(kubeletDir, log),
     refuse: limitedRefusers(),
     tell: (volumeId, status) => report.tell(volumeId, status),
   });

@@ -11,6 +11,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Custodian } from '../../src/csi/custodian.ts';
 import { createNodeService } from '../../src/csi/node.ts';
+import { ServerRecords } from '../../src/csi/server-records.ts';
 import { UnionLink } from '../../src/csi/union-link.ts';
 import { unmountOnce } from '../../src/host/mounter.ts';
 import { readMountInfo } from '../../src/host/mountinfo.ts';
@@ -60,6 +61,7 @@ export class NodeUnderTest {
     const link = new UnionLink({ nodeName, kubeletDir: this.kubeletDir, attachments, feeding: NO_FEEDERS, clock });
     this.custodian = new Custodian({
       ...{ link, clock, log: silentLogger },
+      records: new ServerRecords(this.kubeletDir, silentLogger),
       refuse: (descriptors) => startRefuser(descriptors, [program]),
       tell: (_, { state, message }) => this.said.push(`${state} ${message}`.trim()),
     });

@@ -138,6 +138,16 @@ describe('a union in use', () => {
     expect(mounted()).to.deep.equal(before);
   });
 
+  it('lives on when its server pod is deleted while the node plugin is away', async () => {
+    const before = mounted();
+    const [pod] = (await serverPods()) as [Pod];
+    process.kill(await cluster.pidOf('node'), 'SIGKILL');
+    // Its attachment tells of the pod that is to follow before the next node plugin can ask for the one that serves.
+    await cluster.api.delete(pods, pod.metadata);
+    await replaced(pod);
+    expect(mounted()).to.deep.equal(before);
+  });
+
   it('lives on when its server is of another version, and is replaced', async () => {
     const before = mounted();
     const [pod] = (await serverPods()) as [Pod];
