@@ -4,7 +4,7 @@
  * known by its LSN and by the hash of the one before it, never by where it lies. Byte layout: README.md, "Log batch".
  */
 import { hash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import { assert } from '../base/assert.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { blockCrcs, joinCrcs } from './block-crc.ts';

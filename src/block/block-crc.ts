@@ -2,7 +2,7 @@
  * CRC-32 block by block, and of blocks one after the other from theirs: each block is gone over once, for the log's payload and
  * for the extent table. Source: zlib, crc32_combine: the CRC of A‖B is that of A, moved on by the length of B, xor that of B.
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import { BLOCK_SIZE } from './units.ts';
 
 const POLYNOMIAL = 0xedb88320;

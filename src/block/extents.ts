@@ -3,7 +3,7 @@
  * Nothing leaves here unchecked. Changes are redone from the log after a crash, so neither area needs an order of writes.
  * All pages of the table that were ever written are kept in memory: 16 bytes a block.
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import { type BlockChange, contentOf, crcOf } from './overlay.ts';
 import type { DiskOperation } from './ports.ts';
 import {
@@ -29,7 +29,7 @@ const LOAD_PAGES = 512;
 const MAX_WRITE_BLOCKS = 256;
 /** Operations and blocks of a checkpoint that are under way at once: the log's must not have to wait for all of them. */
 const MAX_GROUP = 32;
-const MAX_GROUP_BLOCKS = MAX_WRITE_BLOCKS;
+const MAX_GROUP_BLOCKS = 2 * MAX_WRITE_BLOCKS;
 const BLANK: TableEntry = { crc: ZERO_CRC, lsn: toLsn(0) };
 
 export class Extents {

@@ -2,7 +2,7 @@
  * What the log says about each block beyond what is in the extents: all versions since the checkpoint, oldest first, but for those
  * that a committed one has replaced. Reads look here first. Older versions are kept because an uncommitted tail may be truncated.
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import type { LogRecord } from './batch.ts';
 import { blocksOf } from './batch.ts';
 import { BLOCK_SIZE, type Lsn } from './units.ts';

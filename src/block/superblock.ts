@@ -4,7 +4,7 @@
  * whatever becomes of one copy (torn, dropped, flipped) the other still tells the truth. The higher sequence wins.
  * Byte layout: README.md, "Superblock".
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import { err, ok, type Result } from '../base/result.ts';
 import { BLOCK_SIZE, type Epoch, type Point, toEpoch, toLsn } from './units.ts';
 

@@ -4,7 +4,7 @@
  * lost makes its page older than the data; that shows when a block is read, because *every* block is checked against
  * its entry, a block that was never written against the checksum of zeros. Byte layout: README.md, "Extent table".
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import { BLOCK_SIZE, type Lsn, toLsn } from './units.ts';
 
 const MAGIC = 0x42544142; // "BATB"

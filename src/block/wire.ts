@@ -3,7 +3,7 @@
  * epoch, and what the kind has; data come last. All integers are little-endian. Byte layout: README.md, "Frames".
  * Whatever does not decode is dropped with its connection: nothing half understood is ever acted upon.
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '@node-rs/crc32';
 import { assertNever } from '../base/assert.ts';
 import type { Message, PeerStatus } from './messages.ts';
 import { type Epoch, type Point, toEpoch, toLsn } from './units.ts';

@@ -1,7 +1,7 @@
 /**
  * The few system calls that Node lacks and this folder needs: mounting, extended attributes, sockets that carry descriptors, holes and locks of
  * files. The filesystem's own are in fuse/sys. Calls that can wait in the kernel go through libuv's pool and return promises.
- * Source: mount(2), umount(2), xattr(7), unix(7), socketpair(2), poll(2), eventfd(2), fallocate(2), flock(2), lseek(2), preadv2(2), _exit(2); numbers are those of Linux on x86-64 and arm64, which agree here.
+ * Source: mount(2), umount(2), xattr(7), unix(7), socketpair(2), poll(2), eventfd(2), fallocate(2), flock(2), lseek(2), sync_file_range(2), preadv2(2), _exit(2); numbers are those of Linux on x86-64 and arm64, which agree here.
  */
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
@@ -28,6 +28,7 @@ export const FALLOC_FL_KEEP_SIZE = 1;
 export const FALLOC_FL_PUNCH_HOLE = 2;
 export const FALLOC_FL_ZERO_RANGE = 16;
 export const SEEK_DATA = 3;
+export const SYNC_FILE_RANGE_WRITE = 2;
 export const SOL_SOCKET = 1;
 export const SO_SNDBUF = 7;
 export const SO_SNDBUFFORCE = 32;
@@ -92,6 +93,10 @@ export const lgetxattr = direct('lgetxattr', 'long lgetxattr(void *path, str nam
 export const llistxattr = direct('llistxattr', 'long llistxattr(void *path, void *names, size_t size)');
 export const fallocate = waiting('fallocate', 'int fallocate(int fd, int mode, int64_t offset, int64_t length)');
 export const lseek = waiting('lseek', 'int64_t lseek(int fd, int64_t offset, int whence)');
+export const syncFileRange = waiting(
+  'sync_file_range',
+  'int sync_file_range(int fd, int64_t offset, int64_t nbytes, uint flags)',
+);
 export const flock = direct('flock', 'int flock(int fd, int operation)');
 export const preadv2 = direct('preadv2', 'long preadv2(int fd, void *vectors, int count, int64_t offset, int flags)');
 export const eventfd = direct('eventfd', 'int eventfd(uint initial, int flags)');

@@ -24,6 +24,8 @@ import {
   LOCK_EX_NB,
   lseek,
   SEEK_DATA,
+  SYNC_FILE_RANGE_WRITE,
+  syncFileRange,
 } from '../syscalls.ts';
 import { CachedReader } from './cached-reader.ts';
 import { DirectWriter } from './direct-writer.ts';
@@ -31,6 +33,8 @@ import { transferred, writeParts } from './parts.ts';
 
 const AREAS: readonly Area[] = ['superblock', 'log', 'table', 'data'];
 const ZEROS = Buffer.alloc(1024 ** 2);
+/** So much at once is not likely to be written over before it is synced. */
+const MIN_WRITEBACK_BYTES = 1024 ** 2;
 
 /** Something that carries out disk operations; never rejects. */
 export interface BlockDisk {
@@ -121,7 +125,10 @@ export class ReplicaFiles implements BlockDisk {
 
   async #writeTogether(file: FileHandle, parts: readonly Uint8Array[], offset: number): Promise<void> {
     const isLog = file === this.#files.get('log');
-    if (!(isLog && (await this.#log.write(parts, offset)))) await writeParts(file.fd, parts, offset);
+    if (isLog && (await this.#log.write(parts, offset))) return;
+    await writeParts(file.fd, parts, offset);
+    const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+    if (!isLog && bytes >= MIN_WRITEBACK_BYTES) await startWriteback(file, offset, bytes);
   }
 
   async close(): Promise<void> {
@@ -189,6 +196,11 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
+}
+
+/** Then a sync has only the rest to wait for: the disk has worked while the next ones were copied. An error is for the sync to tell. */
+async function startWriteback({ fd }: FileHandle, offset: number, bytes: number): Promise<void> {
+  await syncFileRange(fd, offset, bytes, SYNC_FILE_RANGE_WRITE).catch(() => {});
 }
 
 async function readWhole({ fd }: FileHandle, offset: number, length: number): Promise<Uint8Array> {
