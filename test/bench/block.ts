@@ -11,6 +11,7 @@ import { parseArgs, promisify } from 'node:util';
 import { eventually } from '../support/eventually.ts';
 import { killed } from '../support/processes.ts';
 import { program } from '../support/skip.ts';
+import { warmMemory } from './machine.ts';
 import { measureReplicas } from './replicas.ts';
 
 const help = `usage: npm run bench:block -- [FLAG…]
@@ -178,6 +179,7 @@ async function run({ chosen, rounds, settings, directory, samples }: Run): Promi
         const served = await contender.serve(own);
         try {
           await warmUp(served, settings);
+          warmMemory();
           for (const phase of phases) {
             const figure = await measure(served, phase, settings);
             samples[phase.name] = { ...samples[phase.name] };
