@@ -15,6 +15,11 @@ export interface VolumeConfig {
   readonly members: readonly ReplicaId[];
 }
 
+/** Whether every member holds every committed record. */
+export function isComplete({ inSync, members }: Pick<VolumeConfig, 'inSync' | 'members'>): boolean {
+  return members.every((id) => inSync.includes(id));
+}
+
 /** A new epoch under `primary`; who is in `without` leaves the in-sync set. */
 export function withPrimary(
   config: VolumeConfig,

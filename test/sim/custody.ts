@@ -1,11 +1,11 @@
 /**
- * What stands around the engine when machines are lost: somebody gives a lost member's place to a machine that has nothing yet, and
- * every machine that is up has a replica when, and only when, the configuration names it. As block-controller and block-node do,
+ * What stands around the engine when machines are lost: somebody gives a lost member's place to a machine that has nothing yet, or to
+ * one that has been a member; every machine that is up runs a replica when, and only when, the configuration names it. As block-controller and block-node do,
  * and as late as they are: each step is decided on what was read before it.
  */
 import { chooseSuperblock } from '../../src/block/recovery.ts';
 import { BLOCK_SIZE } from '../../src/block/units.ts';
-import { type VolumeConfig, withReplacement } from '../../src/block/volume-config.ts';
+import { isComplete, type VolumeConfig, withReplacement } from '../../src/block/volume-config.ts';
 import type { Mutant } from './mutants.ts';
 import type { SimNode } from './node.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -99,16 +99,14 @@ export class Custody {
     });
   }
 
-  /** A machine that is up and has nothing, if a member in sync is up too: it has to fill it. */
+  /** A machine that is up and has nothing, or what it had as a member, if a member in sync is up too: it has to fill it. */
   #place({ members, inSync }: VolumeConfig): SimNode | undefined {
     const { nodes } = this.#world;
     const isUp = (node: SimNode) => !this.#lost.has(node.index);
     if (!nodes.some((node) => isUp(node) && inSync.includes(node.id))) return undefined;
-    return nodes.find((node) => isUp(node) && !members.includes(node.id) && this.#hasNothing(node));
-  }
-
-  #hasNothing(node: SimNode): boolean {
-    return this.#resting.has(node.index) && contentOf(node) === 'nothing';
+    const idle = nodes.filter((node) => isUp(node) && !members.includes(node.id) && this.#resting.has(node.index));
+    const suitable = idle.filter((node) => contentOf(node) !== 'strange');
+    return suitable.length > 0 ? this.#random.pick(suitable) : undefined;
   }
 
   #lookAfter(node: SimNode): void {
@@ -122,15 +120,17 @@ export class Custody {
     });
   }
 
-  /** What has been read: a replica that is not named ends, and when it is still not named after that, its files go. */
-  #follow(node: SimNode, { members }: VolumeConfig): void {
+  /** What has been read: a replica that is not named ends, and when it is still not named after that, and all others are in sync, its files go. */
+  #follow(node: SimNode, config: VolumeConfig): void {
     const { index } = node;
-    if (members.includes(node.id)) {
-      if (this.#resting.delete(index)) node.start();
+    if (config.members.includes(node.id)) {
+      if (!this.#resting.delete(index)) return;
+      if (contentOf(node) === 'own') this.#world.count('former-returned');
+      node.start();
     } else if (!this.#resting.has(index)) {
       this.#resting.add(index);
       node.crash('kill');
-    } else if (contentOf(node) === 'own') {
+    } else if (contentOf(node) === 'own' && isComplete(config)) {
       node.disk.wipe();
       this.#world.count('former-removed');
     }

@@ -108,6 +108,7 @@ export function makePlan(seed: number): Plan {
 function makeLosses(dice: Random, replicas: number): readonly Fault[] {
   if (replicas === 1 || dice.chance(0.75)) return [];
   if (dice.chance(0.3)) return makeReturn(dice, replicas);
+  if (dice.chance(0.3)) return makeRotation(dice, replicas);
   const lose = (node: number): Fault => ({
     kind: 'lose',
     node,
@@ -132,6 +133,23 @@ function makeReturn(dice: Random, replicas: number): readonly Fault[] {
   return [
     { kind: 'lose', node, at, forMs, afterMs: forMs - dice.integer(0, 300) },
     { kind: 'blackout', nodes: others, at: at + forMs + dice.integer(300, 2000), downMs: dice.integer(1500, 5000) },
+  ];
+}
+
+/** It comes back while its replacement is being filled; that one is lost in turn, so that who comes back gets its place again. */
+function makeRotation(dice: Random, replicas: number): readonly Fault[] {
+  const node = dice.integer(0, replicas - 1);
+  const at = dice.integer(500, 3000);
+  const afterMs = dice.integer(1500, 2500);
+  const forMs = afterMs + dice.integer(0, 300);
+  const again = {
+    at: at + forMs + dice.integer(0, 600),
+    forMs: dice.integer(2000, 6000),
+    afterMs: dice.integer(0, 1000),
+  };
+  return [
+    { kind: 'lose', node, at, forMs, afterMs },
+    { kind: 'lose', node: replicas, ...again },
   ];
 }
 

@@ -35,7 +35,7 @@ const CAUGHT_AT: Readonly<Record<string, number>> = {
   L: 24,
   M: 5,
   N: 477,
-  O: 296,
+  O: 41,
 };
 
 function expectSound(plans: readonly Plan[]): void {

@@ -103,14 +103,23 @@ function anotherFirst(
   return other === undefined ? undefined : { why: 'another-first', message: `that on ${other} gets in sync first` };
 }
 
+/** With somebody who has nothing of the volume, else with a former member, whose files lie there until the volume is complete. */
 function placeFor(volume: BlockVolume, lost: string, facts: ReplacementFacts) {
   const { pool, spread = DEFAULT_SPREAD } = volume.spec;
   const { config, replicas = {} } = volume.status ?? {};
   const members = membersOf(volume);
   const isLost = (node: string) => !config?.inSync.includes(node) && lossOf(node, facts) !== undefined;
   const beside = members.filter((node) => !isLost(node));
-  // A former member gets nothing before its files have gone.
-  const isFree = (node: string) => replicas[node] === undefined && lossOf(node, facts) === undefined;
-  const candidates = facts.pools.filter(({ node }) => node !== lost && (beside.includes(node) || isFree(node)));
-  return placeReplicas(candidates, { replicas: 1, replicaBytes: bytesOf(volume), pool, spread, beside });
+  const replicaBytes = bytesOf(volume);
+  const others = facts.pools.filter(({ node }) => node !== lost && (beside.includes(node) || !lossOf(node, facts)));
+  const isFormer = ({ node }: PoolFacts) => replicas[node] !== undefined && !members.includes(node);
+  const place = (candidates: readonly PoolFacts[]) =>
+    placeReplicas(candidates, { replicas: 1, replicaBytes, pool, spread, beside });
+  const unused = place(others.filter((each) => !isFormer(each)));
+  if (unused.ok) return unused;
+  // The room that it takes there is that of its files.
+  const returned = others
+    .filter(({ node }) => replicas[node]?.phase !== 'Failed' || beside.includes(node))
+    .map((each) => (isFormer(each) ? { ...each, reservedBytes: each.reservedBytes - replicaBytes } : each));
+  return place(returned);
 }

@@ -2,11 +2,12 @@
  * The replicas of a node: each BlockVolume that names the node has one here, opened, exported and removed as the resource says.
  * The node writes what became of it to `status.replicas`; its entry goes when the files have gone. A node whose place another has got
  * while it was away finds its files at its start, and removes them: when its engine has ended, and the API server itself says after
- * that that the configuration does not name the node.
+ * that that the configuration does not name the node and that those whom it names have all of the volume.
  */
 import { readdir } from 'node:fs/promises';
 import { messageOf, UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { isComplete } from '../../block/volume-config.ts';
 import type { PeerListener } from '../../host/block/peer-listener.ts';
 import type { PeerAddress } from '../../host/block/peer-network.ts';
 import type { NbdExport } from '../../host/nbd/exports.ts';
@@ -28,6 +29,7 @@ import { VolumeConfigStore } from './volume-config.ts';
 const CONCURRENCY = 4;
 const MAX_MESSAGE_CHARACTERS = 1000;
 const GROW_RETRY_MS = 1_000;
+const RETIRE_RETRY_MS = 10_000;
 
 type Requeue = undefined | { readonly requeueAfterMs: number };
 
@@ -101,10 +103,7 @@ export class NodeReplicas {
       }
     }
     if (volume === undefined) return undefined;
-    if (!membersOf(volume).includes(node)) {
-      await this.#retire(volume, again, signal);
-      return undefined;
-    }
+    if (!membersOf(volume).includes(node)) return await this.#retire(volume, again, signal);
     if (volume.metadata.deletionTimestamp) return await this.#remove(volume, signal);
     // Written down first: who deletes the volume meanwhile waits for us.
     if (volume.status?.replicas?.[node] === undefined) {
@@ -172,18 +171,25 @@ export class NodeReplicas {
     return parseAddress(poolChanges.get(blockPoolName(volume.spec.pool, member))?.status?.peerAddress);
   }
 
-  /** Another node has this one's place. */
-  async #retire({ metadata, spec }: BlockVolume, again: () => void, signal: AbortSignal): Promise<void> {
+  /** Another node has this one's place. What is here goes when nobody can need it any more: until then it may be all that is left. */
+  async #retire({ metadata, spec }: BlockVolume, again: () => void, signal: AbortSignal): Promise<Requeue> {
     const { node, pools, volumes, log } = this.#options;
     const { name, uid } = metadata;
     const pool = pools.get(spec.pool);
     await this.#close(name);
     // It may have got one again, and by now somebody may rely on what is here.
     const volume = await volumes.get({ name }, signal);
-    if (volume?.metadata.uid !== uid || volume === undefined || membersOf(volume).includes(node)) return again();
+    if (volume?.metadata.uid !== uid || volume === undefined || membersOf(volume).includes(node)) {
+      again();
+      return undefined;
+    }
+    const { config } = volume.status ?? {};
+    const isNeeded = volume.metadata.deletionTimestamp === undefined && config !== undefined && !isComplete(config);
+    if (isNeeded) return { requeueAfterMs: RETIRE_RETRY_MS };
     const directory = pool && replicaDirectory(pool, name);
     if (directory && !(await removeFormerReplica(directory, volume, node))) log.warn('block.stranger', { directory });
     await this.#forget(volume, signal);
+    return undefined;
   }
 
   async #remove(volume: BlockVolume, signal: AbortSignal): Promise<undefined> {

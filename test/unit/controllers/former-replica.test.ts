@@ -3,9 +3,13 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { silentLogger } from '../../../src/base/logger.ts';
+import { ok } from '../../../src/base/result.ts';
 import { identityOf, removeFormerReplica } from '../../../src/controllers/block/node-replica.ts';
+import { NodeReplicas, type NodeReplicasOptions } from '../../../src/controllers/block/node-replicas.ts';
 import { createReplica } from '../../../src/host/block/replica-files.ts';
 import type { BlockVolume } from '../../../src/protocol/block-resources.ts';
+import { eventually } from '../../support/eventually.ts';
 
 const volume: BlockVolume = {
   apiVersion: 'union.csi.dev/v1alpha1',
@@ -39,4 +43,72 @@ describe('removeFormerReplica', () => {
     expect(await removeFormerReplica(directory, volume, 'node-2')).to.equal(false);
     expect(existsSync(files)).to.equal(true);
   });
+});
+
+describe('a former member', () => {
+  /** node-2 has been a member; node-3 has its place now. */
+  const moved: BlockVolume = {
+    ...volume,
+    spec: { ...volume.spec, members: ['node-1', 'node-3'] },
+    status: {
+      config: { version: 5, epoch: '2', primary: 'node-1', inSync: ['node-1'], members: ['node-1', 'node-3'] },
+      replicas: { 'node-2': { phase: 'Ready' } },
+    },
+  };
+  const complete = {
+    ...moved,
+    status: { ...moved.status, config: { ...moved.status!.config!, inSync: ['node-1', 'node-3'] } },
+  };
+  const deleted = { ...moved, metadata: { ...moved.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' } };
+
+  for (const [what, next] of [
+    ['who has its place has all of the volume', complete],
+    ['the volume is deleted', deleted],
+  ] as const) {
+    it(`keeps its files until ${what}`, async () => {
+      const pool = mkdtempSync(join(tmpdir(), 'union-former-'));
+      const stop = new AbortController();
+      let current: BlockVolume = moved;
+      let reads = 0;
+      let forgotten = false;
+      let changed: ((change: { key: string; object: BlockVolume }) => void) | undefined;
+      // As far as it is used.
+      const options = {
+        ...{ node: 'node-2', pools: new Map([['default', pool]]), exports: [], log: silentLogger },
+        volumes: {
+          get: async () => {
+            reads++;
+            return current;
+          },
+          patchStatusMerge: async (_: object, { status }: { status: { replicas: object } }) => {
+            forgotten = 'node-2' in status.replicas;
+            return ok(current);
+          },
+        },
+        volumeChanges: {
+          onChange: (listener: typeof changed) => {
+            changed = listener;
+            return () => {};
+          },
+        },
+      };
+      const running = new NodeReplicas(options as unknown as NodeReplicasOptions).run(stop.signal);
+      try {
+        const files = join(pool, 'bv-1', 'replica');
+        mkdirSync(join(pool, 'bv-1'));
+        await createReplica(files, identityOf(volume, 'node-2'), 'empty');
+        changed!({ key: 'bv-1', object: moved });
+        await eventually('the volume to be looked at', () => reads >= 2);
+        expect([existsSync(files), forgotten]).to.deep.equal([true, false]);
+        current = next;
+        changed!({ key: 'bv-1', object: next });
+        await eventually('its files to go', () => forgotten);
+        expect(existsSync(files)).to.equal(false);
+      } finally {
+        stop.abort();
+        await running;
+        rmSync(pool, { recursive: true, force: true });
+      }
+    });
+  }
 });

@@ -83,11 +83,21 @@ describe('decideReplacement', () => {
     });
   });
 
-  it('says what is missing when there is no place, also where files of a former replica are', () => {
-    const known = facts([pool('a'), pool('c', { spreadValue: 'a' }), pool('d')], { gone: new Map([['b', 'is gone']]) });
-    const replicas = { d: { phase: 'Ready' } } as const;
-    const verdict = decideReplacement(volume(['a', 'b'], 1, { replicas }), known);
+  it('says what is missing when there is no place', () => {
+    const known = facts([pool('a'), pool('c', { spreadValue: 'a' })], { gone: new Map([['b', 'is gone']]) });
+    const verdict = decideReplacement(volume(['a', 'b'], 1), known);
     expect(verdict).to.include({ kind: 'wait', why: 'no-place' });
     expect(verdict.kind === 'wait' && verdict.message).to.include('c: shares kubernetes.io/hostname=a with a');
+  });
+
+  it('takes a former member only when there is nobody else, in the room of its files, and not one that has failed', () => {
+    const gone = new Map([['b', 'is gone']]);
+    const full = pool('d', { capacityBytes: 2n << 30n, reservedBytes: 2n << 30n });
+    const known = (...others: readonly PoolFacts[]) => facts([pool('a'), full, ...others], { gone });
+    const former = (phase: 'Ready' | 'Failed') => volume(['a', 'b'], 1, { replicas: { d: { phase } } });
+    expect(decideReplacement(former('Ready'), known(pool('c')))).to.include({ kind: 'replace', next: 'c' });
+    expect(decideReplacement(former('Ready'), known())).to.include({ kind: 'replace', next: 'd' });
+    expect(decideReplacement(former('Failed'), known())).to.include({ kind: 'wait', why: 'no-place' });
+    expect(decideReplacement(volume(['a', 'b'], 1), known())).to.include({ kind: 'wait', why: 'no-place' });
   });
 });
