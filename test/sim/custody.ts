@@ -138,7 +138,7 @@ export class Custody {
 }
 
 /** What lies on the machine's disk: another's may have been put in there. */
-function contentOf({ disk, options }: SimNode): 'nothing' | 'own' | 'strange' {
+export function contentOf({ disk, options }: SimNode): 'nothing' | 'own' | 'strange' {
   const choice = chooseSuperblock(disk.peek('superblock', 2 * BLOCK_SIZE), options.identity);
   if (!choice.ok) return 'strange';
   return choice.value === undefined ? 'nothing' : 'own';

@@ -1,5 +1,7 @@
 /** Makes the faults of a plan happen. Crashes at an effect are the machines' own business (node.ts). */
+
 import { assertNever } from '../../src/base/assert.ts';
+import { contentOf } from './custody.ts';
 import type { Fault } from './plan.ts';
 import type { World } from './world.ts';
 
@@ -82,10 +84,13 @@ function lie(world: World, fault: Extract<Fault, { kind: 'lie' }>): boolean {
   }
 }
 
-/** Two machines come up with each other's disk, notice it, and get their own back later. */
+/**
+ * Two machines come up with each other's disk, notice it, and get their own back later. A blank disk is nothing to be noticed: a replica would be
+ * made on it, and then set back to what it was (README.md, "What is not proved").
+ */
 function swap(world: World): boolean {
   const [a, b] = world.nodes;
-  if (a === undefined || b === undefined) return false;
+  if (a === undefined || b === undefined || [a, b].some((node) => contentOf(node) === 'nothing')) return false;
   const exchange = () => {
     a.crash('power');
     b.crash('power');
