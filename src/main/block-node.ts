@@ -128,16 +128,16 @@ async function serve(client: KubeClient, options: ServiceOptions, signal: AbortS
   const nbd = new NbdServer({ listen: { host: listenHost(host), port: exportPort }, exports, tls, log });
   const peerAddress = formatAddress({ host, port: await listener.listen() });
   const exportAddress = formatAddress({ host, port: parseAddress(await nbd.listen())!.port });
+  const blockPools = createRepository(client, BLOCK_POOL);
   const replicas = new NodeReplicas({
-    ...{ node, volumes, volumeChanges, poolChanges, listener, exports, log, tls },
+    ...{ node, volumes, blockPools, volumeChanges, poolChanges, listener, exports, log, tls },
     pools: new Map(pools.map(({ name, directory }) => [name, directory])),
   });
-  const repository = createRepository(client, BLOCK_POOL);
   const addresses = { peerAddress, exportAddress };
   const working = [
     volumeChanges.start(signal),
     poolChanges.start(signal),
-    keepPools({ node, pools, addresses, repository, clock: systemClock, log }, signal),
+    keepPools({ node, pools, addresses, repository: blockPools, clock: systemClock, log }, signal),
     replicas.run(signal),
   ];
   const stopped = await serveCsi({ options, client, volumeChanges, poolChanges, isReady, health }, signal);

@@ -81,6 +81,8 @@ export interface BlockPoolStatus {
   readonly exportAddress: string;
   /** RFC 3339; renewed while the node is well. */
   readonly lastSeen: string;
+  /** Of the disk that the directory is on, as a file in there has it. Undefined before the node has looked. */
+  readonly diskId?: string;
 }
 
 /** The nodes that hold a replica each. */

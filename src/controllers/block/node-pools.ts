@@ -1,15 +1,16 @@
 /**
- * A node's pools as BlockPools: made when the node starts, renewed while it is well. What a pool may hold is what its disk has
+ * A node's pools as BlockPools: made when the node starts, renewed while it is well and has the pool's disk. What a pool may hold is what its disk has
  * free and what its replicas have taken of it, or less where a limit was given.
  */
 import { mkdir, readdir, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { messageOf } from '../../base/errors.ts';
+import { messageOf, UnionError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Repository } from '../../kubernetes/repository.ts';
 import { type BlockPool, type BlockPoolStatus, blockPoolName } from '../../protocol/block-resources.ts';
 import { API_GROUP, API_VERSION } from '../../protocol/resources.ts';
+import { expectDisk, identifyDisk } from './pool-disk.ts';
 
 /** A third of what counts as silence (block/driver/placement.ts). */
 const RENEW_MS = 20_000;
@@ -41,7 +42,8 @@ export async function keepPools(options: NodePoolsOptions, signal: AbortSignal):
         await renew(options, pool, signal);
       } catch (error) {
         if (!signal.aborted) log.warn('block.pool', { pool: pool.name, message: messageOf(error) });
-        pauseMs = RETRY_MS;
+        // What is for people to mend takes its time.
+        if (!(error instanceof UnionError && error.code === 'FAILED_PRECONDITION')) pauseMs = RETRY_MS;
       }
     }
     await clock.sleep(pauseMs, signal).catch(() => {});
@@ -52,9 +54,14 @@ async function renew(options: NodePoolsOptions, pool: PoolPlace, signal: AbortSi
   const { node, addresses, repository, clock } = options;
   const name = blockPoolName(pool.name, node);
   const { directory } = pool;
+  await mkdir(directory, { recursive: true });
+  const before = await repository.get({ name }, signal);
+  await expectDisk(directory, before);
+  const diskId = await identifyDisk(directory);
   const capacityBytes = String(await capacityOf(pool));
-  const status: BlockPoolStatus = { ...addresses, capacityBytes, lastSeen: new Date(clock.now()).toISOString() };
-  if ((await repository.get({ name }, signal)) === undefined) {
+  const lastSeen = new Date(clock.now()).toISOString();
+  const status: BlockPoolStatus = { ...addresses, capacityBytes, lastSeen, diskId };
+  if (before === undefined) {
     const apiVersion = `${API_GROUP}/${API_VERSION}` as const;
     const spec = { node, pool: pool.name, directory };
     await repository.create({ apiVersion, kind: 'BlockPool', metadata: { name }, spec }, signal);
@@ -63,7 +70,6 @@ async function renew(options: NodePoolsOptions, pool: PoolPlace, signal: AbortSi
 }
 
 async function capacityOf({ directory, limitBytes }: PoolPlace): Promise<bigint> {
-  await mkdir(directory, { recursive: true });
   const { bavail, bsize } = await statfs(directory, { bigint: true });
   let bytes = bavail * bsize;
   for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {

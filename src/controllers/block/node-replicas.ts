@@ -24,6 +24,7 @@ import {
 } from '../../protocol/block-resources.ts';
 import { parseAddress } from './addresses.ts';
 import { NodeReplica, removeFormerReplica, removeReplica, replicaDirectory } from './node-replica.ts';
+import { expectDisk } from './pool-disk.ts';
 import { VolumeConfigStore } from './volume-config.ts';
 
 const CONCURRENCY = 4;
@@ -38,6 +39,7 @@ export interface NodeReplicasOptions {
   /** Directory of each pool of this node. */
   readonly pools: ReadonlyMap<string, string>;
   readonly volumes: Repository<BlockVolume>;
+  readonly blockPools: Repository<BlockPool>;
   readonly volumeChanges: Informer<BlockVolume>;
   readonly poolChanges: Informer<BlockPool>;
   readonly listener: PeerListener;
@@ -87,7 +89,8 @@ export class NodeReplicas {
   /** Volumes of which something lies in the pools. */
   async #found(): Promise<readonly string[]> {
     const directories = [...this.#options.pools.values()];
-    return (await Promise.all(directories.map((directory) => readdir(directory).catch(() => [])))).flat();
+    const found = await Promise.all(directories.map((directory) => readdir(directory).catch(() => [])));
+    return found.flat().filter((name) => !name.startsWith('.'));
   }
 
   async #reconcile(name: string, again: () => void, signal: AbortSignal): Promise<Requeue> {
@@ -133,13 +136,16 @@ export class NodeReplicas {
   }
 
   async #open(volume: BlockVolume, again: () => void, signal: AbortSignal): Promise<Held> {
-    const { node, volumes, volumeChanges, listener, exports, tls, log } = this.#options;
+    const { node, volumes, blockPools, volumeChanges, listener, exports, tls, log } = this.#options;
     const { name, uid = '' } = volume.metadata;
+    const pool = this.#poolOf(volume);
+    // Nothing is made in the empty directory of a disk that is missing.
+    await expectDisk(pool, await blockPools.get({ name: blockPoolName(volume.spec.pool, node) }, signal));
     const known = (key: string) => volumeChanges.get(key);
     let early: string | undefined;
     const replica = await NodeReplica.open({
       ...{ node, volume, listener, exports, tls, log },
-      directory: replicaDirectory(this.#poolOf(volume), name),
+      directory: replicaDirectory(pool, name),
       config: new VolumeConfigStore({ volumes, known, name, uid, signal }),
       addressOf: (member) => this.#addressOf(name, member),
       onStop: (reason) => {
