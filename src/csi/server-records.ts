@@ -3,19 +3,11 @@
  * attachment tells of the one that is to follow, and the one that serves is known nowhere else. A small file for each, below
  * the plugin's directory. One that is missing or wrong does no harm: then the attachment is all there is.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { replaceFile } from '../host/replace-file.ts';
 import { DRIVER_NAME } from '../protocol/resources.ts';
 
 export class ServerRecords {
@@ -40,8 +32,7 @@ export class ServerRecords {
   write(volumeId: string, socket: string): void {
     this.#try(volumeId, (path) => {
       mkdirSync(this.#directory, { recursive: true });
-      writeFileSync(`${path}.new`, socket);
-      renameSync(`${path}.new`, path);
+      replaceFile(path, socket);
     });
   }
 

@@ -3,11 +3,12 @@
  * pid and start time in `processes.json`, so that whoever comes after a kill ends exactly those.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { isAlive, type ProcessIdentity, processIdentity } from '../host/process-identity.ts';
+import { replaceFile } from '../host/replace-file.ts';
 
 export interface ChildSpec {
   readonly name: string;
@@ -108,8 +109,7 @@ interface ChildRecord extends ProcessIdentity {
 function writeProcesses(clusterDir: string, processes: readonly ChildRecord[]): void {
   const file = recordFile(clusterDir);
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(`${file}.new`, JSON.stringify(processes));
-  renameSync(`${file}.new`, file);
+  replaceFile(file, JSON.stringify(processes));
 }
 
 /** The children that a cluster in this directory recorded and that still run. */

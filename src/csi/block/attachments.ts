@@ -3,7 +3,7 @@
  * on it. All of it lies in a directory of the volume's own and is looked at again each time; nothing is kept in memory.
  * Nothing here waits for a volume: what might is done by commands that can be killed.
  */
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { mountDevice, openDevice } from '../../../fuse/index.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -22,6 +22,7 @@ import { command } from '../../host/command.ts';
 import { attachLoop, detachLoop, type LoopDevice, loopsOf } from '../../host/loop-device.ts';
 import { BLOCK_FS_TYPE, probe, unmountOnce } from '../../host/mounter.ts';
 import { mountAt } from '../../host/mountinfo.ts';
+import { replaceFile } from '../../host/replace-file.ts';
 
 export interface AttachmentsOptions {
   /** The real path of where volumes' directories lie. */
@@ -115,9 +116,7 @@ export class Attachments {
   }
 
   #write(directory: string, config: AttachConfig): void {
-    const path = join(directory, CONFIG_FILE);
-    writeFileSync(`${path}.new`, `${JSON.stringify(config)}\n`);
-    renameSync(`${path}.new`, path);
+    replaceFile(join(directory, CONFIG_FILE), `${JSON.stringify(config)}\n`);
   }
 
   #serve(volumeId: string, directory: string): void {

@@ -7,20 +7,12 @@
  * A volume is unstaged when no pod's record names it, and then leaves node.status.volumesInUse, so it may be detached.
  * Directories of mounts are removed with rmdir, never recursively.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import { KeyedMutex } from '../../base/keyed-mutex.ts';
 import { mountAt } from '../../host/mountinfo.ts';
+import { replaceFile } from '../../host/replace-file.ts';
 import type { Node, PersistentVolume, Pod } from '../../protocol/objects.ts';
 import { nodes, persistentVolumeClaims, persistentVolumes, volumeAttachments } from '../api-server/kinds.ts';
 import type { Store } from '../api-server/store.ts';
@@ -253,11 +245,9 @@ async function settled<T>(work: readonly Promise<T>[]): Promise<T[]> {
   });
 }
 
-/** Written whole, by renaming. */
 function writeData(directory: string, data: VolumeData): void {
   mkdirSync(directory, { recursive: true, mode: 0o750 });
-  writeFileSync(join(directory, 'vol_data.json.new'), JSON.stringify(data));
-  renameSync(join(directory, 'vol_data.json.new'), join(directory, 'vol_data.json'));
+  replaceFile(join(directory, 'vol_data.json'), JSON.stringify(data));
 }
 
 function readData(directory: string): VolumeData | undefined {

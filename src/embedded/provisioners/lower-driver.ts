@@ -9,7 +9,6 @@
  * The capacity parameter `poolSize` bounds the sum of all volumes of the driver on a node: real "no space" for tests.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, statfsSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../../base/clock.ts';
 import { UnionError } from '../../base/errors.ts';
@@ -18,6 +17,7 @@ import { nearest } from '../../base/nearest.ts';
 import { formatBytes, formatQuantity, parseQuantity } from '../../base/units.ts';
 import { bindMount, unmountAll } from '../../host/mounter.ts';
 import { mountAt } from '../../host/mountinfo.ts';
+import { replaceFile } from '../../host/replace-file.ts';
 import type { CreateVolumeRequest } from '../../protocol/generated/csi/v1/CreateVolumeRequest.ts';
 import type { NodeStageVolumeRequest } from '../../protocol/generated/csi/v1/NodeStageVolumeRequest.ts';
 import type { Volume__Output } from '../../protocol/generated/csi/v1/Volume.ts';
@@ -127,11 +127,8 @@ class Volumes {
     return sum;
   }
 
-  /** A record is replaced whole, by renaming. */
-  async write(directory: string, record: VolumeRecord): Promise<void> {
-    const path = join(directory, 'volume.json');
-    await writeFile(`${path}.new`, `${JSON.stringify(record)}\n`);
-    renameSync(`${path}.new`, path);
+  write(directory: string, record: VolumeRecord): void {
+    replaceFile(join(directory, 'volume.json'), `${JSON.stringify(record)}\n`);
   }
 }
 
@@ -167,7 +164,7 @@ function controllerOf(volumes: Volumes): CsiController {
           volumes.promise(volumeId, record, size - BigInt(record.sizeBytes));
           try {
             await backend.grow(volumes.directory(volumeId), size, signal);
-            await volumes.write(volumes.directory(volumeId), { ...record, sizeBytes: String(size) });
+            volumes.write(volumes.directory(volumeId), { ...record, sizeBytes: String(size) });
           } finally {
             volumes.release(volumeId);
           }
@@ -211,7 +208,7 @@ async function createVolume(
       rmSync(fresh, { recursive: true, force: true });
       mkdirSync(fresh);
       await backend.make(fresh, size, signal);
-      await volumes.write(fresh, record);
+      volumes.write(fresh, record);
       renameSync(fresh, directory);
     } catch (error) {
       rmSync(fresh, { recursive: true, force: true });
