@@ -1,5 +1,4 @@
 /** Makes the faults of a plan happen. Crashes at an effect are the machines' own business (node.ts). */
-
 import { assertNever } from '../../src/base/assert.ts';
 import { contentOf } from './custody.ts';
 import type { Fault } from './plan.ts';

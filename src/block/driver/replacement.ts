@@ -119,7 +119,7 @@ function placeFor(volume: BlockVolume, lost: string, facts: ReplacementFacts) {
   if (unused.ok) return unused;
   // The room that it takes there is that of its files.
   const returned = others
-    .filter(({ node }) => replicas[node]?.phase !== 'Failed' || beside.includes(node))
+    .filter((each) => !isFormer(each) || replicas[each.node]?.phase !== 'Failed')
     .map((each) => (isFormer(each) ? { ...each, reservedBytes: each.reservedBytes - replicaBytes } : each));
   return place(returned);
 }

@@ -12,7 +12,7 @@ import type { PoolFacts } from '../../block/driver/placement.ts';
 import { type BlockCluster, poolFacts } from '../../block/driver/pool-facts.ts';
 import { decideReplacement, type ReplacementFacts, type Verdict } from '../../block/driver/replacement.ts';
 import { SilenceWatch } from '../../block/driver/silence.ts';
-import { withReplacement } from '../../block/volume-config.ts';
+import { isComplete, withReplacement } from '../../block/volume-config.ts';
 import type { EventRecorder } from '../../kubernetes/events.ts';
 import type { Informer } from '../../kubernetes/informer.ts';
 import type { Repository } from '../../kubernetes/repository.ts';
@@ -90,9 +90,7 @@ export class LostReplicas {
     const now = clock.now();
     const silence = this.#silence.look(signs, now);
     const volumes = volumeChanges.list();
-    const incomplete = volumes.filter(
-      ({ status }) => status?.config && status.config.inSync.length < status.config.members.length,
-    );
+    const incomplete = volumes.filter(({ status }) => status?.config && !isComplete(status.config));
     const nodes = incomplete.length === 0 ? [] : await nodeRepository.list({}, signal);
     let seen: Seen = { pools, volumes, nodes, silence, now, facts: new Map() };
     const remarks = new Map<string, Remark>();

@@ -57,7 +57,7 @@ async function renew(options: NodePoolsOptions, pool: PoolPlace, signal: AbortSi
   await mkdir(directory, { recursive: true });
   const before = await repository.get({ name }, signal);
   await expectDisk(directory, before);
-  const diskId = await identifyDisk(directory);
+  const diskId = before?.status?.diskId ?? (await identifyDisk(directory));
   const capacityBytes = String(await capacityOf(pool));
   const lastSeen = new Date(clock.now()).toISOString();
   const status: BlockPoolStatus = { ...addresses, capacityBytes, lastSeen, diskId };

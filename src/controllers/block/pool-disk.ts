@@ -2,7 +2,8 @@
  * Whether a pool's directory is on the disk that it was on. One that is not mounted leaves an empty directory behind, in which all replicas
  * would be made anew, while those that count lie on the disk. So a file in the directory has an id, which the BlockPool's status has, too.
  */
-import { open, readFile, rename } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UnionError } from '../../base/errors.ts';
 import { syncDirectory } from '../../host/block/replica-files.ts';
@@ -30,15 +31,9 @@ export async function expectDisk(directory: string, pool: BlockPool | undefined)
 export async function identifyDisk(directory: string): Promise<string> {
   const found = await diskIn(directory);
   if (found !== undefined) return found;
-  const id = crypto.randomUUID();
+  const id = randomUUID();
   const unfinished = join(directory, `${FILE}.new`);
-  const file = await open(unfinished, 'w', 0o600);
-  try {
-    await file.writeFile(`${id}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  await writeFile(unfinished, `${id}\n`, { mode: 0o600, flush: true });
   await rename(unfinished, join(directory, FILE));
   await syncDirectory(directory);
   return id;
