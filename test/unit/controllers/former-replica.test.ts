@@ -3,13 +3,11 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { silentLogger } from '../../../src/base/logger.ts';
-import { ok } from '../../../src/base/result.ts';
 import { identityOf, removeFormerReplica } from '../../../src/controllers/block/node-replica.ts';
-import { NodeReplicas, type NodeReplicasOptions } from '../../../src/controllers/block/node-replicas.ts';
 import { createReplica } from '../../../src/host/block/replica-files.ts';
 import type { BlockVolume } from '../../../src/protocol/block-resources.ts';
 import { eventually } from '../../support/eventually.ts';
+import { NodeReplicasUnderTest } from '../../support/node-replicas.ts';
 
 const volume: BlockVolume = {
   apiVersion: 'union.csi.dev/v1alpha1',
@@ -67,46 +65,23 @@ describe('a former member', () => {
   ] as const) {
     it(`keeps its files until ${what}`, async () => {
       const pool = mkdtempSync(join(tmpdir(), 'union-former-'));
-      const stop = new AbortController();
-      let current: BlockVolume = moved;
-      let reads = 0;
-      let forgotten = false;
-      let changed: ((change: { key: string; object: BlockVolume }) => void) | undefined;
-      // As far as it is used.
-      const options = {
-        ...{ node: 'node-2', pools: new Map([['default', pool]]), exports: [], log: silentLogger },
-        volumes: {
-          get: async () => {
-            reads++;
-            return current;
-          },
-          patchStatusMerge: async (_: object, { status }: { status: { replicas: object } }) => {
-            forgotten = 'node-2' in status.replicas;
-            return ok(current);
-          },
-        },
-        volumeChanges: {
-          onChange: (listener: typeof changed) => {
-            changed = listener;
-            return () => {};
-          },
-        },
-      };
-      const running = new NodeReplicas(options as unknown as NodeReplicasOptions).run(stop.signal);
+      const node = new NodeReplicasUnderTest({ node: 'node-2', directory: pool });
+      const isForgotten = () => node.patches.some(({ replicas }) => replicas && 'node-2' in replicas);
       try {
         const files = join(pool, 'bv-1', 'replica');
         mkdirSync(join(pool, 'bv-1'));
         await createReplica(files, identityOf(volume, 'node-2'), 'empty');
-        changed!({ key: 'bv-1', object: moved });
-        await eventually('the volume to be looked at', () => reads >= 2);
-        expect([existsSync(files), forgotten]).to.deep.equal([true, false]);
-        current = next;
-        changed!({ key: 'bv-1', object: next });
-        await eventually('its files to go', () => forgotten);
+        node.change(moved);
+        await eventually('the volume to be looked at', () => node.reads >= 2);
+        // It is looked at anew when that has been dealt with.
+        node.change(moved);
+        await eventually('the volume to be looked at again', () => node.reads >= 3);
+        expect([existsSync(files), isForgotten()]).to.deep.equal([true, false]);
+        node.change(next);
+        await eventually('its files to go', isForgotten);
         expect(existsSync(files)).to.equal(false);
       } finally {
-        stop.abort();
-        await running;
+        await node.close();
         rmSync(pool, { recursive: true, force: true });
       }
     });

@@ -7,10 +7,10 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { ok } from '../../../src/base/result.ts';
 import { keepPools, type NodePoolsOptions } from '../../../src/controllers/block/node-pools.ts';
-import { NodeReplicas, type NodeReplicasOptions } from '../../../src/controllers/block/node-replicas.ts';
 import { expectDisk, identifyDisk } from '../../../src/controllers/block/pool-disk.ts';
-import type { BlockPool, BlockReplicaStatus, BlockVolume } from '../../../src/protocol/block-resources.ts';
+import type { BlockPool, BlockVolume } from '../../../src/protocol/block-resources.ts';
 import { eventually } from '../../support/eventually.ts';
+import { NodeReplicasUnderTest } from '../../support/node-replicas.ts';
 
 describe('the disk of a pool', () => {
   let stop: AbortController;
@@ -123,35 +123,16 @@ describe('the disk of a pool', () => {
       spec: { volumeName: 'v', capacityBytes: String(2 ** 24), pool: 'default', minInSync: 1, members: ['node-1'] },
       status: { replicas: { 'node-1': { phase: 'Ready' } } },
     };
-    let reported: BlockReplicaStatus | undefined;
-    let changed: ((change: { key: string; object: BlockVolume }) => void) | undefined;
-    const options = {
-      ...{ node: 'node-1', pools: new Map([['default', directory]]), exports: [], log: silentLogger },
-      blockPools: { get: async () => poolWith(id) },
-      volumes: {
-        get: async () => volume,
-        patchStatusMerge: async (_: object, { status }: Pick<BlockVolume, 'status'>) => {
-          reported = status!.replicas!['node-1'];
-          return ok(volume);
-        },
-      },
-      volumeChanges: {
-        onChange: (listener: typeof changed) => {
-          changed = listener;
-          return () => {};
-        },
-      },
-    };
-    const running = new NodeReplicas(options as unknown as NodeReplicasOptions).run(stop.signal);
+    const node = new NodeReplicasUnderTest({ node: 'node-1', directory, pool: poolWith(id) });
+    const reported = () => node.patches[0]?.replicas?.['node-1'];
     try {
-      changed!({ key: 'bv-1', object: volume });
-      await eventually('a report', () => reported !== undefined);
-      expect(reported!.phase).to.equal('Failed');
-      expect(reported!.message).to.include('is not on the disk that it was on');
+      node.change(volume);
+      await eventually('a report', () => reported() !== undefined);
+      expect(reported()!.phase).to.equal('Failed');
+      expect(reported()!.message).to.include('is not on the disk that it was on');
       expect(readdirSync(directory)).to.deep.equal([]);
     } finally {
-      stop.abort();
-      await running;
+      await node.close();
     }
   });
 });
