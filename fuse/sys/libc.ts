@@ -131,9 +131,11 @@ export const munmap = declare('int munmap(uintptr_t, size_t)');
 export const unshare = declare('int unshare(int)');
 /** (option, argument, 0, 0, 0) */
 export const prctl = declare('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)');
+/** Of a set of CPUs: 1024 of them. */
+export const CPU_SET_BYTES = 128;
 /** (pid or 0, size, mask) */
 export const schedSetaffinity = declare('int sched_setaffinity(int, size_t, uintptr_t)');
-/** (pid or 0, size, mask) */
+/** (pid or 0, size, mask): answers 0, other than the system call does */
 export const schedGetaffinity = declare('int sched_getaffinity(int, size_t, uintptr_t)');
 
 /** These cannot fail, and answer the old value; of the calling thread only. */

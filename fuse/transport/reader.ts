@@ -62,9 +62,9 @@ function prepareThread(context: Context, cpu: number): void {
   const kept = libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0);
   if (kept < 0) log.warn('capabilities_not_kept', { error: errnoName(-kept) });
   if (cpu >= 0) {
-    context.u8.fill(0, context.path, context.path + 128);
+    context.u8.fill(0, context.path, context.path + libc.CPU_SET_BYTES);
     context.u8[context.path + (cpu >> 3)] = 1 << (cpu & 7);
-    libc.schedSetaffinity(0, 128, context.base + context.path);
+    libc.schedSetaffinity(0, libc.CPU_SET_BYTES, context.base + context.path);
   }
 }
 

@@ -167,11 +167,15 @@ export class Readers {
   }
 }
 
-/** Numbers of the CPUs this process may run on. */
+/**
+ * Numbers of the CPUs that this process may run on, beginning with any of them: several servers on a machine with more CPUs than
+ * readers are not to share the first ones.
+ */
 function allowedCpus(state: State, scratch: number): number[] {
-  const bytes = libc.schedGetaffinity(0, 128, state.base + scratch);
+  if (libc.schedGetaffinity(0, libc.CPU_SET_BYTES, state.base + scratch) < 0) return [];
   const cpus: number[] = [];
-  for (let cpu = 0; cpu < bytes * 8; cpu++)
+  for (let cpu = 0; cpu < libc.CPU_SET_BYTES * 8; cpu++)
     if (((state.u8[scratch + (cpu >> 3)]! >> (cpu & 7)) & 1) === 1) cpus.push(cpu);
-  return cpus;
+  const first = Math.floor(Math.random() * cpus.length);
+  return [...cpus.slice(first), ...cpus.slice(0, first)];
 }
