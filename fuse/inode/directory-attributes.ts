@@ -5,7 +5,7 @@
  *
  *   0–39 the beginning of the merged struct statx   40, 41 branches that changed since   42 the generation of servers
  *   for which 0–39 are valid: a dead one may have left them half-written
- *   43 free list
+ *   43 free list   44 the handle that may use the kernel's listing, if it is still open
  *
  * A directory's inode holds the number of its record. `markChanged` and `forgetAll` need no lock: they only ever cause one look
  * too many.
@@ -17,7 +17,7 @@ import type { State } from './state.ts';
 const FIELDS = DIRECTORY_BYTES / 4;
 const FIRST = DIRECTORIES_AT / 4;
 const STAT_WORDS = 40;
-const [CHANGED_LOW, CHANGED_HIGH, VALID, NEXT] = [40, 41, 42, 43] as const;
+const [CHANGED_LOW, CHANGED_HIGH, VALID, NEXT, CACHED_BY] = [40, 41, 42, 43, 44] as const;
 
 export class DirectoryAttributes {
   readonly #u32: Uint32Array;
@@ -43,6 +43,16 @@ export class DirectoryAttributes {
     const bit = 1 << (branch & 31);
     // Who takes a mark that is there looks at the branch afterwards.
     if ((this.#i32[word]! & bit) === 0) Atomics.or(this.#i32, word, bit);
+  }
+
+  /** The handle that was last allowed to use the kernel's listing of a directory with a record, or 0. It may have been closed. */
+  cachedBy(slot: number): number {
+    return this.#u32[FIRST + this.#inodes.get(slot, F.attributes) * FIELDS + CACHED_BY]!;
+  }
+
+  /** Of a directory with a record, under the table lock. */
+  setCachedBy(slot: number, handle: number): void {
+    this.#state.put(FIRST + this.#inodes.get(slot, F.attributes) * FIELDS + CACHED_BY, handle);
   }
 
   /** Owner, mode or times of the directory were set: every copy is to be looked at again. */

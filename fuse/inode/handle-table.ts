@@ -20,8 +20,8 @@ export const H = {
   readTo: 3,
 } as const;
 
-/** `broken`: a listing of a directory that could not be read on every branch. */
-export const HANDLE = { writable: 1, passthrough: 2, directory: 4, broken: 8 } as const;
+/** `broken`: a listing of a directory that could not be read on every branch. `cached`: it may use the kernel's listing. */
+export const HANDLE = { writable: 1, passthrough: 2, directory: 4, broken: 8, cached: 16 } as const;
 
 /** Where the listing of a directory's handle is in the file of the state memory. */
 export function listingAt(handle: number): number {

@@ -1,8 +1,9 @@
 /**
  * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR. The first read of a handle lists the merged directory into the state memory;
  * later reads copy from there, so a listing is stable while names come and go, and servers too. The kernel keeps the listing too
- * (FOPEN_CACHE_DIR) and drops it when it changes the directory itself. Where a branch cannot be read, what the others have is
- * listed, and what the index knows of it; unless that is all, EIO ends the listing: nobody takes a part for the whole.
+ * (FOPEN_CACHE_DIR), for one open directory at a time, and drops it when it changes the directory itself. Where a branch cannot be
+ * read, what the others have is listed, and what the index knows of it; unless that is all, EIO ends the listing: nobody takes a part
+ * for the whole.
  */
 import { H, HANDLE, listingAt } from '../inode/handle-table.ts';
 import { F } from '../inode/inode-table.ts';
@@ -20,17 +21,31 @@ const CHUNK_BYTES = 60 * 1024;
 const FALLOC_FL_PUNCH_HOLE_KEEP_SIZE = 3;
 
 export function opendir(context: Context): number {
-  const { slot, inodes, handles } = context;
+  const { attributes, slot, inodes, handles } = context;
   if (inodes.kind(slot) !== DT_DIR) return -ENOTDIR;
+  const isCacheable = context.exclusive && attributes.position(slot) !== 0; // the record says whose the kernel's listing is
   context.state.lock();
-  const handle = handles.allocate(slot, -1, HANDLE.directory);
+  const isCached = isCacheable && isCacheFree(context);
+  const handle = handles.allocate(slot, -1, isCached ? HANDLE.directory | HANDLE.cached : HANDLE.directory);
+  if (isCached) attributes.setCachedBy(slot, handle);
   context.journal.setHandle(handle);
   context.state.unlock();
   if (handle === 0) return -ENFILE;
   context.out64(0, handle);
-  context.out32(8, context.exclusive ? FOPEN.KEEP_CACHE | FOPEN.CACHE_DIR : 0);
+  // Without KEEP_CACHE an open drops the listing from under whoever is using it.
+  context.out32(8, (context.exclusive ? FOPEN.KEEP_CACHE : 0) | (isCached ? FOPEN.CACHE_DIR : 0));
   context.out32(12, 0);
   return OPEN_OUT.size;
+}
+
+/**
+ * The kernel's listing is for one open directory at a time. It does not notice that a name came or went while two begin to read: it
+ * dates the older one's listing by the younger one's beginning. And when one replaces it, another that is in the middle of it goes on
+ * at the same offset of the new one, where the names are in other places.
+ */
+function isCacheFree({ attributes, handles, slot }: Context): boolean {
+  const other = attributes.cachedBy(slot);
+  return !handles.isUsed(other) || handles.slot(other) !== slot || (handles.get(other, H.flags) & HANDLE.cached) === 0;
 }
 
 export function releasedir(context: Context): number {
