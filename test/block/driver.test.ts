@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { messageOf } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { blockPools, blockVolumes, nodes } from '../../src/embedded/api-server/kinds.ts';
 import { recordedChildren } from '../../src/embedded/children.ts';
@@ -266,7 +267,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     process.kill(stopped, 'SIGSTOP');
     try {
       await user.api.delete(nodes, { name: lost });
-      await eventually('a whole volume without the node', async () => isWhole(await volume(), lost), LIMIT_MS);
+      await becomesWhole(volume, lost);
       expect(await user.told(name, 'ReplicaReplaced')).to.include(`${lost} is not in the cluster any more`);
     } finally {
       process.kill(stopped, 'SIGKILL');
@@ -285,7 +286,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     } finally {
       process.kill(other, 'SIGKILL');
     }
-    await eventually('a whole volume', async () => isWhole(await volume(), lost), LIMIT_MS);
+    await becomesWhole(volume, lost);
     const last = await numberIn(path);
     await user.deletePod('mover');
     expect(Number(await user.run('last', 'moved', 'cat n'))).to.be.at.least(last);
@@ -293,6 +294,18 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.deleteClaim('moved');
   });
 });
+
+/** A failure tells how far it came. */
+async function becomesWhole(look: () => Promise<BlockVolume>, without: string): Promise<void> {
+  let last: BlockVolume | undefined;
+  const isThere = async () => {
+    last = await look();
+    return isWhole(last, without);
+  };
+  await eventually(`a whole volume without ${without}`, isThere, LIMIT_MS).catch((error: unknown) => {
+    throw new Error(`${messageOf(error)}; it is ${JSON.stringify(last)}`);
+  });
+}
 
 /** Whether all of its replicas are in sync, the node has none of them, and nobody else has one. */
 function isWhole({ spec, status }: BlockVolume, without: string): boolean {
