@@ -100,7 +100,7 @@ export class UnionServer {
   ): Promise<ServerAnswer | WithDescriptors> {
     const request = parseServerRequest(message);
     if (request.ok && request.value.op === 'serve' && descriptors.length > 1) {
-      return await this.#serve(descriptors, request.value);
+      return await this.#serve(descriptors, request.value, signal);
     }
     if (request.ok && request.value.op === 'feed' && descriptors.length === 1) {
       return await this.#feed(request.value.branch, descriptors[0]!);
@@ -209,7 +209,8 @@ export class UnionServer {
     }
   }
 
-  async #serve(descriptors: readonly number[], facts: MountFacts): Promise<ServerAnswer> {
+  async #serve(descriptors: readonly number[], facts: MountFacts, signal: AbortSignal): Promise<ServerAnswer> {
+    if (this.serving) await this.#soonIdle(signal);
     if (this.serving) {
       closeAll(descriptors);
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is served already; unmount it first`);
@@ -260,12 +261,17 @@ export class UnionServer {
     this.#state = { kind: 'ended' };
   }
 
-  /** The unmount ends the session a moment before we learn of it: wait for that, but not for a mount that is still used. */
+  /**
+   * The unmount ends the session a moment before we learn of it, also one that is just beginning for a caller who has given up: wait
+   * for that, but not for a mount that is still used.
+   */
+  async #soonIdle(signal: AbortSignal): Promise<void> {
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(UNMOUNTED_LIMIT_MS)]);
+    await Promise.race([this.idle(), aborted(limit)]);
+  }
+
   async #stop(signal: AbortSignal): Promise<ServerAnswer> {
-    if (this.#state.kind === 'serving') {
-      const limit = AbortSignal.any([signal, AbortSignal.timeout(STOP_LIMIT_MS)]);
-      await Promise.race([this.idle(), aborted(limit)]);
-    }
+    if (this.serving) await this.#soonIdle(signal);
     if (this.serving) {
       return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is still mounted; unmount it first`);
     }
@@ -275,7 +281,7 @@ export class UnionServer {
   }
 }
 
-const STOP_LIMIT_MS = 2_000;
+const UNMOUNTED_LIMIT_MS = 2_000;
 
 function closeAll(descriptors: readonly number[]): void {
   for (const descriptor of descriptors) closeSync(descriptor);

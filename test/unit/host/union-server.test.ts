@@ -98,6 +98,24 @@ describe('UnionServer', () => {
     ended.resolve();
   });
 
+  it('stops once what it has begun to serve is over, as when its caller has given up and unmounted', async () => {
+    const { server, init } = setUp(undefined, 'the mount ended');
+    init.hold();
+    const served = serve(server);
+    const stopped = ask(server, { op: 'stop' });
+    init.release();
+    expect(await stopped).to.deep.equal({ ok: true });
+    expect(await served).to.include({ ok: false, code: 'UNAVAILABLE' });
+  });
+
+  it('serves the next mount once the one before it is over', async () => {
+    const { server, ended } = setUp();
+    await serve(server);
+    const next = serve(server);
+    ended.resolve();
+    expect(await next).to.deep.equal({ ok: true });
+  });
+
   it('can be stopped again and again, and serve again afterwards', async () => {
     const { server, unions, ended } = setUp();
     for (let i = 0; i < 10; i++) expect(await ask(server, { op: 'stop' })).to.deep.equal({ ok: true });
@@ -116,7 +134,7 @@ describe('UnionServer', () => {
         message: { op: 'serve', device: '0:1', readOnly: false },
         descriptors: [descriptor, openSync('/dev/null', 'r')],
       },
-      signal,
+      AbortSignal.abort(),
     );
     expect(answer).to.include({ ok: false, message: 'volume uv-1 is served already; unmount it first' });
     expect(() => fstatSync(descriptor)).to.throw('EBADF');
