@@ -170,6 +170,9 @@ export const WORD = {
   figuresWanted: 80,
   /** Readers with this number and above end after the request at hand. */
   readersWanted: 81,
+  /** While a directory is made on a branch, under the tree lock: its inode, else 0, and the branch. */
+  makingSlot: 82,
+  makingBranch: 83,
   /** For each thread PROGRESS_WORDS (progress.ts): no two threads share a cache line. */
   progress: 4096,
 } as const;

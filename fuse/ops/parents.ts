@@ -4,11 +4,13 @@
  */
 import { OWN_DIRECTORY } from '../branch/branches.ts';
 import { F, ROOT } from '../inode/inode-table.ts';
+import { WORD } from '../inode/layout.ts';
 import { D } from '../inode/name-index.ts';
 import {
   AT_EMPTY_PATH,
   AT_REMOVEDIR,
   AT_SYMLINK_NOFOLLOW,
+  DT_DIR,
   EEXIST,
   ENOENT,
   ENOTDIR,
@@ -38,7 +40,10 @@ export function makeDirectoryOn(context: Context, slot: number, branch: number):
   return result;
 }
 
-/** The same, under the tree lock. */
+/**
+ * The same, under the tree lock. Between the copy and the note of it in the tables, the state memory says what is being made: a
+ * copy that nobody knew of would stay when the directory is renamed or removed.
+ */
 export function makeDirectoryLocked(context: Context, slot: number, branch: number): number {
   const { inodes, names, state } = context;
   if (inodes.onBranch(slot, branch)) return 0;
@@ -49,20 +54,37 @@ export function makeDirectoryLocked(context: Context, slot: number, branch: numb
   const above = makeDirectoryLocked(context, parent, branch);
   if (above < 0) return above;
   const clone = { slot, dentry, parent, branch };
+  state.put(WORD.makingBranch, branch);
+  state.put(WORD.makingSlot, slot);
   let result = cloneDirectory(context, clone);
   // A file that the directory hides stands in its place: it neither appears nor is lost.
   if (result === -ENOTDIR && branch > context.branchOf(slot)) {
     result = makeRoom(context, parent, branch);
     if (result === 0) result = cloneDirectory(context, clone);
   }
-  if (result < 0) return result;
   state.lock();
-  inodes.addBranch(slot, branch);
-  names.addBranch(dentry, branch);
+  if (result === 0) {
+    inodes.addBranch(slot, branch);
+    names.addBranch(dentry, branch);
+  }
+  state.put(WORD.makingSlot, 0);
   state.unlock();
+  if (result < 0) return result;
   context.attributes.forgetAll(slot);
   context.attributes.markChanged(parent, branch);
   return 0;
+}
+
+/**
+ * Makes the directory that a dead server was just making: whoever does its request again may choose another branch. One whose
+ * branch is out now is found when that is learned anew (relearn.ts).
+ */
+export function finishDirectory(context: Context): void {
+  const { inodes, state, u32 } = context;
+  const slot = u32[WORD.makingSlot]!;
+  if (slot !== 0 && inodes.isUsed(slot) && inodes.kind(slot) === DT_DIR)
+    makeDirectoryOn(context, slot, u32[WORD.makingBranch]!);
+  state.put(WORD.makingSlot, 0);
 }
 
 /** Sets aside what stands at `context.name`; for the union nothing has changed in the directory, so it keeps its times. */
@@ -134,11 +156,10 @@ function placeDraft(context: Context, own: number, draft: number, target: number
     if (result < 0) return result;
     return (context.statMode & S_IFMT) === S_IFDIR ? 0 : -ENOTDIR;
   }
-  if (result < 0) {
-    libc.unlinkat(own, draft, AT_REMOVEDIR);
-    return result;
-  }
-  return setTimes(context, target, context.stat2);
+  if (result < 0) libc.unlinkat(own, draft, AT_REMOVEDIR);
+  // It is there, with or without them.
+  else setTimes(context, target, context.stat2);
+  return result;
 }
 
 /** An O_PATH descriptor of a branch's `.union`, made where it is missing. The caller closes it. */

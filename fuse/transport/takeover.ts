@@ -4,9 +4,10 @@
  *
  *   1. What it was just changing is undone, its locks are freed (State.recover).
  *   2. The branches are opened anew, those that the memory names; one that is not there any more is out (branch/probe.ts). And renames on several of them completed by the intent log.
- *   3. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again. Both are counted anew:
+ *   3. A directory that it was just making on a branch is made there.
+ *   4. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again. Both are counted anew:
  *      the counts are changed without notes.
- *   4. Backing ids that it got and had not noted are closed.
+ *   5. Backing ids that it got and had not noted are closed.
  *
  * The readers then finish the requests that it had read (ops/request.ts).
  */
@@ -19,6 +20,7 @@ import type { Context } from '../ops/context.ts';
 import { closeBacking } from '../ops/forget.ts';
 import { adoptMoved } from '../ops/moved.ts';
 import { pinAgain, removeStaleLinks } from '../ops/nameless.ts';
+import { finishDirectory } from '../ops/parents.ts';
 import { DEV_IOC_BACKING_OPEN } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
@@ -26,9 +28,10 @@ import * as libc from '../sys/libc.ts';
 /** Ids are given out in turn; more than this many unknown ones are not this server's last moments. */
 const MAX_LOST_IDS = 4096;
 
-/** Steps 3 and 4, and the second half of 2; `context` is that of a thread that serves no requests. */
+/** Steps 3 to 5, and the second half of 2; `context` is that of a thread that serves no requests. */
 export function takeOver(context: Context): void {
   finishInterrupted(context);
+  if (!context.config.readOnly) finishDirectory(context);
   forgetDescriptors(context);
   const lost = lostBackings(context);
   walkInodes(context, lost);

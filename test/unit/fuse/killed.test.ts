@@ -3,7 +3,7 @@
  * tables are what they are without a kill. So nothing happens twice, nothing is lost, and nothing leaks.
  * KILL_EACH=1 kills at every store, and the successor too; else at some of them.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
@@ -366,4 +366,32 @@ describe('an operation whose server is killed', function () {
       }
     });
   }
+
+  it('knows of a directory that was just made on a branch, also when the request is done again on another one', () => {
+    let between = 0;
+    for (let stores = 0, isOver = false; !isOver; stores++) {
+      const killer = new Killer();
+      const driver = new FuseDriver(2, 'exclusive', undefined, { view: killer.view });
+      try {
+        const isMade = () => existsSync(join(driver.paths[0]!, 'd'));
+        const isKnown = () => driver.context.inodes.onBranch(directory, 0);
+        mkdirSync(join(driver.paths[1]!, 'd'));
+        const directory = driver.lookup(ROOT, 'd');
+        driver.place(OP.CREATE, directory, [O_RDWR, 0o640, 0, 0, 'new']);
+        killer.arm(stores);
+        survive(() => driver.perform());
+        killer.arm();
+        isOver = isKnown();
+        if (isMade() && !isOver) between++;
+        driver.restart();
+        // Policies choose by chance and by how full branches are: the first one is not chosen again.
+        driver.context.branchTable.set(0, { mode: 'NC', minFreeSpaceBytes: 0 });
+        driver.resume();
+        expect(isKnown(), `killed after ${stores} stores`).to.equal(isMade());
+      } finally {
+        driver.close();
+      }
+    }
+    expect(between).to.be.above(0);
+  });
 });
