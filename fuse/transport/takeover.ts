@@ -21,12 +21,10 @@ import { closeBacking } from '../ops/forget.ts';
 import { adoptMoved } from '../ops/moved.ts';
 import { pinAgain, removeStaleLinks } from '../ops/nameless.ts';
 import { finishDirectory } from '../ops/parents.ts';
-import { DEV_IOC_BACKING_OPEN } from '../protocol/abi.ts';
+import { DEV_IOC_BACKING_OPEN, IN } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-
-/** Ids are given out in turn; more than this many unknown ones are not this server's last moments. */
-const MAX_LOST_IDS = 4096;
+import { doubtfulBackings } from './lost-backings.ts';
 
 /** Steps 3 to 5, and the second half of 2; `context` is that of a thread that serves no requests. */
 export function takeOver(context: Context): void {
@@ -78,22 +76,16 @@ function walkInodes(context: Context, lost: Set<number>): void {
   u32[WORD.inodeCount] = count;
 }
 
-/** Ids that may be nobody's: from the highest that any reader has noted to the one that the kernel gives out next. */
+/** Ids that may be nobody's: those that an inode has are taken out by `walkInodes`. */
 function lostBackings(context: Context): Set<number> {
-  const lost = new Set<number>();
   const { u32, argument, base, state } = context;
   u32.fill(0, argument >>> 2, (argument >>> 2) + 4);
   u32[argument >>> 2] = state.fd; // any regular file will do
   const next = libc.ioctl(context.device, DEV_IOC_BACKING_OPEN, base + argument);
-  if (next <= 0) return lost;
-  lost.add(next);
-  let highest = 0;
-  for (let thread = 0; thread < MAX_READERS; thread++) {
-    const last = new Journal(state, thread).lastBacking;
-    if (last !== 0) lost.add(last); // noted, but perhaps by no inode
-    highest = Math.max(highest, last);
-  }
-  if (next - highest > MAX_LOST_IDS) return lost;
-  for (let id = highest + 1; id < next; id++) lost.add(id);
-  return lost;
+  if (next <= 0) return new Set();
+  const readers = Array.from({ length: MAX_READERS }, (_, thread) => ({
+    last: new Journal(state, thread).lastBacking,
+    isBusy: u32[(state.threadArea(thread).request + IN.length) >>> 2] !== 0,
+  }));
+  return doubtfulBackings(next, readers).add(next);
 }
