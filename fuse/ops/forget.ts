@@ -27,13 +27,19 @@ export function forgetForKernel(context: Context, slot: number, count: number): 
 
 /** Under the table lock, which it gives up. */
 function takeLookups(context: Context, slot: number, count: number): void {
-  const { inodes, state, journal } = context;
+  const { inodes, state } = context;
   const left = Math.max(0, inodes.get(slot, F.lookups) - count);
   if (left !== 0 || inodes.get(slot, F.opens) !== 0 || isWorthKeeping(context, slot)) {
     inodes.set(slot, F.lookups, left);
     state.unlock();
     return;
   }
+  freeWholly(context, slot);
+}
+
+/** Frees an inode with what hangs on it. Under the table lock, which it gives up. */
+function freeWholly(context: Context, slot: number): void {
+  const { inodes, state, journal } = context;
   const backing = inodes.kind(slot) === DT_DIR ? 0 : inodes.get(slot, F.backing);
   const pinned = inodes.get(slot, F.pinned);
   const isKept = inodes.has(slot, INODE.kept);
@@ -81,11 +87,16 @@ export function freeInode(context: Context, slot: number): void {
   inodes.free(slot);
 }
 
-/** An inode without names that the kernel has forgotten and that was only kept for what was known of it. Under the table lock. */
+/**
+ * Frees an inode that the kernel has forgotten, and that was only kept for what was known of it or its backing id, if it has no name
+ * any more. Under the table lock, which it gives up.
+ */
 export function freeForgotten(context: Context, slot: number): void {
-  const { inodes } = context;
-  if (inodes.get(slot, F.dentry) !== 0 || !isFreeable(context, slot) || inodes.get(slot, F.pinned) !== 0) return;
-  if (inodes.kind(slot) === DT_DIR && inodes.get(slot, F.listers) === 0) freeInode(context, slot);
+  const { inodes, state } = context;
+  const isListed = inodes.kind(slot) === DT_DIR && inodes.get(slot, F.listers) !== 0;
+  if (inodes.get(slot, F.dentry) !== 0 || !isFreeable(context, slot) || inodes.get(slot, F.pinned) !== 0 || isListed)
+    state.unlock();
+  else freeWholly(context, slot);
 }
 
 /** A directory that was kept only for the child that it has just lost. */

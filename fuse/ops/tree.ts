@@ -349,11 +349,9 @@ function dropDentry(context: Context, parent: number, position: number, length: 
   const { names, state } = context;
   state.lock();
   const dentry = names.find(parent, position, length, hash);
-  if (dentry !== 0) {
-    const slot = names.get(dentry, D.inode);
-    if (slot !== 0) names.detach(dentry);
-    names.remove(dentry);
-    if (slot !== 0) freeForgotten(context, slot);
-  }
-  state.unlock();
+  const slot = dentry === 0 ? 0 : names.get(dentry, D.inode);
+  if (slot !== 0) names.detach(dentry);
+  if (dentry !== 0) names.remove(dentry);
+  if (slot === 0) state.unlock();
+  else freeForgotten(context, slot);
 }

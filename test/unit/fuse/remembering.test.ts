@@ -1,4 +1,4 @@
-import { existsSync, lutimesSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, lutimesSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
@@ -102,6 +102,14 @@ describe('what the union remembers', () => {
     driver.ask(OP.RENAME, ROOT, [ROOT, 0, 'f9', 'f11']);
     driver.forget(removed);
     expect([removed, replaced].map((node) => inodes.isUsed(node))).to.deep.equal([false, false]);
+  });
+
+  it('keeps no backing id of a file of which the name has become another’s, as when a dead server had just made it', () => {
+    const known = inodes();
+    driver.forget(closed('file'));
+    rmSync(join(driver.paths[0]!, 'file'));
+    closed('file');
+    expect(inodes()).to.equal(known + 1);
   });
 
   it('takes no backing id from a file whose inode was that of another one in the ring', () => {
