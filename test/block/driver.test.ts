@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { messageOf } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { blockPools, blockVolumes, nodes } from '../../src/embedded/api-server/kinds.ts';
+import { blockPools, blockVolumes, nodes, persistentVolumes } from '../../src/embedded/api-server/kinds.ts';
 import { recordedChildren } from '../../src/embedded/children.ts';
 import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
@@ -71,6 +71,13 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     return await user.api.list(blockVolumes);
   }
 
+  /** Others may be there, that are still going. */
+  async function volumeOf(claim: string): Promise<BlockVolume> {
+    const { spec } = await user.bound(claim);
+    const { volumeHandle = '' } = (await user.api.get(persistentVolumes, { name: spec!.volumeName! }))?.spec?.csi ?? {};
+    return (await user.api.get(blockVolumes, { name: volumeHandle }))!;
+  }
+
   /** Where the pod's volume is mounted on its node. */
   async function mountOf(pod: string): Promise<string> {
     const { metadata, spec } = (await user.pod(pod))!;
@@ -105,15 +112,15 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.deletePod('first');
     await eventually('the device to go', () => findLeaks(dir).loops.length === 0, LIMIT_MS);
     await user.resizeClaim('data', '128Mi');
-    const isGrown = async () => (await volumes())[0]?.status?.capacityBytes === String(128 * 1024 ** 2);
+    const isGrown = async () => (await volumeOf('data')).status?.capacityBytes === String(128 * 1024 ** 2);
     await eventually('the volume to grow', isGrown, LIMIT_MS);
     const [, mebibytes] = (await user.run('second', 'data', 'cat file; df -BM --output=size . | tail -n 1')).split(
       '\n',
     );
     expect(Number.parseInt(mebibytes!, 10)).to.be.within(100, 128);
     await user.deletePod('second');
-    const [volume] = await volumes();
-    const directory = join(dir, 'nodes', volume!.spec.members[0]!, 'block', volume!.metadata.name);
+    const { spec, metadata } = await volumeOf('data');
+    const directory = join(dir, 'nodes', spec.members[0]!, 'block', metadata.name);
     expect(existsSync(directory)).to.equal(true);
     await user.deleteClaim('data');
     expect(existsSync(directory)).to.equal(false);
@@ -172,15 +179,15 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.running('counter');
     const path = join(await mountOf('counter'), 'n');
     await eventually('a number', async () => (await numberIn(path)) > 0, LIMIT_MS);
-    const [volume] = await volumes();
-    const { name } = volume!.metadata;
+    const volume = await volumeOf('kept');
+    const { name } = volume.metadata;
     const both = () => eventually('both processes', () => serving(name).length === 2 && serving(name), LIMIT_MS);
     for (const waits of [false, true]) {
       const victim = (await both()).find((process) => process.waits === waits) ?? (await both())[0]!;
       process.kill(victim.pid, 'SIGKILL');
       await moved(path, `the process that ${waits ? 'waits' : 'serves'} was killed`);
     }
-    process.kill(pidOf(`block-${volume!.spec.members[0]}`), 'SIGKILL');
+    process.kill(pidOf(`block-${volume.spec.members[0]}`), 'SIGKILL');
     await moved(path, 'the node was killed');
     await user.deletePod('counter');
     await user.deleteClaim('kept');
@@ -191,7 +198,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     await user.createPod('writer', 'kept', CHECKED_LOAD);
     await user.running('writer');
     const path = join(await mountOf('writer'), 'n');
-    const { name } = (await volumes())[0]!.metadata;
+    const { name } = (await volumeOf('kept')).metadata;
     const node = (await user.pod('writer'))!.spec!.nodeName!;
     const of = (container: string) => serving(name).filter((process) => process.container === container);
     const isKept = () => of('block').length === 1 && of('keeper').length === 1;
@@ -256,7 +263,7 @@ describe('block.union.csi.dev in the embedded cluster', function () {
     const { spec } = await user.running('mover');
     const path = join(await mountOf('mover'), 'n');
     await moved(path, 'it has begun');
-    const volume = async () => (await volumes())[0]!;
+    const volume = () => volumeOf('moved');
     const { name } = (await volume()).metadata;
     const filesOn = (node: string) => join(dir, 'nodes', node, 'block', name);
     const before = (await volume()).spec.members;
