@@ -1,8 +1,9 @@
 /** The lower files that a connection has for passthrough: the kernel lists them nowhere, so they are counted by closing them. */
-import { closeSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import koffi from 'koffi';
 import { DEV_IOC_BACKING_CLOSE, DEV_IOC_BACKING_OPEN } from '../../fuse/protocol/abi.ts';
 import * as libc from '../../fuse/sys/libc.ts';
+import { descriptorsOf } from './descriptors.ts';
 
 const [SYS_PIDFD_OPEN, SYS_PIDFD_GETFD] = [434, 438];
 const syscall = koffi.load('libc.so.6').func('long syscall(long, int, int, unsigned int)');
@@ -30,7 +31,7 @@ function nextId(device: number): number {
 
 /** The connection of another process, by a descriptor of our own: the caller's, to be closed. */
 export function deviceOf(pid: number): number {
-  const number = readdirSync(`/proc/${pid}/fd`).find((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === '/dev/fuse');
+  const number = descriptorsOf(pid).find(({ target }) => target === '/dev/fuse')?.number;
   const process = Number(syscall(SYS_PIDFD_OPEN, pid, 0, 0));
   const device = Number(syscall(SYS_PIDFD_GETFD, process, Number(number), 0));
   closeSync(process);

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, readdirSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { findTool } from '../../posix/tools.ts';
 import { closeBackingIds, deviceOf } from '../../support/backing-ids.ts';
+import { descriptorsOf, type OpenDescriptor } from '../../support/descriptors.ts';
 import { KeptMount } from '../../support/kept-mount.ts';
 import { type LoopBranches, makeLoopBranches } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
@@ -128,14 +129,13 @@ for (const cache of isLong ? (['exclusive', 'shared'] as const) : (['exclusive']
     it('leaves no descriptor and no backing file behind', () => {
       const folder = `${branches!.folder}/`;
       for (const { pid } of union!.processes()) {
-        const open = readdirSync(`/proc/${pid}/fd`).map((fd) => {
-          const link = `/proc/${pid}/fd/${fd}`;
-          return { path: readlinkSync(link), link };
-        });
+        const open = descriptorsOf(pid);
         // Those of directories are kept for the next operation there.
-        const files = open.filter(({ path, link }) => path.startsWith(folder) && !statSync(link).isDirectory());
-        expect(files.map(({ path }) => path).join(' '), `process ${pid}`).to.equal('');
-        expect(open.filter(({ path }) => path === '/dev/fuse').length).to.equal(Math.min(4, availableParallelism()));
+        const isFile = ({ link }: OpenDescriptor) => statSync(link, { throwIfNoEntry: false })?.isDirectory() === false;
+        const files = open.filter((descriptor) => descriptor.target.startsWith(folder) && isFile(descriptor));
+        expect(files.map(({ target }) => target).join(' '), `process ${pid}`).to.equal('');
+        const devices = open.filter(({ target }) => target === '/dev/fuse');
+        expect(devices.length).to.equal(Math.min(4, availableParallelism()));
       }
       const device = deviceOf(union!.servers()[0]!.pid);
       expect(closeBackingIds(device)).to.deep.equal([]);

@@ -8,9 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
-  readlinkSync,
   realpathSync,
   rmdirSync,
   unlinkSync,
@@ -26,6 +24,7 @@ import { callDescriptorServer, takeDescriptors } from '../../../src/host/descrip
 import { unmountOnce } from '../../../src/host/mounter.ts';
 import type { ServerConfig } from '../../../src/protocol/server-config.ts';
 import { parseServerStatus, type ServerStatus } from '../../../src/protocol/server-control.ts';
+import { descriptorsOf } from '../../support/descriptors.ts';
 import { removeFolderWithMounts } from '../../support/loop-branches.ts';
 import { hasEnded, killed, until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
@@ -222,13 +221,7 @@ function openBelow(pid: number, folder: string): readonly string[] {
 }
 
 function descriptorsTo(pid: number, prefix: string): readonly string[] {
-  const directory = `/proc/${pid}/fd`;
-  return readdirSync(directory).flatMap((fd) => {
-    try {
-      const target = readlinkSync(join(directory, fd));
-      return target.startsWith(prefix) ? [target] : [];
-    } catch {
-      return []; // closed while we looked
-    }
-  });
+  return descriptorsOf(pid)
+    .map(({ target }) => target)
+    .filter((target) => target.startsWith(prefix));
 }

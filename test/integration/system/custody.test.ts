@@ -2,7 +2,7 @@
  * Server and node plugin of a union are killed with SIGKILL while a pod works on it and checks what it does: none of its
  * operations fails, and nothing is mounted anew.
  */
-import { globSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { pods, unionAttachments } from '../../../src/embedded/api-server/kinds.ts';
@@ -13,6 +13,7 @@ import type { Pod } from '../../../src/protocol/objects.ts';
 import { ANNOTATION_IMAGE, DRIVER_NAMESPACE } from '../../../src/protocol/resources.ts';
 import { ClusterProcess } from '../../support/cluster-process.ts';
 import { ClusterUser } from '../../support/cluster-user.ts';
+import { descriptorsOf } from '../../support/descriptors.ts';
 import { eventually } from '../../support/eventually.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
@@ -170,10 +171,5 @@ describe('a union in use', () => {
 });
 
 function holdsDevice(pid: number): boolean {
-  const folder = `/proc/${pid}/fd`;
-  try {
-    return readdirSync(folder).some((fd) => readlinkSync(join(folder, fd)).startsWith('/dev/fuse'));
-  } catch {
-    return false; // ended, or closed while we looked
-  }
+  return descriptorsOf(pid).some(({ target }) => target.startsWith('/dev/fuse'));
 }
