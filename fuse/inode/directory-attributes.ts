@@ -5,7 +5,7 @@
  *
  *   0–39 the beginning of the merged struct statx   40, 41 branches that changed since   42 the generation of servers
  *   for which 0–39 are valid: a dead one may have left them half-written
- *   43 free list   44 the handle that may use the kernel's listing, if it is still open
+ *   43 free list   44 the handle that may use the kernel's listing, if it is still open   45 whether the kernel may have one
  *
  * A directory's inode holds the number of its record. `markChanged` and `forgetAll` need no lock: they only ever cause one look
  * too many.
@@ -17,7 +17,7 @@ import type { State } from './state.ts';
 const FIELDS = DIRECTORY_BYTES / 4;
 const FIRST = DIRECTORIES_AT / 4;
 const STAT_WORDS = 40;
-const [CHANGED_LOW, CHANGED_HIGH, VALID, NEXT, CACHED_BY] = [40, 41, 42, 43, 44] as const;
+const [CHANGED_LOW, CHANGED_HIGH, VALID, NEXT, CACHED_BY, CACHED] = [40, 41, 42, 43, 44, 45] as const;
 
 export class DirectoryAttributes {
   readonly #u32: Uint32Array;
@@ -53,6 +53,17 @@ export class DirectoryAttributes {
   /** Of a directory with a record, under the table lock. */
   setCachedBy(slot: number, handle: number): void {
     this.#state.put(FIRST + this.#inodes.get(slot, F.attributes) * FIELDS + CACHED_BY, handle);
+  }
+
+  /** Whether the kernel may have the whole listing of a directory; false of one without a record. */
+  isCached(slot: number): boolean {
+    const record = this.#inodes.get(slot, F.attributes);
+    return record !== 0 && this.#u32[FIRST + record * FIELDS + CACHED] === 1;
+  }
+
+  /** Of a directory with a record. */
+  setCached(slot: number, isCached: boolean): void {
+    this.#state.put(FIRST + this.#inodes.get(slot, F.attributes) * FIELDS + CACHED, Number(isCached));
   }
 
   /** Owner, mode or times of the directory were set: every copy is to be looked at again. */

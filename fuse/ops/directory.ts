@@ -1,11 +1,12 @@
 /**
  * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR. The first read of a handle lists the merged directory into the state memory;
  * later reads copy from there, so a listing is stable while names come and go, and servers too. The kernel keeps the listing too
- * (FOPEN_CACHE_DIR), for one open directory at a time, and drops it when it changes the directory itself. Where a branch cannot be
+ * (FOPEN_CACHE_DIR), for one open directory at a time, and drops it when it changes the directory itself; who is in the middle of it
+ * then has the rest from here. Where a branch cannot be
  * read, what the others have is listed, and what the index knows of it; unless that is all, EIO ends the listing: nobody takes a part
  * for the whole.
  */
-import { H, HANDLE, listingAt } from '../inode/handle-table.ts';
+import { H, HANDLE, type HandleTable, listingAt } from '../inode/handle-table.ts';
 import { F } from '../inode/inode-table.ts';
 import { MAX_LISTING_BYTES } from '../inode/layout.ts';
 import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts';
@@ -44,8 +45,28 @@ export function opendir(context: Context): number {
  * at the same offset of the new one, where the names are in other places.
  */
 function isCacheFree({ attributes, handles, slot }: Context): boolean {
-  const other = attributes.cachedBy(slot);
-  return !handles.isUsed(other) || handles.slot(other) !== slot || (handles.get(other, H.flags) & HANDLE.cached) === 0;
+  return !usesCache(handles, attributes.cachedBy(slot), slot);
+}
+
+function usesCache(handles: HandleTable, handle: number, slot: number): boolean {
+  return (
+    handles.isUsed(handle) && handles.slot(handle) === slot && (handles.get(handle, H.flags) & HANDLE.cached) !== 0
+  );
+}
+
+/**
+ * Before a name in a directory comes, changes or goes: whoever reads the kernel's listing of it gets its own, which is the same as
+ * long as nothing has changed. Pages of the kernel's may be given up to memory at any time, and the rest is asked for then.
+ */
+export function keepListing(context: Context, slot: number): void {
+  const { attributes, handles, state } = context;
+  if (!attributes.isCached(slot)) return;
+  const handle = attributes.cachedBy(slot);
+  // Nobody reads the directory while the kernel has it changed, but it may be closed.
+  state.lockInode(slot);
+  if (usesCache(handles, handle, slot) && handles.get(handle, H.listingLength) === 0) makeListing(context, handle);
+  state.unlockInode(slot);
+  attributes.setCached(slot, false);
 }
 
 export function releasedir(context: Context): number {
@@ -57,11 +78,15 @@ export function releasedir(context: Context): number {
 
 /** Closes an open directory. */
 export function closeListing(context: Context, handle: number): void {
+  const { handles, journal, state } = context;
+  const slot = handles.slot(handle);
+  state.lockInodeAnyhow(slot);
   dropListing(context, handle);
-  context.state.lock();
-  context.handles.free(handle);
-  context.journal.dropHandle(handle);
-  context.state.unlock();
+  state.lock();
+  handles.free(handle);
+  journal.dropHandle(handle);
+  state.unlock();
+  state.unlockInode(slot);
 }
 
 function dropListing(context: Context, handle: number): void {
@@ -91,6 +116,14 @@ function prepare(context: Context, handle: number, offset: number): number {
   if (!handles.isUsed(handle)) return -EBADF;
   if (offset !== 0 && handles.get(handle, H.listingLength) !== 0) return isPlace(context, handle, offset) ? 0 : -EINVAL;
   dropListing(context, handle);
+  const made = makeListing(context, handle);
+  if (made < 0) return made;
+  return isPlace(context, handle, offset) ? 0 : -EINVAL;
+}
+
+/** The listing of a handle that has none. Answers 0 or a negated errno. */
+function makeListing(context: Context, handle: number): number {
+  const { handles } = context;
   const listing = listDirectory(context, handle);
   if (typeof listing === 'number') {
     freeListing(context, handle);
@@ -99,7 +132,7 @@ function prepare(context: Context, handle: number, offset: number): number {
   const flags = handles.get(handle, H.flags) & ~HANDLE.broken;
   handles.set(handle, H.flags, listing.failure === 0 ? flags : flags | HANDLE.broken);
   setListing(context, handle, listing.length);
-  return isPlace(context, handle, offset) ? 0 : -EINVAL;
+  return 0;
 }
 
 /** Whether an entry begins at `offset`. Anyone can seek to anywhere, and a name taken for a header can say anything. */
@@ -120,9 +153,11 @@ function isPlace(context: Context, handle: number, offset: number): boolean {
   return at === offset;
 }
 
-/** At the end of a listing: nothing more, or EIO when there are names that could not be read. */
-function endOf(context: Context, handle: number): number {
-  return (context.handles.get(handle, H.flags) & HANDLE.broken) === 0 ? 0 : -EIO;
+/** At the end of a listing: nothing more, which the kernel keeps with the rest, or EIO when there are names that could not be read. */
+function endOf({ attributes, handles, slot }: Context, handle: number): number {
+  if ((handles.get(handle, H.flags) & HANDLE.broken) !== 0) return -EIO;
+  if (usesCache(handles, handle, slot)) attributes.setCached(slot, true);
+  return 0;
 }
 
 /** What was read last: the next read goes on from there, or from within. */

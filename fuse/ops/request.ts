@@ -27,7 +27,7 @@ import {
   EUCLEAN,
 } from '../sys/constants.ts';
 import { type Context, NO_REPLY } from './context.ts';
-import { closeListing } from './directory.ts';
+import { closeListing, keepListing } from './directory.ts';
 import type { Operation } from './dispatch.ts';
 import { closeBacking, forget } from './forget.ts';
 import { closeOpened } from './open.ts';
@@ -37,30 +37,24 @@ export type Operations = readonly (Operation | undefined)[];
 /** Servers that may die of a request before it is refused: the next one shall live. */
 const MAX_ATTEMPTS = 10;
 
-/** By operation code, 1 for what changes something on a branch: a filesystem that is frozen holds them up, and no others. */
-const CHANGES = new Uint8Array(OP_COUNT);
-for (const opcode of [
+/** What makes, renames or removes a name in its directory. */
+const NAMING = [OP.SYMLINK, OP.MKNOD, OP.MKDIR, OP.UNLINK, OP.RMDIR, OP.RENAME, OP.RENAME2, OP.LINK, OP.CREATE];
+/** By operation code, 1 for these. */
+const NAMES = marked(NAMING);
+/** The same for what changes something on a branch: a filesystem that is frozen holds them up, and no others. */
+const CHANGES = marked([
+  ...NAMING,
   OP.SETATTR,
-  OP.SYMLINK,
-  OP.MKNOD,
-  OP.MKDIR,
-  OP.UNLINK,
-  OP.RMDIR,
-  OP.RENAME,
-  OP.RENAME2,
-  OP.LINK,
   OP.WRITE,
   OP.FSYNC,
   OP.FSYNCDIR,
   OP.SYNCFS,
   OP.SETXATTR,
   OP.REMOVEXATTR,
-  OP.CREATE,
   OP.TMPFILE,
   OP.FALLOCATE,
   OP.COPY_FILE_RANGE,
-])
-  CHANGES[opcode] = 1;
+]);
 /** What only broken branches answer. */
 const SUSPICIOUS = new Set<number>([
   EIO,
@@ -74,6 +68,12 @@ const SUSPICIOUS = new Set<number>([
   EUCLEAN,
   ESHUTDOWN,
 ]);
+
+function marked(opcodes: readonly number[]): Uint8Array {
+  const marks = new Uint8Array(OP_COUNT);
+  for (const opcode of opcodes) marks[opcode] = 1;
+  return marks;
+}
 
 /** Performs the request in the buffer. Answers the length of the reply's body, a negated errno, or NO_REPLY. */
 export function perform(context: Context, table: Operations): number {
@@ -123,6 +123,12 @@ function withoutInode(context: Context, opcode: number, operation: Operation): n
   return opcode === OP.RELEASE && context.journal.resuming ? 0 : -EIO;
 }
 
+/** Of the directory in which a name changes, and of the one where a rename puts it. */
+function keepListings(context: Context, opcode: number): void {
+  keepListing(context, context.slot);
+  if (opcode === OP.RENAME || opcode === OP.RENAME2) keepListing(context, context.in32(0));
+}
+
 function operate(context: Context, table: Operations): number {
   const opcode = opcodeOf(context);
   const operation = table[opcode];
@@ -139,6 +145,7 @@ function operate(context: Context, table: Operations): number {
   context.gate.begin(CHANGES[opcode] === 1);
   context.directories.begin(!context.exclusive);
   try {
+    if (NAMES[opcode] === 1) keepListings(context, opcode);
     const result = operation(context);
     if (result < 0 && SUSPICIOUS.has(-result)) context.gate.suspect();
     if (result !== -EMFILE && result !== -ENFILE) return result;

@@ -11,7 +11,7 @@ import { appendBranch, makeRoot } from '../../fuse/inode/root.ts';
 import { createStateMemory, State, type WordView } from '../../fuse/inode/state.ts';
 import { Context } from '../../fuse/ops/context.ts';
 import { operations } from '../../fuse/ops/dispatch.ts';
-import { opcodeOf, resume } from '../../fuse/ops/request.ts';
+import { perform, resume } from '../../fuse/ops/request.ts';
 import { type PolicySettings, resolvePolicies } from '../../fuse/policy/functions.ts';
 import { DIRENT, direntBytes, IN, OP } from '../../fuse/protocol/abi.ts';
 import { close, munmap } from '../../fuse/sys/libc.ts';
@@ -153,8 +153,7 @@ export class FuseDriver {
 
   /** Performs the request in the buffer. */
   perform(): Reply {
-    this.context.journal.begin(false);
-    return this.#reply(this.#table[opcodeOf(this.context)]!(this.context));
+    return this.#reply(perform(this.context, this.#table));
   }
 
   /** Node id of a name, 0 when there is none. The kernel counts a lookup. */
