@@ -34,15 +34,29 @@ import { NAME_MAX, setTimes, writeText } from './scratch.ts';
 /** Makes directory `slot`, and what is above it, on `branch`. Answers 0, or a negated errno. Repeating it is harmless. */
 export function makeDirectoryOn(context: Context, slot: number, branch: number): number {
   if (context.inodes.onBranch(slot, branch)) return 0;
-  context.state.lockTree();
+  lockTree(context);
   const result = makeDirectoryLocked(context, slot, branch);
   context.state.unlockTree();
   return result;
 }
 
 /**
- * The same, under the tree lock. Between the copy and the note of it in the tables, the state memory says what is being made: a
- * copy that nobody knew of would stay when the directory is renamed or removed.
+ * Takes the tree lock: directories are where the tables say. What a dead server was just making is made first: whoever does its
+ * request again may choose another branch. Not earlier, as that branch may not answer.
+ */
+export function lockTree(context: Context): void {
+  const { inodes, state, u32 } = context;
+  state.lockTree();
+  const slot = u32[WORD.makingSlot]!;
+  if (slot === 0) return;
+  // One whose branch is out is found when that is learned anew (relearn.ts).
+  if (inodes.isUsed(slot) && inodes.kind(slot) === DT_DIR) makeDirectoryLocked(context, slot, u32[WORD.makingBranch]!);
+  state.put(WORD.makingSlot, 0);
+}
+
+/**
+ * The same as makeDirectoryOn, under the tree lock. Between the copy and the note of it in the tables, the state memory says what is
+ * being made: a copy that nobody knew of would stay when the directory is renamed or removed.
  */
 export function makeDirectoryLocked(context: Context, slot: number, branch: number): number {
   const { inodes, names, state } = context;
@@ -73,18 +87,6 @@ export function makeDirectoryLocked(context: Context, slot: number, branch: numb
   context.attributes.forgetAll(slot);
   context.attributes.markChanged(parent, branch);
   return 0;
-}
-
-/**
- * Makes the directory that a dead server was just making: whoever does its request again may choose another branch. One whose
- * branch is out now is found when that is learned anew (relearn.ts).
- */
-export function finishDirectory(context: Context): void {
-  const { inodes, state, u32 } = context;
-  const slot = u32[WORD.makingSlot]!;
-  if (slot !== 0 && inodes.isUsed(slot) && inodes.kind(slot) === DT_DIR)
-    makeDirectoryOn(context, slot, u32[WORD.makingBranch]!);
-  state.put(WORD.makingSlot, 0);
 }
 
 /** Sets aside what stands at `context.name`; for the union nothing has changed in the directory, so it keeps its times. */

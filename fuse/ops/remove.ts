@@ -1,5 +1,6 @@
 /** UNLINK and RMDIR, judged on the merged view. */
 import { F, INODE } from '../inode/inode-table.ts';
+import { WORD } from '../inode/layout.ts';
 import { D } from '../inode/name-index.ts';
 import { AT_REMOVEDIR, DT_DIR, ENOENT, ENOTEMPTY, O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
@@ -7,7 +8,7 @@ import { dropBacking } from './backing.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { enterCopies } from './copies.ts';
 import { keepOpen, unpin } from './nameless.ts';
-import { setAside } from './parents.ts';
+import { lockTree, setAside } from './parents.ts';
 import { checkWritable, findName, holdFiles, letFilesGo, letGo, newTarget, resolve, type Target } from './target.ts';
 
 export function unlink(context: Context): number {
@@ -107,7 +108,12 @@ export function rmdir(context: Context): number {
 
 /** Removes all copies of a directory, or none. */
 export function removeDirectory(context: Context, target: Target): number {
-  const { inodes, state } = context;
+  const { inodes, state, u32 } = context;
+  if (u32[WORD.makingSlot] === target.slot) {
+    // On one more branch, by a dead server: known from here on.
+    lockTree(context);
+    state.unlockTree();
+  }
   const low = inodes.get(target.slot, F.maskLow);
   const high = inodes.get(target.slot, F.maskHigh);
   const closed = enterCopies(context, target.slot);

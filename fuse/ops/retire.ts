@@ -21,6 +21,7 @@ import { type Context, firstBranch, hasBranch } from './context.ts';
 import type { Renumbered } from './drain-progress.ts';
 import { isBelow, letGo } from './let-go.ts';
 import { pinElsewhere } from './nameless.ts';
+import { lockTree } from './parents.ts';
 
 /** Records looked at under one hold of the table lock. */
 const STEP = 2048;
@@ -36,7 +37,7 @@ export interface Retirement {
 export function retireBranch(context: Context, retirement: Retirement): boolean {
   const { state, branchTable } = context;
   const { branch, renames, renumbered } = retirement;
-  state.lockTree();
+  lockTree(context);
   try {
     if (branchTable.renames(branch) !== renames || hasOnlyCopies(context, branch)) return false;
     recordAll(context, renumbered);

@@ -7,6 +7,7 @@ import { D, hashNameAt } from '../inode/name-index.ts';
 import { DT_DIR, ENOENT, EROFS } from '../sys/constants.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
 import { forget } from './forget.ts';
+import { lockTree } from './parents.ts';
 import { findChild } from './tree.ts';
 
 /** A name that is to be changed, with every branch that has it. Filled by `resolve`, reused by each thread. */
@@ -173,7 +174,7 @@ export function lookAgain(context: Context, target: Target): void {
 
 /** Takes the tree lock: directories are where they are. Meanwhile a branch may have been removed that had a copy of one. */
 export function lockDirectories(context: Context, one: Target, other: Target): void {
-  context.state.lockTree();
+  lockTree(context);
   if (context.journal.resuming) return;
   for (const target of [one, other])
     if (target.slot !== 0 && context.inodes.kind(target.slot) === DT_DIR) lookAgain(context, target);

@@ -4,12 +4,12 @@
  *
  *   1. What it was just changing is undone, its locks are freed (State.recover).
  *   2. The branches are opened anew, those that the memory names; one that is not there any more is out (branch/probe.ts). And renames on several of them completed by the intent log.
- *   3. A directory that it was just making on a branch is made there.
- *   4. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again. Both are counted anew:
+ *   3. Descriptors of its process are forgotten: of open files, and of pinned inodes, which are found again. Both are counted anew:
  *      the counts are changed without notes.
- *   5. Backing ids that it got and had not noted are closed.
+ *   4. Backing ids that it got and had not noted are closed.
  *
- * The readers then finish the requests that it had read (ops/request.ts).
+ * The readers then finish the requests that it had read (ops/request.ts). A directory that it was just making on one more branch is made
+ * there when somebody needs directories to stay where they are (ops/parents.ts).
  */
 import { finishIntents } from '../branch/intent.ts';
 import { H } from '../inode/handle-table.ts';
@@ -20,16 +20,14 @@ import type { Context } from '../ops/context.ts';
 import { closeBacking } from '../ops/forget.ts';
 import { adoptMoved } from '../ops/moved.ts';
 import { pinAgain, removeStaleLinks } from '../ops/nameless.ts';
-import { finishDirectory } from '../ops/parents.ts';
 import { DEV_IOC_BACKING_OPEN, IN } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { doubtfulBackings } from './lost-backings.ts';
 
-/** Steps 3 to 5, and the second half of 2; `context` is that of a thread that serves no requests. */
+/** Steps 3 and 4, and the second half of 2; `context` is that of a thread that serves no requests. */
 export function takeOver(context: Context): void {
   finishInterrupted(context);
-  if (!context.config.readOnly) finishDirectory(context);
   forgetDescriptors(context);
   const lost = lostBackings(context);
   walkInodes(context, lost);

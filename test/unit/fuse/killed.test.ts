@@ -3,7 +3,7 @@
  * tables are what they are without a kill. So nothing happens twice, nothing is lost, and nothing leaks.
  * KILL_EACH=1 kills at every store, and the successor too; else at some of them.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
@@ -367,31 +367,44 @@ describe('an operation whose server is killed', function () {
     });
   }
 
-  it('knows of a directory that was just made on a branch, also when the request is done again on another one', () => {
-    let between = 0;
-    for (let stores = 0, isOver = false; !isOver; stores++) {
-      const killer = new Killer();
-      const driver = new FuseDriver(2, 'exclusive', undefined, { view: killer.view });
-      try {
-        const isMade = () => existsSync(join(driver.paths[0]!, 'd'));
-        const isKnown = () => driver.context.inodes.onBranch(directory, 0);
-        mkdirSync(join(driver.paths[1]!, 'd'));
-        const directory = driver.lookup(ROOT, 'd');
-        driver.place(OP.CREATE, directory, [O_RDWR, 0o640, 0, 0, 'new']);
-        killer.arm(stores);
-        survive(() => driver.perform());
-        killer.arm();
-        isOver = isKnown();
-        if (isMade() && !isOver) between++;
-        driver.restart();
-        // Policies choose by chance and by how full branches are: the first one is not chosen again.
-        driver.context.branchTable.set(0, { mode: 'NC', minFreeSpaceBytes: 0 });
-        driver.resume();
-        expect(isKnown(), `killed after ${stores} stores`).to.equal(isMade());
-      } finally {
-        driver.close();
+  const endings = { removed: ['UNLINK', 'RMDIR'], renamed: ['RENAME'], exchanged: ['RENAME2'] } as const;
+  for (const [ending, operations] of Object.entries(endings))
+    it(`leaves nothing of a directory that it was just making on a branch, when that is ${ending} later`, () => {
+      const bodies = {
+        UNLINK: ['new'],
+        RMDIR: ['d'],
+        RENAME: [ROOT, 0, 'd', 'other'],
+        RENAME2: [ROOT, 0, EXCHANGE, 0, 'd', 'other'],
+      };
+      let between = 0;
+      for (let stores = 0, isOver = false; !isOver; stores++) {
+        const killer = new Killer();
+        const driver = new FuseDriver(2, 'exclusive', undefined, { view: killer.view });
+        try {
+          const made = () => driver.paths.filter((path) => existsSync(join(path, 'd')));
+          mkdirSync(join(driver.paths[1]!, 'd'));
+          const directory = driver.lookup(ROOT, 'd');
+          if (ending === 'exchanged') file(driver, ROOT, 'other');
+          driver.place(OP.CREATE, directory, [O_RDWR, 0o640, 0, 0, 'new']);
+          killer.arm(stores);
+          survive(() => driver.perform());
+          killer.arm();
+          isOver = driver.context.inodes.onBranch(directory, 0);
+          if (made().length === 2 && !isOver) between++;
+          driver.restart();
+          // Policies choose by chance and by how full branches are: the first one is not chosen again.
+          driver.context.branchTable.set(0, { mode: 'NC', minFreeSpaceBytes: 0 });
+          driver.resume();
+          for (const operation of operations) {
+            const node = operation === 'UNLINK' ? directory : ROOT;
+            expect(driver.ask(OP[operation], node, bodies[operation]).result, operation).to.equal(0);
+          }
+          const left = made().filter((path) => !statSync(join(path, 'd')).isFile());
+          expect(left, `killed after ${stores} stores`).to.deep.equal([]);
+        } finally {
+          driver.close();
+        }
       }
-    }
-    expect(between).to.be.above(0);
-  });
+      expect(between).to.be.above(0);
+    });
 });
