@@ -104,7 +104,8 @@ export function mountpointsBelow(folder: string, mountinfo = readFileSync('/proc
     .filter((path) => path === folder || path.startsWith(`${folder}/`));
 }
 
-function loopDevicesOf(folder: string): string[] {
+/** Loop devices of images at or below a folder. */
+export function loopDevicesOf(folder: string): string[] {
   const devices = readdirSync('/sys/block').filter((name) => name.startsWith('loop'));
   return devices.flatMap((name) => {
     try {
