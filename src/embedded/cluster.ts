@@ -27,7 +27,7 @@ import { systemClock } from '../base/clock.ts';
 import { messageOf, UnionError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { processIdentity } from '../host/process-identity.ts';
-import { DRIVER_NAMESPACE } from '../protocol/resources.ts';
+import { DRIVER_NAME, DRIVER_NAMESPACE } from '../protocol/resources.ts';
 import { csiDrivers, customResourceDefinitions, namespaces } from './api-server/kinds.ts';
 import { type ApiServer, startApiServer } from './api-server/server.ts';
 import { Store } from './api-server/store.ts';
@@ -37,6 +37,7 @@ import { connectController } from './csi-client.ts';
 import type { CsiController } from './csi-driver.ts';
 import { drain } from './drain.ts';
 import { runKubelet } from './kubelet/kubelet.ts';
+import { registryDirectory } from './kubelet/layout.ts';
 import { createLogReader, kubeletDirectory } from './kubelet/log-reader.ts';
 import { LEASE_NAMESPACE } from './kubelet/node-object.ts';
 import { directoryBackend } from './provisioners/directory.ts';
@@ -50,7 +51,7 @@ import { runProvisioner } from './sidecars/provisioner.ts';
 import { runResizer } from './sidecars/resizer.ts';
 import { runScheduler } from './sidecars/scheduler.ts';
 import type { Sidecar } from './sidecars/sidecar.ts';
-import { type DriverPlaces, type ExternalDriver, nodeSocket, unionDriver } from './union-driver.ts';
+import { type DriverPlaces, type ExternalDriver, unionDriver } from './union-driver.ts';
 
 export interface ClusterOptions {
   readonly dir: string;
@@ -208,7 +209,11 @@ function checkMachine(): void {
 }
 
 function checkSocketPaths(dir: string, kubeletDirs: ReadonlyMap<string, string>): void {
-  const longest = Math.max(...[...kubeletDirs.values()].map((kubeletDir) => Buffer.byteLength(nodeSocket(kubeletDir))));
+  // Of all sockets these have the longest paths (csi/registration.ts).
+  const sockets = [...kubeletDirs.values()].map((kubeletDir) =>
+    join(registryDirectory(kubeletDir), `${DRIVER_NAME}-reg.sock`),
+  );
+  const longest = Math.max(...sockets.map((path) => Buffer.byteLength(path)));
   if (longest <= SOCKET_PATH_LIMIT) return;
   const limit = SOCKET_PATH_LIMIT - (longest - Buffer.byteLength(dir));
   throw new UnionError(

@@ -65,7 +65,6 @@ export function blockDriver({ clusterDir, kubeconfig, kubeletDirs }: DriverPlace
   };
 }
 
-/** The longest of all socket paths: it decides how long a cluster's directory may be. */
-export function nodeSocket(kubeletDir: string): string {
+function nodeSocket(kubeletDir: string): string {
   return join(kubeletDir, 'plugins', DRIVER_NAME, 'csi.sock');
 }

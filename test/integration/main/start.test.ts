@@ -21,7 +21,7 @@ describe('union-csi start', () => {
   });
 
   beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'union-start-'));
+    folder = mkdtempSync(join(tmpdir(), 's-'));
   });
 
   afterEach(async () => {
