@@ -13,6 +13,16 @@ export class Killed extends Error {
   static is(error: unknown): boolean {
     return error instanceof Error && error.message.includes(MESSAGE);
   }
+
+  /** What `act` answers, or undefined when it was killed. */
+  static survive<T>(act: () => T): T | undefined {
+    try {
+      return act();
+    } catch (error) {
+      if (Killed.is(error)) return undefined;
+      throw error;
+    }
+  }
 }
 
 export class Killer {

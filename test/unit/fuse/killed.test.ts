@@ -3,7 +3,7 @@
  * tables are what they are without a kill. So nothing happens twice, nothing is lost, and nothing leaks.
  * KILL_EACH=1 kills at every store, and the successor too; else at some of them.
  */
-import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { F } from '../../../fuse/inode/inode-table.ts';
@@ -311,11 +311,11 @@ function run({ prepare, word }: Scenario, killAfter?: number, killAgainAfter?: n
     const [opcode, node, body] = prepare(driver);
     driver.place(opcode, node, body);
     killer.arm(killAfter);
-    let reply = survive(() => driver.perform());
+    let reply = Killed.survive(() => driver.perform());
     const { stores } = killer;
     if (reply === undefined) {
       killer.arm(killAgainAfter);
-      reply = survive(() => {
+      reply = Killed.survive(() => {
         driver.restart(killer.view);
         return driver.resume();
       });
@@ -331,16 +331,6 @@ function run({ prepare, word }: Scenario, killAfter?: number, killAgainAfter?: n
   } finally {
     killer.arm();
     driver.close();
-  }
-}
-
-/** What `act` answers, or undefined when it was killed. */
-function survive<T>(act: () => T): T | undefined {
-  try {
-    return act();
-  } catch (error) {
-    if (Killed.is(error)) return undefined;
-    throw error;
   }
 }
 
@@ -366,45 +356,4 @@ describe('an operation whose server is killed', function () {
       }
     });
   }
-
-  const endings = { removed: ['UNLINK', 'RMDIR'], renamed: ['RENAME'], exchanged: ['RENAME2'] } as const;
-  for (const [ending, operations] of Object.entries(endings))
-    it(`leaves nothing of a directory that it was just making on a branch, when that is ${ending} later`, () => {
-      const bodies = {
-        UNLINK: ['new'],
-        RMDIR: ['d'],
-        RENAME: [ROOT, 0, 'd', 'other'],
-        RENAME2: [ROOT, 0, EXCHANGE, 0, 'd', 'other'],
-      };
-      let between = 0;
-      for (let stores = 0, isOver = false; !isOver; stores++) {
-        const killer = new Killer();
-        const driver = new FuseDriver(2, 'exclusive', undefined, { view: killer.view });
-        try {
-          const made = () => driver.paths.filter((path) => existsSync(join(path, 'd')));
-          mkdirSync(join(driver.paths[1]!, 'd'));
-          const directory = driver.lookup(ROOT, 'd');
-          if (ending === 'exchanged') file(driver, ROOT, 'other');
-          driver.place(OP.CREATE, directory, [O_RDWR, 0o640, 0, 0, 'new']);
-          killer.arm(stores);
-          survive(() => driver.perform());
-          killer.arm();
-          isOver = driver.context.inodes.onBranch(directory, 0);
-          if (made().length === 2 && !isOver) between++;
-          driver.restart();
-          // Policies choose by chance and by how full branches are: the first one is not chosen again.
-          driver.context.branchTable.set(0, { mode: 'NC', minFreeSpaceBytes: 0 });
-          driver.resume();
-          for (const operation of operations) {
-            const node = operation === 'UNLINK' ? directory : ROOT;
-            expect(driver.ask(OP[operation], node, bodies[operation]).result, operation).to.equal(0);
-          }
-          const left = made().filter((path) => !statSync(join(path, 'd')).isFile());
-          expect(left, `killed after ${stores} stores`).to.deep.equal([]);
-        } finally {
-          driver.close();
-        }
-      }
-      expect(between).to.be.above(0);
-    });
 });
