@@ -370,6 +370,11 @@ export class Context {
   }
 }
 
+/** Whether there is a request in a reader's buffer that a dead server has read and, as far as it knew, not answered. */
+export function hasUnfinished(state: State, thread: number): boolean {
+  return state.u32[(state.threadArea(thread).request + IN.length) >>> 2] !== 0;
+}
+
 /** Whether an error says that there is no such name. Any other says nothing of it. */
 export function isAbsent(result: number): boolean {
   return result === -ENOENT || result === -ENOTDIR;

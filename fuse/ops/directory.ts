@@ -2,9 +2,8 @@
  * OPENDIR, READDIR, READDIRPLUS, RELEASEDIR. The first read of a handle lists the merged directory into the state memory;
  * later reads copy from there, so a listing is stable while names come and go, and servers too. The kernel keeps the listing too
  * (FOPEN_CACHE_DIR), for one open directory at a time, and drops it when it changes the directory itself; who is in the middle of it
- * then has the rest from here. Where a branch cannot be
- * read, what the others have is listed, and what the index knows of it; unless that is all, EIO ends the listing: nobody takes a part
- * for the whole.
+ * then has the rest from here. Where a branch cannot be read, what the others have is listed, and what the index knows of it; unless
+ * that is all, EIO ends the listing: nobody takes a part for the whole.
  */
 import { H, HANDLE, type HandleTable, listingAt } from '../inode/handle-table.ts';
 import { F } from '../inode/inode-table.ts';
@@ -26,7 +25,7 @@ export function opendir(context: Context): number {
   if (inodes.kind(slot) !== DT_DIR) return -ENOTDIR;
   const isCacheable = context.exclusive && attributes.position(slot) !== 0; // the record says whose the kernel's listing is
   context.state.lock();
-  const isCached = isCacheable && isCacheFree(context);
+  const isCached = isCacheable && !usesCache(handles, attributes.cachedBy(slot), slot);
   const handle = handles.allocate(slot, -1, isCached ? HANDLE.directory | HANDLE.cached : HANDLE.directory);
   if (isCached) attributes.setCachedBy(slot, handle);
   context.journal.setHandle(handle);
@@ -40,14 +39,11 @@ export function opendir(context: Context): number {
 }
 
 /**
- * The kernel's listing is for one open directory at a time. It does not notice that a name came or went while two begin to read: it
- * dates the older one's listing by the younger one's beginning. And when one replaces it, another that is in the middle of it goes on
- * at the same offset of the new one, where the names are in other places.
+ * Whether a handle, if it is still open, may use the kernel's listing of a directory. That is for one at a time: the kernel does not
+ * notice that a name came or went while two begin to read, as it dates the older one's listing by the younger one's beginning. And
+ * when one replaces it, another that is in the middle of it goes on at the same offset of the new one, where the names are in other
+ * places.
  */
-function isCacheFree({ attributes, handles, slot }: Context): boolean {
-  return !usesCache(handles, attributes.cachedBy(slot), slot);
-}
-
 function usesCache(handles: HandleTable, handle: number, slot: number): boolean {
   return (
     handles.isUsed(handle) && handles.slot(handle) === slot && (handles.get(handle, H.flags) & HANDLE.cached) !== 0

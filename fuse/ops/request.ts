@@ -81,12 +81,7 @@ export function perform(context: Context, table: Operations): number {
   return operate(context, table);
 }
 
-/** Whether there is a request in the buffer that a dead server has read and, as far as it knew, not answered. */
-export function hasUnfinished({ u32, request }: Context): boolean {
-  return u32[(request + IN.length) >>> 2] !== 0;
-}
-
-/** Brings such a request to its end. The answer is that of `perform`. */
+/** Brings a request that a dead server has read (`hasUnfinished`) to its end. The answer is that of `perform`. */
 export function resume(context: Context, table: Operations): number {
   const { journal } = context;
   if (journal.closing !== 0) closeBacking(context, journal.closing);

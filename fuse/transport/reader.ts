@@ -8,9 +8,9 @@ import { PHASE } from '../inode/journal.ts';
 import { REQUEST_BYTES, WORD } from '../inode/layout.ts';
 import { PROGRESS, progressOf } from '../inode/progress.ts';
 import { State } from '../inode/state.ts';
-import { Context, NO_REPLY } from '../ops/context.ts';
+import { Context, hasUnfinished, NO_REPLY } from '../ops/context.ts';
 import { operations } from '../ops/dispatch.ts';
-import { giveBack, hasUnfinished, type Operations, opcodeOf, perform, resume } from '../ops/request.ts';
+import { giveBack, type Operations, opcodeOf, perform, resume } from '../ops/request.ts';
 import { IN, OP, OUT } from '../protocol/abi.ts';
 import { CLONE_FS, EAGAIN, EINTR, ENODEV, ENOENT, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
@@ -38,7 +38,7 @@ function run(data: ReaderData): void {
   const context = new Context({ state, thread, device, config, log });
   prepareThread(context, data.cpu);
   const table = operations(config.policies);
-  if (hasUnfinished(context)) finish(context, table);
+  if (hasUnfinished(state, thread)) finish(context, table);
   if (Atomics.load(context.i32, WORD.initialised) !== 0) send({ kind: 'serving' });
   serve(context, table, new Meter(data.meters, thread));
 }

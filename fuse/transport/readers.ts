@@ -7,8 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { PROGRESS, progressOf } from '../inode/progress.ts';
 import type { State } from '../inode/state.ts';
-import type { OpsConfig, OpsLogger } from '../ops/context.ts';
-import { IN } from '../protocol/abi.ts';
+import { hasUnfinished, type OpsConfig, type OpsLogger } from '../ops/context.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 
@@ -71,8 +70,9 @@ export class Readers {
     this.#options = options;
     this.#cpus = allowedCpus(options.state, options.scratch);
     this.#want(options.devices.length);
+    // A reader of a dead server may have been one of those that were started for others.
     for (let thread = 0; thread < MAX_READERS; thread++)
-      if (thread < options.devices.length || this.#hasUnfinished(thread)) this.#start(thread);
+      if (thread < options.devices.length || hasUnfinished(options.state, thread)) this.#start(thread);
     this.#isStarting = false;
     // INIT is one reader's; what a dead server had begun may be in the buffer of each.
     this.#awaited = options.state.u32[WORD.initialised] === 0 ? 1 : this.#running.size;
@@ -125,12 +125,6 @@ export class Readers {
     this.#want(wanted);
     for (let thread = 0; thread < wanted; thread++) if (!this.#running.has(thread)) this.#start(thread);
     return stuck;
-  }
-
-  /** A reader of a dead server may have been one of those that were started for others. */
-  #hasUnfinished(thread: number): boolean {
-    const { state } = this.#options;
-    return state.u32[(state.threadArea(thread).request + IN.length) >>> 2] !== 0;
   }
 
   /** Readers of higher numbers end after the request that they are at. */

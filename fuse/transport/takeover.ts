@@ -16,11 +16,11 @@ import { H } from '../inode/handle-table.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { Journal } from '../inode/journal.ts';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
-import type { Context } from '../ops/context.ts';
+import { type Context, hasUnfinished } from '../ops/context.ts';
 import { closeBacking } from '../ops/forget.ts';
 import { adoptMoved } from '../ops/moved.ts';
 import { pinAgain, removeStaleLinks } from '../ops/nameless.ts';
-import { DEV_IOC_BACKING_OPEN, IN } from '../protocol/abi.ts';
+import { DEV_IOC_BACKING_OPEN } from '../protocol/abi.ts';
 import { DT_DIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { doubtfulBackings } from './lost-backings.ts';
@@ -83,7 +83,7 @@ function lostBackings(context: Context): Set<number> {
   if (next <= 0) return new Set();
   const readers = Array.from({ length: MAX_READERS }, (_, thread) => ({
     last: new Journal(state, thread).lastBacking,
-    isBusy: u32[(state.threadArea(thread).request + IN.length) >>> 2] !== 0,
+    isBusy: hasUnfinished(state, thread),
   }));
   return doubtfulBackings(next, readers).add(next);
 }
