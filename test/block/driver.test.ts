@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { messageOf } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { blockPools, blockVolumes, nodes, persistentVolumes } from '../../src/embedded/api-server/kinds.ts';
+import { blockPools, blockVolumes, nodes } from '../../src/embedded/api-server/kinds.ts';
 import { recordedChildren } from '../../src/embedded/children.ts';
 import { type Cluster, startCluster } from '../../src/embedded/cluster.ts';
 import { removeCluster } from '../../src/embedded/remove-cluster.ts';
@@ -73,9 +73,8 @@ describe('block.union.csi.dev in the embedded cluster', function () {
 
   /** Others may be there, that are still going. */
   async function volumeOf(claim: string): Promise<BlockVolume> {
-    const { spec } = await user.bound(claim);
-    const { volumeHandle = '' } = (await user.api.get(persistentVolumes, { name: spec!.volumeName! }))?.spec?.csi ?? {};
-    return (await user.api.get(blockVolumes, { name: volumeHandle }))!;
+    const { spec } = await user.persistentVolumeOf(claim);
+    return (await user.api.get(blockVolumes, { name: spec?.csi?.volumeHandle ?? '' }))!;
   }
 
   /** Where the pod's volume is mounted on its node. */

@@ -94,10 +94,15 @@ export class ClusterUser {
     await eventually(`claim ${name} and its volume to go`, isGone, LIMIT_MS);
   }
 
+  /** The claim's volume, which must be there. */
+  async persistentVolumeOf(claim: string): Promise<PersistentVolume> {
+    const name = (await this.claim(claim))?.spec?.volumeName ?? '';
+    return (await this.api.get(persistentVolumes, { name }))!;
+  }
+
   /** The claim's volume and union; both must be there. */
   async volumeOf(claim: string): Promise<{ readonly volume: PersistentVolume; readonly union: UnionVolume }> {
-    const name = (await this.claim(claim))?.spec?.volumeName ?? '';
-    const volume = (await this.api.get(persistentVolumes, { name }))!;
+    const volume = await this.persistentVolumeOf(claim);
     const union = (await this.api.get(unionVolumes, { name: volume.spec?.csi?.volumeHandle ?? '' }))!;
     return { volume, union };
   }
