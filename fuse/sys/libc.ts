@@ -138,6 +138,11 @@ export const schedSetaffinity = declare('int sched_setaffinity(int, size_t, uint
 /** (pid or 0, size, mask): answers 0, other than the system call does */
 export const schedGetaffinity = declare('int sched_getaffinity(int, size_t, uintptr_t)');
 
+/** (thread or 0) */
+export const schedGetscheduler = declare('int sched_getscheduler(int)');
+/** (thread or 0, policy, a priority's address) */
+export const schedSetscheduler = declare('int sched_setscheduler(int, int, uintptr_t)');
+
 /** These cannot fail, and answer the old value; of the calling thread only. */
 export const umask = libc.func('uint32_t umask(uint32_t)') as (mask: number) => number;
 export const setfsuid = libc.func('int setfsuid(uint32_t)') as (uid: number) => number;

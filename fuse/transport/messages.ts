@@ -13,8 +13,9 @@ export interface ReaderData {
   readonly config: OpsConfig;
   /** Of meter.ts, for all readers. */
   readonly meters: SharedArrayBuffer;
-  /** The CPU to stay on, or -1. */
+  /** The CPU of its own, or -1, and those that the server may use. */
   readonly cpu: number;
+  readonly cpus: readonly number[];
 }
 
 interface LogMessage {

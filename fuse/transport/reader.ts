@@ -16,6 +16,8 @@ import { CLONE_FS, EAGAIN, EINTR, ENODEV, ENOENT, errnoName } from '../sys/const
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 import { Meter } from './meter.ts';
+import { Scheduling } from './scheduling.ts';
+import { Seat } from './seat.ts';
 
 const MADV_POPULATE_WRITE = 23;
 const PR_SET_SECUREBITS = 28;
@@ -36,11 +38,13 @@ function run(data: ReaderData): void {
   const state = State.attach(data.stateFd, data.thread);
   const { thread, deviceFd: device, config } = data;
   const context = new Context({ state, thread, device, config, log });
-  prepareThread(context, data.cpu);
+  prepareThread(context);
+  const seat = new Seat(new Scheduling(context), data.cpu, data.cpus);
   const table = operations(config.policies);
   if (hasUnfinished(state, thread)) finish(context, table);
   if (Atomics.load(context.i32, WORD.initialised) !== 0) send({ kind: 'serving' });
-  serve(context, table, new Meter(data.meters, thread));
+  serve(context, table, { meter: new Meter(data.meters, thread), seat });
+  seat.leave();
 }
 
 /** The request that a dead server's reader of this number had read. */
@@ -53,25 +57,21 @@ function finish(context: Context, table: Operations): void {
   else libc.write(context.device, context.base + context.reply, OUT.size + Math.max(result, 0));
 }
 
-/** A umask of its own (the process's is shared otherwise), capabilities that stay, and one CPU. */
-function prepareThread(context: Context, cpu: number): void {
+/** A umask of its own (the process's is shared otherwise), and capabilities that stay. */
+function prepareThread(context: Context): void {
   const unshared = libc.unshare(CLONE_FS);
   if (unshared < 0) log.warn('umask_shared', { error: errnoName(-unshared) });
   // The kernel copies requests into present pages even for a process that is being killed; into others it fails them.
   libc.madvise(context.base + context.request, REQUEST_BYTES, MADV_POPULATE_WRITE);
   const kept = libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0);
   if (kept < 0) log.warn('capabilities_not_kept', { error: errnoName(-kept) });
-  if (cpu >= 0) {
-    context.u8.fill(0, context.path, context.path + libc.CPU_SET_BYTES);
-    context.u8[context.path + (cpu >> 3)] = 1 << (cpu & 7);
-    libc.schedSetaffinity(0, libc.CPU_SET_BYTES, context.base + context.path);
-  }
 }
 
-function serve(context: Context, table: Operations, meter: Meter): void {
+function serve(context: Context, table: Operations, { meter, seat }: { meter: Meter; seat: Seat }): void {
   const { device, base, request, u32 } = context;
   const progress = progressOf(context.thread);
   const opcodeAt = (request + IN.opcode) >>> 2;
+  const callerAt = (request + IN.pid) >>> 2;
   // Where a reader of this number left off, perhaps in the middle of a request.
   u32[progress + PROGRESS.ended] = u32[progress + PROGRESS.begun]!;
   for (;;) {
@@ -88,6 +88,7 @@ function serve(context: Context, table: Operations, meter: Meter): void {
     u32[progress + PROGRESS.begun]!++;
     if (u32[progress + PROGRESS.begun] === 0) u32[progress + PROGRESS.begunHigh]!++;
     const opcode = u32[opcodeAt]!;
+    seat.sees(u32[callerAt]!, opcode);
     const result = perform(context, table);
     if (result !== NO_REPLY) reply(context, opcode, result);
     if (opcode === OP.INIT) send({ kind: 'serving' });

@@ -136,7 +136,7 @@ export class Readers {
     const { state, config, meters, devices, log } = this.#options;
     const cpu = devices.length > 1 ? (this.#cpus[thread % this.#cpus.length] ?? -1) : -1;
     const deviceFd = devices[thread % devices.length]!;
-    const data: ReaderData = { thread, deviceFd, cpu, stateFd: state.fd, config, meters };
+    const data: ReaderData = { thread, deviceFd, cpu, cpus: this.#cpus, stateFd: state.fd, config, meters };
     // A prepared one serves once: a later reader of its number is another thread.
     const worker = (this.#isStarting ? this.#options.readers?.[thread] : undefined) ?? startThread();
     worker.postMessage(data);

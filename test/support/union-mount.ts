@@ -9,7 +9,7 @@
  * failed, so that a test that forgets nothing else still notices. The server is a process of its own: a test may touch
  * the mount synchronously.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, type SpawnOptionsWithStdioTuple, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { globSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -58,6 +58,8 @@ export interface MountOptions {
   readonly openFiles?: number;
   /** Flags of the server's Node. */
   readonly nodeOptions?: string;
+  /** In a session of its own, as `union-csi mount` in the background has it. */
+  readonly ownSession?: boolean;
   /** Served by the library with these options, where the command has none for them (support/serve-union.ts). */
   readonly library?: LibraryOptions;
 }
@@ -69,16 +71,19 @@ export async function mountUnion({
   library,
   openFiles,
   nodeOptions = process.env.NODE_OPTIONS ?? '',
+  ownSession = false,
 }: MountOptions): Promise<UnionMount> {
   const cache = options.some((option) => option.startsWith('cache=')) ? [] : ['cache=exclusive'];
   const args = ['mount', '-f', '-o', [...options, ...cache].join(','), branches.join(':'), mountpoint];
+  const how: SpawnOptionsWithStdioTuple<'ignore', 'pipe', 'pipe'> = {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: ownSession,
+  };
   const server = library
-    ? spawn(process.execPath, [libraryProgram, libraryOptions(library, branches, mountpoint)], {
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
+    ? spawn(process.execPath, [libraryProgram, libraryOptions(library, branches, mountpoint)], how)
     : openFiles === undefined
-      ? spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NODE_OPTIONS: nodeOptions } })
-      : spawn('prlimit', [`--nofile=${openFiles}`, program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+      ? spawn(program, args, { ...how, env: { ...process.env, NODE_OPTIONS: nodeOptions } })
+      : spawn('prlimit', [`--nofile=${openFiles}`, program, ...args], how);
   let output = '';
   for (const stream of [server.stdout, server.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -199,6 +204,7 @@ export interface TestUnionOptions {
   readonly options?: readonly string[];
   readonly library?: LibraryOptions;
   readonly openFiles?: number;
+  readonly ownSession?: boolean;
   /** A branch before the others that is there already. */
   readonly first?: string;
   /** What to do to the branches before they are mounted as one. */

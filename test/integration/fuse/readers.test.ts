@@ -1,37 +1,80 @@
 /** Where the threads of a union's server run. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
 
 const cpus = availableParallelism();
+const readers = Math.min(4, cpus);
+const [SCHED_OTHER, SCHED_IDLE] = [0, 5];
+/** Of /proc/…/stat, behind the name. */
+const [PROCESSOR, POLICY] = [36, 38];
 
 describe('the readers of a union', () => {
   let union: TestUnion | undefined;
 
-  before(async function () {
+  before(function () {
     needs(this, fuse, loop, () => (cpus === 1 ? 'needs two CPUs' : undefined));
-    union = await makeUnion({ sizesBytes: [32 << 20] });
   });
 
-  after(async () => {
+  afterEach(async () => {
     await union?.close();
+    union = undefined;
   });
 
   it('are one for each CPU, at most four, and stay there', async () => {
-    const wanted = Math.min(4, cpus);
-    await until(() => pinned(union!.pid).length >= wanted);
-    expect(new Set(pinned(union!.pid)).size).to.equal(wanted);
+    union = await makeUnion({ sizesBytes: [32 << 20] });
+    await until(() => pinned(union!).length >= readers);
+    expect(new Set(pinned(union).map(({ cpu }) => cpu)).size).to.equal(readers);
+    lookUp(union, 3000);
+    expect(pinned(union).map(({ policy }) => policy)).to.deep.equal(Array(readers).fill(SCHED_OTHER));
+  });
+
+  it('work beside a caller who is alone, and go home when others come', async function () {
+    needs(this, scheduledAlone);
+    union = await makeUnion({ sizesBytes: [32 << 20], ownSession: true });
+    const areBeside = () => {
+      lookUp(union!, 3000);
+      const cpu = Number(fieldsOf('/proc/self')[PROCESSOR]);
+      return pinned(union!).every((reader) => reader.cpu === cpu && reader.policy === SCHED_IDLE);
+    };
+    await until(areBeside);
+    const others = 'for i in $(seq 200); do stat other$i; done';
+    spawnSync('sh', ['-c', others], { cwd: union.mountpoint, stdio: 'ignore' });
+    const atHome = pinned(union);
+    expect(new Set(atHome.map(({ cpu }) => cpu)).size).to.equal(readers);
+    expect(atHome.map(({ policy }) => policy)).to.deep.equal(Array(readers).fill(SCHED_OTHER));
   });
 });
 
-/** The CPU of each thread that may run on one only. */
-function pinned(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/task`)
-    .map(
-      (thread) => /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8'))![1]!,
-    )
-    .filter((list) => /^\d+$/.test(list));
+/** Asks for names that are not there, each a request. */
+function lookUp({ mountpoint }: TestUnion, count: number): void {
+  const nonce = Math.random();
+  for (let i = 0; i < count; i++) existsSync(join(mountpoint, `missing-${nonce}-${i}`));
+}
+
+/** Of a server in a session of its own. */
+function scheduledAlone(): string | undefined {
+  const file = new URL('../../../fuse/transport/scheduling-group.ts', import.meta.url);
+  const program = `import('${file}').then(({ ownsSchedulingGroup }) => process.exit(ownsSchedulingGroup() ? 0 : 1))`;
+  const { status } = spawnSync('setsid', ['--wait', process.execPath, '-e', program]);
+  return status === 0 ? undefined : 'needs a scheduling group for each session (sched_autogroup_enabled)';
+}
+
+/** The threads that may run on one CPU only. */
+function pinned({ pid }: TestUnion): { cpu: number; policy: number }[] {
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`);
+  return threads.flatMap((thread) => {
+    const [, cpu] = /^Cpus_allowed_list:\s*(\d+)$/m.exec(readFileSync(`${thread}/status`, 'utf8')) ?? [];
+    return cpu === undefined ? [] : [{ cpu: Number(cpu), policy: Number(fieldsOf(thread)[POLICY]) }];
+  });
+}
+
+function fieldsOf(thread: string): string[] {
+  const stat = readFileSync(`${thread}/stat`, 'utf8');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }

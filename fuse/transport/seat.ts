@@ -1,0 +1,97 @@
+/**
+ * On which CPU a reader works: on one of its own or, as long as requests come from one thread alone, on that thread's. To wake
+ * another CPU for each request, and the caller's for each answer, takes several times what most requests do themselves, on a virtual machine
+ * most of all. Requests that move data are many at once, even of one thread: other CPUs are good for these.
+ *
+ * The kernel wakes a thread on an idle CPU if there is one. That of the reader that wakes it is not idle, so a caller would leave it with
+ * every answer; but a CPU on which only SCHED_IDLE threads run counts as idle. So a reader is one while it sits beside its caller.
+ * Source: kernel/sched/fair.c (select_idle_sibling), sched(7).
+ */
+import { OP } from '../protocol/abi.ts';
+
+/** A thread is alone when this many requests were its own, over at least so long, but for a few among them. */
+const ALONE_REQUESTS = 256;
+const ALONE_MS = 50;
+const ALONE_OTHERS = 8;
+/** Beside its caller the reader looks after so many requests whether that is elsewhere, and leaves it when more than so many of them were others'. */
+const LOOK_EVERY = 8;
+const BESIDE_OTHERS = 3;
+
+/** What a seat decides by, and how: scheduling.ts tells of each. */
+export interface Surroundings {
+  now(): number;
+  sitOn(cpu: number): void;
+  mayBeIdle(): boolean;
+  setIdle(isIdle: boolean): void;
+  waitsForAnswer(thread: number): boolean;
+  cpuOf(thread: number): number;
+  forget(): void;
+}
+
+export class Seat {
+  readonly #surroundings: Surroundings;
+  readonly #home: number;
+  readonly #cpus: readonly number[];
+  #cpu = -1;
+  #isBeside = false;
+  #caller = 0;
+  #since = 0;
+  #own = 0;
+  #others = 0;
+
+  /** `home`: the reader's own CPU, or -1: it is not to choose. `cpus`: those that it may choose. */
+  constructor(surroundings: Surroundings, home: number, cpus: readonly number[]) {
+    this.#surroundings = surroundings;
+    this.#home = home;
+    this.#cpus = cpus;
+    if (home >= 0) this.#sitOn(home);
+  }
+
+  /** A request of `caller`, a thread's number, has been read and not been answered. 0 is nobody: the kernel, or who is in another PID namespace. */
+  sees(caller: number, opcode: number): void {
+    if (caller === 0 || this.#home < 0) return;
+    if (caller === this.#caller && opcode !== OP.READ && opcode !== OP.WRITE) {
+      if (++this.#own >= (this.#isBeside ? LOOK_EVERY : ALONE_REQUESTS)) this.#look(caller);
+    } else if (++this.#others > (this.#isBeside ? BESIDE_OTHERS : ALONE_OTHERS)) {
+      this.leave();
+      this.#caller = caller;
+      this.#own = this.#others = 0;
+      this.#since = this.#surroundings.now();
+    }
+  }
+
+  #look(caller: number): void {
+    this.#own = this.#others = 0;
+    if (!this.#isBeside && this.#surroundings.now() - this.#since < ALONE_MS) return;
+    const cpu = this.#cpuBeside(caller);
+    if (!this.#cpus.includes(cpu)) {
+      this.leave();
+      return;
+    }
+    if (!this.#isBeside) this.#surroundings.setIdle(true);
+    this.#isBeside = true;
+    if (cpu !== this.#cpu) this.#sitOn(cpu);
+  }
+
+  /** -1: there is none, or it may not be. */
+  #cpuBeside(caller: number): number {
+    if (!this.#surroundings.mayBeIdle()) return -1;
+    // In another PID namespace the number may be somebody else's.
+    if (!this.#isBeside && !this.#surroundings.waitsForAnswer(caller)) return -1;
+    return this.#surroundings.cpuOf(caller);
+  }
+
+  /** The caller, for the reader's own CPU. */
+  leave(): void {
+    this.#surroundings.forget();
+    if (!this.#isBeside) return;
+    this.#isBeside = false;
+    if (this.#cpu !== this.#home) this.#sitOn(this.#home);
+    this.#surroundings.setIdle(false);
+  }
+
+  #sitOn(cpu: number): void {
+    this.#cpu = cpu;
+    this.#surroundings.sitOn(cpu);
+  }
+}
