@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { mountpointsBelow } from '../support/loop-branches.ts';
 import { mountUnion } from '../support/union-mount.ts';
+import { giveSessionPrecedence } from './machine.ts';
 
 export const contenderNames = ['native', 'mergerfs', 'fuse-native', 'null', 'least', 'union'] as const;
 /** The union again, without what lets another server go on where one was killed: nobody would mount that. */
@@ -92,19 +93,22 @@ const least: Contender = {
 
 const unionOptions = ['category.create=rand', 'minfreespace=1M', 'cache=exclusive'];
 
+async function mountOwn({ branches, mountpoint }: Stage, more: { nodeOptions?: string } = {}): Promise<Mounted> {
+  const mount = await mountUnion({ branches, mountpoint, options: unionOptions, ownSession: true, ...more });
+  giveSessionPrecedence(mount.pid);
+  return mount;
+}
+
 const union: Contender = {
   name: 'union',
   missing: () => undefined,
-  mount: ({ branches, mountpoint }) => mountUnion({ branches, mountpoint, options: unionOptions }),
+  mount: (stage) => mountOwn(stage),
 };
 
 const unjournaled: Contender = {
   name: UNJOURNALED,
   missing: () => undefined,
-  mount: ({ branches, mountpoint }) => {
-    const nodeOptions = `--import=${new URL('without-journal.ts', import.meta.url)}`;
-    return mountUnion({ branches, mountpoint, options: unionOptions, nodeOptions });
-  },
+  mount: (stage) => mountOwn(stage, { nodeOptions: `--import=${new URL('without-journal.ts', import.meta.url)}` }),
 };
 
 export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, nullServer, least, union, unjournaled];
@@ -112,7 +116,9 @@ export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, n
 const mountDeadlineMs = 10_000;
 
 async function serve(program: string, args: readonly string[], mountpoint: string): Promise<Mounted> {
-  const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  // In a session of its own, as servers in the background have it: there the kernel shares CPU time among sessions.
+  const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+  giveSessionPrecedence(server.pid!);
   let complaint = '';
   server.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaint += text;

@@ -8,8 +8,8 @@ import { runProgram } from '../support/loop-branches.ts';
 
 /** Before almost everything else, without keeping the kernel's own threads from their work. */
 const PRECEDENCE = -15;
-/** Of this session: where the kernel shares CPU time among sessions first, a process's own niceness counts within one only. */
-const AUTOGROUP = '/proc/self/autogroup';
+/** Of a session: where the kernel shares CPU time among sessions first, a process's own niceness counts within one only. */
+const sessionFile = (pid: number | 'self') => `/proc/${pid}/autogroup`;
 
 /** On CPU 0 alone, or on all. */
 export function runOn(where: 'one CPU' | 'every CPU'): void {
@@ -39,9 +39,15 @@ export function takePrecedence(): () => void {
   };
 }
 
+/** To the session that a process has begun, as to ours. */
+export function giveSessionPrecedence(pid: number): void {
+  const group = sessionNiceness();
+  if (group !== undefined) writeFileSync(sessionFile(pid), String(group));
+}
+
 function sessionNiceness(): number | undefined {
   try {
-    const [, niceness] = /nice (-?\d+)/.exec(readFileSync(AUTOGROUP, 'utf8')) ?? [];
+    const [, niceness] = /nice (-?\d+)/.exec(readFileSync(sessionFile('self'), 'utf8')) ?? [];
     return niceness === undefined ? undefined : Number(niceness);
   } catch {
     return undefined; // a kernel without them
@@ -49,5 +55,5 @@ function sessionNiceness(): number | undefined {
 }
 
 function setSessionNiceness(niceness: number): void {
-  if (sessionNiceness() !== undefined) writeFileSync(AUTOGROUP, String(niceness));
+  if (sessionNiceness() !== undefined) writeFileSync(sessionFile('self'), String(niceness));
 }
