@@ -22,6 +22,8 @@ export interface Stage {
   readonly mountpoint: string;
   /** The null server's binary. */
   readonly nullServer: string;
+  /** In a session of its own, as servers in the background are: where the kernel has them, sessions get CPU time by turns. */
+  readonly ownSession?: boolean;
 }
 
 export interface Mounted {
@@ -56,8 +58,8 @@ const native: Contender = {
 const mergerfs: Contender = {
   name: 'mergerfs',
   missing: () => (isProgram('mergerfs') ? undefined : 'the program mergerfs is not installed'),
-  mount: ({ branches, mountpoint }) =>
-    serve('mergerfs', ['-f', '-o', mergerfsOptions(), branches.join(':'), mountpoint], mountpoint),
+  mount: (stage) =>
+    serve('mergerfs', ['-f', '-o', mergerfsOptions(), stage.branches.join(':'), stage.mountpoint], stage),
 };
 
 const fuseNative: Contender = {
@@ -70,32 +72,33 @@ const fuseNative: Contender = {
       return `the package fuse-native does not load: ${error instanceof Error ? error.message.split('\n')[0] : error}`;
     }
   },
-  mount: ({ branches, mountpoint }) => {
+  mount: (stage) => {
     const server = fileURLToPath(new URL('fuse-native-union.mjs', import.meta.url));
-    return serve(process.execPath, [server, branches.join(':'), mountpoint], mountpoint);
+    return serve(process.execPath, [server, stage.branches.join(':'), stage.mountpoint], stage);
   },
 };
 
 const nullServer: Contender = {
   name: 'null',
   missing: () => undefined,
-  mount: ({ mountpoint, nullServer }) => serve(nullServer, [mountpoint], mountpoint),
+  mount: (stage) => serve(stage.nullServer, [stage.mountpoint], stage),
 };
 
 const least: Contender = {
   name: 'least',
   missing: () => undefined,
-  mount: ({ branches, mountpoint }) => {
+  mount: (stage) => {
     const server = fileURLToPath(new URL('least.ts', import.meta.url));
-    return serve(process.execPath, [server, branches.join(':'), mountpoint], mountpoint);
+    return serve(process.execPath, [server, stage.branches.join(':'), stage.mountpoint], stage);
   },
 };
 
 const unionOptions = ['category.create=rand', 'minfreespace=1M', 'cache=exclusive'];
 
-async function mountOwn({ branches, mountpoint }: Stage, more: { nodeOptions?: string } = {}): Promise<Mounted> {
-  const mount = await mountUnion({ branches, mountpoint, options: unionOptions, ownSession: true, ...more });
-  giveSessionPrecedence(mount.pid);
+async function mountOwn(stage: Stage, more: { readonly nodeOptions?: string } = {}): Promise<Mounted> {
+  const { branches, mountpoint, ownSession = false } = stage;
+  const mount = await mountUnion({ branches, mountpoint, options: unionOptions, ownSession, ...more });
+  if (ownSession) giveSessionPrecedence(mount.pid);
   return mount;
 }
 
@@ -115,10 +118,10 @@ export const contenders: readonly Contender[] = [native, mergerfs, fuseNative, n
 
 const mountDeadlineMs = 10_000;
 
-async function serve(program: string, args: readonly string[], mountpoint: string): Promise<Mounted> {
-  // In a session of its own, as servers in the background have it: there the kernel shares CPU time among sessions.
-  const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
-  giveSessionPrecedence(server.pid!);
+async function serve(program: string, args: readonly string[], stage: Stage): Promise<Mounted> {
+  const { mountpoint, ownSession = false } = stage;
+  const server = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: ownSession });
+  if (ownSession) giveSessionPrecedence(server.pid!);
   let complaint = '';
   server.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaint += text;

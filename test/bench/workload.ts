@@ -76,7 +76,8 @@ export async function measure(
       mkdirSync(mountpoint);
       runOn(entry.cpus);
       const nullServer = entry.contender === 'null' ? compile('null', shop) : '';
-      const mounted = await contender.mount({ branches: branches.paths, mountpoint, nullServer });
+      const ownSession = entry.cpus === 'every CPU';
+      const mounted = await contender.mount({ branches: branches.paths, mountpoint, nullServer, ownSession });
       undo.push(() => mounted.close());
       running.push({ entry, mountpoint: mounted.mountpoint });
       samples[entry.name] = [];
