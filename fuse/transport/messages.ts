@@ -16,6 +16,8 @@ export interface ReaderData {
   /** The CPU of its own, or -1, and those that the server may use. */
   readonly cpu: number;
   readonly cpus: readonly number[];
+  /** Of seat.ts, for all readers. */
+  readonly callers: SharedArrayBuffer;
 }
 
 interface LogMessage {

@@ -17,7 +17,7 @@ import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 import { Meter } from './meter.ts';
 import { Scheduling } from './scheduling.ts';
-import { Seat } from './seat.ts';
+import { Callers, Seat } from './seat.ts';
 
 const MADV_POPULATE_WRITE = 23;
 const PR_SET_SECUREBITS = 28;
@@ -39,12 +39,17 @@ function run(data: ReaderData): void {
   const { thread, deviceFd: device, config } = data;
   const context = new Context({ state, thread, device, config, log });
   prepareThread(context);
-  const seat = new Seat(new Scheduling(context), data.cpu, data.cpus);
+  const seat = new Seat(new Scheduling(context), {
+    reader: thread,
+    callers: new Callers(data.callers),
+    home: data.cpu,
+    cpus: data.cpus,
+  });
   const table = operations(config.policies);
   if (hasUnfinished(state, thread)) finish(context, table);
   if (Atomics.load(context.i32, WORD.initialised) !== 0) send({ kind: 'serving' });
   serve(context, table, { meter: new Meter(data.meters, thread), seat });
-  seat.leave();
+  seat.end();
 }
 
 /** The request that a dead server's reader of this number had read. */

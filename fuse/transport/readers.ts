@@ -10,6 +10,7 @@ import type { State } from '../inode/state.ts';
 import { hasUnfinished, type OpsConfig, type OpsLogger } from '../ops/context.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
+import { Callers } from './seat.ts';
 
 /** A thread takes some CPU to start. */
 const MAX_SPARE = 4;
@@ -56,6 +57,7 @@ export interface StuckReader {
 export class Readers {
   readonly #options: ReadersOptions;
   readonly #cpus: readonly number[];
+  readonly #callers = Callers.memory();
   readonly #running = new Map<number, Worker>();
   /** By thread: the request that it was at when it was last looked at. */
   readonly #seenAt = new Map<number, number>();
@@ -136,7 +138,8 @@ export class Readers {
     const { state, config, meters, devices, log } = this.#options;
     const cpu = devices.length > 1 ? (this.#cpus[thread % this.#cpus.length] ?? -1) : -1;
     const deviceFd = devices[thread % devices.length]!;
-    const data: ReaderData = { thread, deviceFd, cpu, cpus: this.#cpus, stateFd: state.fd, config, meters };
+    const [cpus, callers] = [this.#cpus, this.#callers];
+    const data: ReaderData = { thread, deviceFd, cpu, cpus, callers, stateFd: state.fd, config, meters };
     // A prepared one serves once: a later reader of its number is another thread.
     const worker = (this.#isStarting ? this.#options.readers?.[thread] : undefined) ?? startThread();
     worker.postMessage(data);

@@ -7,6 +7,7 @@
  * every answer; but a CPU on which only SCHED_IDLE threads run counts as idle. So a reader is one while it sits beside its caller.
  * Source: kernel/sched/fair.c (select_idle_sibling), sched(7).
  */
+import { MAX_READERS } from '../inode/layout.ts';
 import { OP } from '../protocol/abi.ts';
 
 /** A thread is alone when this many requests were its own, over at least so long, but for a few among them. */
@@ -16,6 +17,43 @@ const ALONE_OTHERS = 8;
 /** Beside its caller the reader looks after so many requests whether that is elsewhere, and leaves it when more than so many of them were others'. */
 const LOOK_EVERY = 8;
 const BESIDE_OTHERS = 3;
+
+/** Words between those of two readers, so that they do not share a cache line. */
+const CALLER_STRIDE = 16;
+
+/** The last caller of each reader, for all to see: who has only seen one does not know what the others see. */
+export class Callers {
+  readonly #words: Int32Array;
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#words = new Int32Array(memory);
+  }
+
+  static memory(): SharedArrayBuffer {
+    return new SharedArrayBuffer(MAX_READERS * CALLER_STRIDE * Int32Array.BYTES_PER_ELEMENT);
+  }
+
+  /** 0: none. */
+  set(reader: number, caller: number): void {
+    this.#words[reader * CALLER_STRIDE] = caller;
+  }
+
+  /** Whether no reader has another one. */
+  areAll(caller: number): boolean {
+    for (let at = 0; at < this.#words.length; at += CALLER_STRIDE)
+      if (this.#words[at] !== 0 && this.#words[at] !== caller) return false;
+    return true;
+  }
+}
+
+/** Who sits there, and what there is to choose from. */
+export interface SeatOptions {
+  readonly reader: number;
+  readonly callers: Callers;
+  /** The reader's own CPU, or -1: it is not to choose. */
+  readonly home: number;
+  readonly cpus: readonly number[];
+}
 
 /** What a seat decides by, and how: scheduling.ts tells of each. */
 export interface Surroundings {
@@ -30,8 +68,7 @@ export interface Surroundings {
 
 export class Seat {
   readonly #surroundings: Surroundings;
-  readonly #home: number;
-  readonly #cpus: readonly number[];
+  readonly #options: SeatOptions;
   #cpu = -1;
   #isBeside = false;
   #caller = 0;
@@ -39,32 +76,35 @@ export class Seat {
   #own = 0;
   #others = 0;
 
-  /** `home`: the reader's own CPU, or -1: it is not to choose. `cpus`: those that it may choose. */
-  constructor(surroundings: Surroundings, home: number, cpus: readonly number[]) {
+  constructor(surroundings: Surroundings, options: SeatOptions) {
     this.#surroundings = surroundings;
-    this.#home = home;
-    this.#cpus = cpus;
-    if (home >= 0) this.#sitOn(home);
+    this.#options = options;
+    if (options.home >= 0) this.#sitOn(options.home);
   }
 
   /** A request of `caller`, a thread's number, has been read and not been answered. 0 is nobody: the kernel, or who is in another PID namespace. */
   sees(caller: number, opcode: number): void {
-    if (caller === 0 || this.#home < 0) return;
+    if (caller === 0 || this.#options.home < 0) return;
     if (caller === this.#caller && opcode !== OP.READ && opcode !== OP.WRITE) {
       if (++this.#own >= (this.#isBeside ? LOOK_EVERY : ALONE_REQUESTS)) this.#look(caller);
     } else if (++this.#others > (this.#isBeside ? BESIDE_OTHERS : ALONE_OTHERS)) {
       this.leave();
-      this.#caller = caller;
-      this.#own = this.#others = 0;
-      this.#since = this.#surroundings.now();
+      this.#meets(caller);
     }
+  }
+
+  #meets(caller: number): void {
+    this.#caller = caller;
+    this.#own = this.#others = 0;
+    this.#since = this.#surroundings.now();
+    this.#options.callers.set(this.#options.reader, caller);
   }
 
   #look(caller: number): void {
     this.#own = this.#others = 0;
     if (!this.#isBeside && this.#surroundings.now() - this.#since < ALONE_MS) return;
     const cpu = this.#cpuBeside(caller);
-    if (!this.#cpus.includes(cpu)) {
+    if (!this.#options.cpus.includes(cpu)) {
       this.leave();
       return;
     }
@@ -75,10 +115,16 @@ export class Seat {
 
   /** -1: there is none, or it may not be. */
   #cpuBeside(caller: number): number {
-    if (!this.#surroundings.mayBeIdle()) return -1;
+    if (!this.#options.callers.areAll(caller) || !this.#surroundings.mayBeIdle()) return -1;
     // In another PID namespace the number may be somebody else's.
     if (!this.#isBeside && !this.#surroundings.waitsForAnswer(caller)) return -1;
     return this.#surroundings.cpuOf(caller);
+  }
+
+  /** The reader has ended. */
+  end(): void {
+    this.leave();
+    this.#options.callers.set(this.#options.reader, 0);
   }
 
   /** The caller, for the reader's own CPU. */
@@ -86,7 +132,7 @@ export class Seat {
     this.#surroundings.forget();
     if (!this.#isBeside) return;
     this.#isBeside = false;
-    if (this.#cpu !== this.#home) this.#sitOn(this.#home);
+    if (this.#cpu !== this.#options.home) this.#sitOn(this.#options.home);
     this.#surroundings.setIdle(false);
   }
 

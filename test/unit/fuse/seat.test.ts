@@ -1,12 +1,12 @@
 import { expect } from 'chai';
 import { OP } from '../../../fuse/protocol/abi.ts';
-import { Seat, type Surroundings } from '../../../fuse/transport/seat.ts';
+import { Callers, Seat, type Surroundings } from '../../../fuse/transport/seat.ts';
 
 const HOME = 0;
 const CALLER = 77;
 const OTHER = 78;
 
-/** A machine of four CPUs, on which the caller is on `callerCpu`, and time passes with each request. */
+/** What a reader of a machine of four CPUs sees: its caller is on `callerCpu`, and time passes with each request. */
 class Machine implements Surroundings {
   callerCpu = 2;
   isOwnGroup = true;
@@ -19,8 +19,8 @@ class Machine implements Surroundings {
   #ms = 0;
   readonly seat: Seat;
 
-  constructor(home = HOME) {
-    this.seat = new Seat(this, home, [0, 1, 2]);
+  constructor({ home = HOME, reader = 0, callers = new Callers(Callers.memory()) } = {}) {
+    this.seat = new Seat(this, { reader, callers, home, cpus: [0, 1, 2] });
   }
 
   now = () => this.#ms;
@@ -130,11 +130,17 @@ describe('a reader’s seat', () => {
     expect(machine.place).to.equal(ATHOME);
   });
 
-  it('is at home when the reader has ended', () => {
-    const machine = new Machine();
-    machine.requests(300);
-    machine.seat.leave();
-    expect(machine.place).to.equal(ATHOME);
+  it('is at home while another reader sees another caller', () => {
+    const callers = new Callers(Callers.memory());
+    const [one, two] = [new Machine({ reader: 0, callers }), new Machine({ reader: 1, callers })];
+    for (const machine of [one, two]) machine.requests(300);
+    expect([one.place, two.place]).to.deep.equal(Array(2).fill('idle on 2, watching'));
+    two.requests(300, OTHER);
+    one.requests(300);
+    expect([one.place, two.place]).to.deep.equal([ATHOME, ATHOME]);
+    two.seat.end();
+    one.requests(300);
+    expect(one.place).to.equal('idle on 2, watching');
   });
 
   it('is at home where others share the scheduling group, or a caller’s number may be another process’s', () => {
@@ -154,7 +160,7 @@ describe('a reader’s seat', () => {
   });
 
   it('is not chosen where there is one CPU', () => {
-    const machine = new Machine(-1);
+    const machine = new Machine({ home: -1 });
     machine.requests(1000);
     expect([machine.place, machine.looks]).to.deep.equal(['ordinary on -1', 0]);
   });
