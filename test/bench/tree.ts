@@ -1,6 +1,6 @@
 /**
  * What programs do with many small files: unpacking a source tree, and `git status` in it after its names and attributes
- * have left the kernel. On one CPU, the union and mergerfs in turn.
+ * have left the kernel. On one CPU, then on all; the union and mergerfs in turn.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,31 +18,54 @@ const names = ['mergerfs', 'union'] as const;
 type Name = (typeof names)[number];
 type Task = 'untar' | 'git status';
 
-export async function measureTree(
-  { rounds, files }: { readonly rounds: number; readonly files: number },
+type Seconds = Record<Task, Record<Name, number[]>>;
+
+interface TreeScale {
+  readonly rounds: number;
+  readonly files: number;
+}
+
+export async function measureTree(scale: TreeScale, shop: Workshop): Promise<Outcome> {
+  for (const name of names) {
+    const missing = contenders.find((known) => known.name === name)!.missing();
+    if (missing === undefined) continue;
+    shop.say(`not measured: tree: ${missing}`);
+    return { verdicts: [], samples: {} };
+  }
+  const archive = makeArchive(scale.files, shop.folder);
+  const samples: Record<string, Seconds> = {};
+  for (const cpus of ['one CPU', 'every CPU'] as const)
+    try {
+      runOn(cpus);
+      samples[cpus] = await compare(cpus, { ...scale, archive }, shop);
+    } finally {
+      runOn('every CPU');
+    }
+  const verdicts = Object.entries(samples).flatMap(([cpus, seconds]) =>
+    (['untar', 'git status'] as const).map((task) => {
+      const ratio = median(seconds[task].mergerfs) / median(seconds[task].union);
+      return atLeast(`${task} of ${scale.files} files, ${cpus}: union`, ratio, BAR, '× mergerfs');
+    }),
+  );
+  return { verdicts, samples };
+}
+
+async function compare(
+  cpus: 'one CPU' | 'every CPU',
+  { rounds, files, archive }: TreeScale & { readonly archive: string },
   shop: Workshop,
-): Promise<Outcome> {
-  const archive = makeArchive(files, shop.folder);
-  const seconds: Record<Task, Record<Name, number[]>> = {
-    untar: { mergerfs: [], union: [] },
-    'git status': { mergerfs: [], union: [] },
-  };
+): Promise<Seconds> {
+  const seconds: Seconds = { untar: { mergerfs: [], union: [] }, 'git status': { mergerfs: [], union: [] } };
   const undo: (() => Promise<void> | void)[] = [];
   try {
-    runOn('one CPU');
     const mounted: [Name, string][] = [];
     for (const name of names) {
-      const contender = contenders.find((known) => known.name === name)!;
-      const missing = contender.missing();
-      if (missing !== undefined) {
-        shop.say(`not measured: tree: ${missing}`);
-        return { verdicts: [], samples: seconds };
-      }
       const branches = makeLoopBranches(Array(BRANCHES).fill((files * 6144 + 256 * 1024 ** 2) | 0));
       undo.push(() => branches.close());
       const mountpoint = join(branches.folder, 'mount');
       mkdirSync(mountpoint);
-      const union = await contender.mount({ branches: branches.paths, mountpoint, nullServer: '' });
+      const stage = { branches: branches.paths, mountpoint, nullServer: '', ownSession: cpus === 'every CPU' };
+      const union = await contenders.find((known) => known.name === name)!.mount(stage);
       undo.push(() => union.close());
       mounted.push([name, mountpoint]);
     }
@@ -50,26 +73,17 @@ export async function measureTree(
       for (const [name, mountpoint] of mounted) {
         shop.signal.throwIfAborted();
         const took = workIn(mountpoint, archive);
-        shop.say(
-          `${round > 0 ? `round ${round} of ${rounds}` : 'warming up'}: ${name}: untar ${took.untar.toFixed(2)} s, git status ${took['git status'].toFixed(2)} s`,
-        );
+        const which = round > 0 ? `round ${round} of ${rounds}` : 'warming up';
+        const times = `untar ${took.untar.toFixed(2)} s, git status ${took['git status'].toFixed(2)} s`;
+        shop.say(`${cpus}, ${which}: ${name}: ${times}`);
         if (round <= 0) continue;
         for (const task of ['untar', 'git status'] as const) seconds[task][name].push(took[task]);
       }
     }
   } finally {
-    runOn('every CPU');
     for (const step of undo.reverse()) await step();
   }
-  const verdicts = (['untar', 'git status'] as const).map((task) =>
-    atLeast(
-      `${task} of ${files} files: union`,
-      median(seconds[task].mergerfs) / median(seconds[task].union),
-      BAR,
-      '× mergerfs',
-    ),
-  );
-  return { verdicts, samples: seconds };
+  return seconds;
 }
 
 function workIn(mountpoint: string, archive: string): Record<Task, number> {
