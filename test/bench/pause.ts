@@ -31,8 +31,7 @@ export async function measurePause(
     ];
     return { verdicts, samples: { few, many } };
   } finally {
-    await union.close();
-    removeFolderWithMounts(folder);
+    await union.close().finally(() => removeFolderWithMounts(folder));
   }
 }
 

@@ -9,7 +9,7 @@ import { makeLoopBranches, runProgram } from '../support/loop-branches.ts';
 import { contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
 import { atLeast, median } from './table.ts';
-import { type Outcome, WARM_UPS, type Workshop } from './workload.ts';
+import { type Outcome, undoAll, WARM_UPS, type Workshop } from './workload.ts';
 
 const FILES_IN_FOLDER = 40;
 const BRANCHES = 4;
@@ -81,7 +81,7 @@ async function compare(
       }
     }
   } finally {
-    for (const step of undo.reverse()) await step();
+    await undoAll(undo, shop.signal);
   }
   return seconds;
 }

@@ -93,8 +93,23 @@ export async function measure(
     return samples;
   } finally {
     runOn('every CPU');
-    for (const step of undo.reverse()) await step();
+    await undoAll(undo, shop.signal);
   }
+}
+
+/**
+ * Undoes what was done, last first, and goes on where a step fails. Throws the first failure, unless the benchmark is being ended: Ctrl-C
+ * in a terminal ends servers too, and they are gone already.
+ */
+export async function undoAll(steps: readonly (() => Promise<void> | void)[], signal: AbortSignal): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of steps.toReversed())
+    try {
+      await step();
+    } catch (error) {
+      failures.push(error);
+    }
+  if (failures.length > 0 && !signal.aborted) throw failures[0];
 }
 
 /** Any one branch may get all of the large files, and small files take a block each. */
