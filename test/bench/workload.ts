@@ -5,6 +5,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { makeLoopBranches, runProgram } from '../support/loop-branches.ts';
@@ -109,6 +110,8 @@ export async function undoAll(steps: readonly (() => Promise<void> | void)[], si
     } catch (error) {
       failures.push(error);
     }
+  // A signal that came while a program was waited for is told in the next turn.
+  await setImmediate();
   if (failures.length > 0 && !signal.aborted) throw failures[0];
 }
 
