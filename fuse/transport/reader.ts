@@ -14,6 +14,7 @@ import { giveBack, type Operations, opcodeOf, perform, resume } from '../ops/req
 import { IN, OP, OUT } from '../protocol/abi.ts';
 import { CLONE_FS, EAGAIN, EINTR, ENODEV, ENOENT, errnoName } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
+import { Crowd } from './crowd.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 import { Meter } from './meter.ts';
 import { Scheduling } from './scheduling.ts';
@@ -42,6 +43,7 @@ function run(data: ReaderData): void {
   const seat = new Seat(new Scheduling(context), {
     reader: thread,
     callers: new Callers(data.callers),
+    crowd: new Crowd(state, thread),
     home: data.cpu,
     cpus: data.cpus,
   });

@@ -4,10 +4,11 @@ import { startsWith, writeText } from '../ops/scratch.ts';
 import { AT_FDCWD, O_CLOEXEC } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { ownsSchedulingGroup } from './scheduling-group.ts';
-import type { Surroundings } from './seat.ts';
+import type { Manner, Surroundings } from './seat.ts';
 
 const SCHED_OTHER = 0;
-const SCHED_IDLE = 5;
+/** linux/sched.h */
+const POLICIES: Readonly<Record<Manner, number>> = { ordinary: SCHED_OTHER, batch: 3, idle: 5 };
 /** Longer than what the kernel writes of a thread. */
 const TEXT_BYTES = 2048;
 /** Of "NUMBER (NAME) STATE …", counted from the parenthesis, as names may hold spaces: in front of the last CPU. */
@@ -55,10 +56,11 @@ export class Scheduling implements Surroundings {
     return this.#ownsGroup;
   }
 
-  setIdle(isIdle: boolean): void {
+  become(manner: Manner): void {
+    if (!this.#isOrdinary) return;
     const { u32, argument, base } = this.#context;
     u32[argument >>> 2] = 0;
-    libc.schedSetscheduler(0, isIdle ? SCHED_IDLE : SCHED_OTHER, base + argument);
+    libc.schedSetscheduler(0, POLICIES[manner], base + argument);
   }
 
   /** Whether this thread, of our PID namespace, waits for a FUSE filesystem just now. */

@@ -1,14 +1,19 @@
 /**
- * On which CPU a reader works: on one of its own or, as long as requests come from one thread alone, on that thread's. To wake
- * another CPU for each request, and the caller's for each answer, takes several times what most requests do themselves, on a virtual machine
- * most of all. Requests that move data are many at once, even of one thread: other CPUs are good for these.
+ * On which CPU a reader works: on one of its own or, as long as requests come from one thread alone, on that thread's; and how the
+ * kernel's scheduler takes it. To wake another CPU for each request, and the caller's for each answer, takes several times what most
+ * requests do themselves, on a virtual machine most of all. Requests that move data are many at once, even of one thread: other CPUs are
+ * good for these.
  *
  * The kernel wakes a thread on an idle CPU if there is one. That of the reader that wakes it is not idle, so a caller would leave it with
  * every answer; but a CPU on which only SCHED_IDLE threads run counts as idle. So a reader is one while it sits beside its caller.
+ *
+ * Of many callers one runs on each CPU at any time. An ordinary reader that is woken interrupts it, for one request; a SCHED_BATCH one
+ * works when that waits too. A caller alone would wait for whatever else runs on its reader's CPU.
  * Source: kernel/sched/fair.c (select_idle_sibling), sched(7).
  */
 import { MAX_READERS } from '../inode/layout.ts';
 import { OP } from '../protocol/abi.ts';
+import type { Crowd } from './crowd.ts';
 
 /** A thread is alone when this many requests were its own, over at least so long, but for a few among them. */
 const ALONE_REQUESTS = 256;
@@ -50,17 +55,21 @@ export class Callers {
 export interface SeatOptions {
   readonly reader: number;
   readonly callers: Callers;
+  readonly crowd: Pick<Crowd, 'sees'>;
   /** The reader's own CPU, or -1: it is not to choose. */
   readonly home: number;
   readonly cpus: readonly number[];
 }
+
+/** How the scheduler takes a reader: SCHED_OTHER, SCHED_IDLE beside a caller who is alone, SCHED_BATCH in a crowd (crowd.ts). */
+export type Manner = 'ordinary' | 'idle' | 'batch';
 
 /** What a seat decides by, and how: scheduling.ts tells of each. */
 export interface Surroundings {
   now(): number;
   sitOn(cpu: number): void;
   mayBeIdle(): boolean;
-  setIdle(isIdle: boolean): void;
+  become(manner: Manner): void;
   waitsForAnswer(thread: number): boolean;
   cpuOf(thread: number): number;
   forget(): void;
@@ -70,11 +79,12 @@ export class Seat {
   readonly #surroundings: Surroundings;
   readonly #options: SeatOptions;
   #cpu = -1;
-  #isBeside = false;
+  #manner: Manner = 'ordinary';
   #caller = 0;
   #since = 0;
   #own = 0;
   #others = 0;
+  #isCrowded = false;
 
   constructor(surroundings: Surroundings, options: SeatOptions) {
     this.#surroundings = surroundings;
@@ -84,13 +94,21 @@ export class Seat {
 
   /** A request of `caller`, a thread's number, has been read and not been answered. 0 is nobody: the kernel, or who is in another PID namespace. */
   sees(caller: number, opcode: number): void {
-    if (caller === 0 || this.#options.home < 0) return;
+    if (this.#options.home < 0) return;
+    if (this.#options.crowd.sees(opcode) !== this.#isCrowded) this.#turn();
+    if (caller === 0) return;
     if (caller === this.#caller && opcode !== OP.READ && opcode !== OP.WRITE) {
       if (++this.#own >= (this.#isBeside ? LOOK_EVERY : ALONE_REQUESTS)) this.#look(caller);
     } else if (++this.#others > (this.#isBeside ? BESIDE_OTHERS : ALONE_OTHERS)) {
-      this.leave();
+      this.#stayHome();
       this.#meets(caller);
     }
+  }
+
+  /** A crowd has come, or gone. */
+  #turn(): void {
+    this.#isCrowded = !this.#isCrowded;
+    if (!this.#isBeside) this.#stayHome();
   }
 
   #meets(caller: number): void {
@@ -105,15 +123,14 @@ export class Seat {
     if (!this.#isBeside && this.#surroundings.now() - this.#since < ALONE_MS) return;
     const cpu = this.#cpuBeside(caller);
     if (!this.#options.cpus.includes(cpu)) {
-      this.leave();
+      this.#stayHome();
       return;
     }
-    if (!this.#isBeside) this.#surroundings.setIdle(true);
-    this.#isBeside = true;
-    if (cpu !== this.#cpu) this.#sitOn(cpu);
+    this.#become('idle');
+    this.#sitOn(cpu);
   }
 
-  /** -1: there is none, or it may not be. */
+  /** -1: it may not be. */
   #cpuBeside(caller: number): number {
     if (!this.#options.callers.areAll(caller) || !this.#surroundings.mayBeIdle()) return -1;
     // In another PID namespace the number may be somebody else's.
@@ -123,20 +140,29 @@ export class Seat {
 
   /** The reader has ended. */
   end(): void {
-    this.leave();
+    this.#isCrowded = false;
+    this.#stayHome();
     this.#options.callers.set(this.#options.reader, 0);
   }
 
-  /** The caller, for the reader's own CPU. */
-  leave(): void {
+  #stayHome(): void {
     this.#surroundings.forget();
-    if (!this.#isBeside) return;
-    this.#isBeside = false;
-    if (this.#cpu !== this.#options.home) this.#sitOn(this.#options.home);
-    this.#surroundings.setIdle(false);
+    this.#sitOn(this.#options.home);
+    this.#become(this.#isCrowded ? 'batch' : 'ordinary');
+  }
+
+  get #isBeside(): boolean {
+    return this.#manner === 'idle';
+  }
+
+  #become(manner: Manner): void {
+    if (manner === this.#manner) return;
+    this.#manner = manner;
+    this.#surroundings.become(manner);
   }
 
   #sitOn(cpu: number): void {
+    if (cpu === this.#cpu) return;
     this.#cpu = cpu;
     this.#surroundings.sitOn(cpu);
   }

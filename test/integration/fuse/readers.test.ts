@@ -1,5 +1,6 @@
 /** Where the threads of a union's server run. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +11,7 @@ import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
 
 const cpus = availableParallelism();
 const readers = Math.min(4, cpus);
-const [SCHED_OTHER, SCHED_IDLE] = [0, 5];
+const [SCHED_OTHER, SCHED_BATCH, SCHED_IDLE] = [0, 3, 5];
 /** Of /proc/…/stat, behind the name. */
 const [PROCESSOR, POLICY] = [36, 38];
 
@@ -34,25 +35,45 @@ describe('the readers of a union', () => {
     expect(pinned(union).map(({ policy }) => policy)).to.deep.equal(Array(readers).fill(SCHED_OTHER));
   });
 
-  it('work beside a caller who is alone, and go home when others come', async function () {
+  it('work beside a caller who is alone, and go home when another follows', async function () {
     needs(this, scheduledAlone);
     union = await makeUnion({ sizesBytes: [32 << 20], ownSession: true });
-    const areBeside = () => {
+    await until(() => {
       lookUp(union!, 3000);
       const cpu = Number(fieldsOf('/proc/self')[PROCESSOR]);
       return pinned(union!).every((reader) => reader.cpu === cpu && reader.policy === SCHED_IDLE);
-    };
-    await until(areBeside);
-    const others = 'for i in $(seq 50); do stat other$i; done';
+    });
+    const another = 'for i in $(seq 50); do stat other$i; done';
     await until(() => {
-      spawnSync('sh', ['-c', others], { cwd: union!.mountpoint, stdio: 'ignore' });
-      const places = pinned(union!);
-      return (
-        new Set(places.map(({ cpu }) => cpu)).size === readers && places.every(({ policy }) => policy === SCHED_OTHER)
-      );
+      spawnSync('sh', ['-c', another], { cwd: union!.mountpoint, stdio: 'ignore' });
+      return areAtHome(union!, SCHED_OTHER);
+    });
+  });
+
+  it('do not interrupt callers who come at one time', async () => {
+    union = await makeUnion({ sizesBytes: [32 << 20] });
+    const endless = 'i=0; while i=$((i + 1)); do [ -e "$0-$i" ]; done';
+    const crowd = Array.from({ length: 2 * cpus }, (_, n) =>
+      spawn('sh', ['-c', endless, `other-${n}`], { cwd: union!.mountpoint, stdio: 'ignore' }),
+    );
+    try {
+      await until(() => areAtHome(union!, SCHED_BATCH));
+    } finally {
+      for (const one of crowd) one.kill('SIGKILL');
+      await Promise.all(crowd.map((one) => once(one, 'exit')));
+    }
+    await until(() => {
+      lookUp(union!, 3000);
+      return pinned(union!).every(({ policy }) => policy !== SCHED_BATCH);
     });
   });
 });
+
+/** Each reader has a CPU of its own. */
+function areAtHome(union: TestUnion, policy: number): boolean {
+  const places = pinned(union);
+  return new Set(places.map(({ cpu }) => cpu)).size === readers && places.every((place) => place.policy === policy);
+}
 
 /** Asks for names that are not there, each a request. */
 function lookUp({ mountpoint }: TestUnion, count: number): void {

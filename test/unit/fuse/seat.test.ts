@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { OP } from '../../../fuse/protocol/abi.ts';
-import { Callers, Seat, type Surroundings } from '../../../fuse/transport/seat.ts';
+import { Callers, type Manner, Seat, type Surroundings } from '../../../fuse/transport/seat.ts';
 
 const HOME = 0;
 const CALLER = 77;
@@ -13,14 +13,15 @@ class Machine implements Surroundings {
   isWaiting = true;
   msPerRequest = 1;
   cpu = -1;
-  isIdle = false;
+  manner: Manner = 'ordinary';
   looks = 0;
   isWatching = false;
+  isCrowded = false;
   #ms = 0;
   readonly seat: Seat;
 
   constructor({ home = HOME, reader = 0, callers = new Callers(Callers.memory()) } = {}) {
-    this.seat = new Seat(this, { reader, callers, home, cpus: [0, 1, 2] });
+    this.seat = new Seat(this, { reader, callers, crowd: { sees: () => this.isCrowded }, home, cpus: [0, 1, 2] });
   }
 
   now = () => this.#ms;
@@ -28,8 +29,8 @@ class Machine implements Surroundings {
     this.cpu = cpu;
   };
   mayBeIdle = () => this.isOwnGroup;
-  setIdle = (isIdle: boolean) => {
-    this.isIdle = isIdle;
+  become = (manner: Manner) => {
+    this.manner = manner;
   };
   waitsForAnswer = () => this.isWaiting;
   cpuOf = () => {
@@ -50,11 +51,12 @@ class Machine implements Surroundings {
   }
 
   get place(): string {
-    return `${this.isIdle ? 'idle' : 'ordinary'} on ${this.cpu}${this.isWatching ? ', watching' : ''}`;
+    return `${this.manner} on ${this.cpu}${this.isWatching ? ', watching' : ''}`;
   }
 }
 
 const ATHOME = `ordinary on ${HOME}`;
+const INCROWD = `batch on ${HOME}`;
 
 describe('a reader’s seat', () => {
   it('is at home until a caller has been alone for some time', () => {
@@ -101,6 +103,24 @@ describe('a reader’s seat', () => {
     expect(machine.place).to.equal(ATHOME);
     machine.requests(600, OTHER);
     expect(machine.place).to.equal('idle on 2, watching');
+  });
+
+  it('interrupts nobody in a crowd, whoever that is', () => {
+    const machine = new Machine();
+    machine.isCrowded = true;
+    machine.requests(1, 0);
+    expect(machine.place).to.equal(INCROWD);
+    machine.isCrowded = false;
+    machine.requests(1, 0);
+    expect(machine.place).to.equal(ATHOME);
+    machine.requests(300);
+    machine.isCrowded = true;
+    machine.requests(3, OTHER);
+    expect(machine.place).to.equal('idle on 2, watching');
+    machine.requests(3, OTHER);
+    expect(machine.place).to.equal(INCROWD);
+    machine.seat.end();
+    expect(machine.place).to.equal(ATHOME);
   });
 
   it('puts up with a request of another one now and then', () => {
