@@ -4,15 +4,17 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, globSync, mkdirSync, readFileSync } from 'node:fs';
+import { chownSync, globSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually } from '../support/eventually.ts';
 import { runProgram } from '../support/loop-branches.ts';
-import { until } from '../support/processes.ts';
+import { statFields, until } from '../support/processes.ts';
 import type { Need } from '../support/skip.ts';
 
 const NOBODY = 65_534;
 const answerMs = 60_000;
+/** Of /proc/PID/stat, behind the name. */
+const PPID = 1;
 const asNobody = ['--reuid', `${NOBODY}`, '--regid', `${NOBODY}`, '--clear-groups', '--'];
 /** Of the newest version that there is. */
 const programs = globSync('/usr/lib/postgresql/*/bin').sort((a, b) => version(b) - version(a))[0] ?? '';
@@ -131,17 +133,8 @@ export class Cluster {
 }
 
 function childrenOf(parent: number): number[] {
-  return globSync('/proc/[0-9]*/stat').flatMap((path) => {
-    try {
-      // PID (NAME) STATE PPID; the name may have spaces.
-      const fields = readFileSync(path, 'utf8')
-        .replace(/^.*\) /s, '')
-        .split(' ');
-      return Number(fields[1]) === parent ? [Number(path.split('/')[2])] : [];
-    } catch {
-      return []; // it ended meanwhile
-    }
-  });
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return pids.filter((pid) => Number(statFields(pid)[PPID]) === parent).map(Number);
 }
 
 function isRunning(pid: number): boolean {

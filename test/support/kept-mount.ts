@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { until } from './processes.ts';
+import { statFields, until } from './processes.ts';
 
 const installed = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
 
@@ -102,21 +102,11 @@ function commandOf(pid: string): string {
 
 /** Clock ticks since the machine's start. */
 function birthOf(pid: string): number {
-  return Number(statOf(pid)[19] ?? 0);
+  return Number(statFields(pid)[19] ?? 0);
 }
 
 /** That a process has worked. */
 function cpuTicks(pid: number): number {
-  const [user = 0, system = 0] = statOf(`${pid}`).slice(11, 13).map(Number);
+  const [user = 0, system = 0] = statFields(`${pid}`).slice(11, 13).map(Number);
   return user + system;
-}
-
-/** The fields of /proc/PID/stat behind the name. */
-function statOf(pid: string): readonly string[] {
-  try {
-    const stat = readFileSync(join('/proc', pid, 'stat'), 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  } catch {
-    return []; // it has ended
-  }
 }

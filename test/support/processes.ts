@@ -1,6 +1,7 @@
 /** Child processes and waits of tests: no sleeps, every wait with a deadline. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const DEADLINE_MS = 60_000;
@@ -24,4 +25,14 @@ export async function killed(child: ChildProcess): Promise<void> {
   const exited = once(child, 'exit');
   child.kill('SIGKILL');
   await exited;
+}
+
+/** The fields of /proc/ID/stat behind the name, which may hold spaces; none of a process or thread (`PID/task/TID`) that has ended. */
+export function statFields(id: string): readonly string[] {
+  try {
+    const stat = readFileSync(`/proc/${id}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  } catch {
+    return [];
+  }
 }

@@ -1,11 +1,10 @@
 /** Where the threads of a union's server run. */
 import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { until } from '../../support/processes.ts';
+import { killed, statFields, until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
 
@@ -40,7 +39,7 @@ describe('the readers of a union', () => {
     union = await makeUnion({ sizesBytes: [32 << 20], ownSession: true });
     await until(() => {
       lookUp(union!, 3000);
-      const cpu = Number(fieldsOf('/proc/self')[PROCESSOR]);
+      const cpu = Number(statFields('self')[PROCESSOR]);
       return pinned(union!).every((reader) => reader.cpu === cpu && reader.policy === SCHED_IDLE);
     });
     const another = 'for i in $(seq 50); do stat other$i; done';
@@ -59,8 +58,7 @@ describe('the readers of a union', () => {
     try {
       await until(() => areAtHome(union!, SCHED_BATCH));
     } finally {
-      for (const one of crowd) one.kill('SIGKILL');
-      await Promise.all(crowd.map((one) => once(one, 'exit')));
+      await Promise.all(crowd.map(killed));
     }
     await until(() => {
       lookUp(union!, 3000);
@@ -91,14 +89,9 @@ function scheduledAlone(): string | undefined {
 
 /** The threads that may run on one CPU only. */
 function pinned({ pid }: TestUnion): { cpu: number; policy: number }[] {
-  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => `/proc/${pid}/task/${thread}`);
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => `${pid}/task/${thread}`);
   return threads.flatMap((thread) => {
-    const [, cpu] = /^Cpus_allowed_list:\s*(\d+)$/m.exec(readFileSync(`${thread}/status`, 'utf8')) ?? [];
-    return cpu === undefined ? [] : [{ cpu: Number(cpu), policy: Number(fieldsOf(thread)[POLICY]) }];
+    const [, cpu] = /^Cpus_allowed_list:\s*(\d+)$/m.exec(readFileSync(`/proc/${thread}/status`, 'utf8')) ?? [];
+    return cpu === undefined ? [] : [{ cpu: Number(cpu), policy: Number(statFields(thread)[POLICY]) }];
   });
-}
-
-function fieldsOf(thread: string): string[] {
-  const stat = readFileSync(`${thread}/stat`, 'utf8');
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
