@@ -84,7 +84,7 @@ export class Seat {
   #since = 0;
   #own = 0;
   #others = 0;
-  #isCrowded = false;
+  #mannerAtHome: Manner = 'ordinary';
 
   constructor(surroundings: Surroundings, options: SeatOptions) {
     this.#surroundings = surroundings;
@@ -95,7 +95,8 @@ export class Seat {
   /** A request of `caller`, a thread's number, has been read and not been answered. 0 is nobody: the kernel, or who is in another PID namespace. */
   sees(caller: number, opcode: number): void {
     if (this.#options.home < 0) return;
-    if (this.#options.crowd.sees(opcode) !== this.#isCrowded) this.#turn();
+    this.#mannerAtHome = this.#options.crowd.sees(opcode) ? 'batch' : 'ordinary';
+    if (!this.#isBeside) this.#become(this.#mannerAtHome);
     if (caller === 0) return;
     if (caller === this.#caller && opcode !== OP.READ && opcode !== OP.WRITE) {
       if (++this.#own >= (this.#isBeside ? LOOK_EVERY : ALONE_REQUESTS)) this.#look(caller);
@@ -103,12 +104,6 @@ export class Seat {
       this.#stayHome();
       this.#meets(caller);
     }
-  }
-
-  /** A crowd has come, or gone. */
-  #turn(): void {
-    this.#isCrowded = !this.#isCrowded;
-    if (!this.#isBeside) this.#stayHome();
   }
 
   #meets(caller: number): void {
@@ -140,7 +135,7 @@ export class Seat {
 
   /** The reader has ended. */
   end(): void {
-    this.#isCrowded = false;
+    this.#mannerAtHome = 'ordinary';
     this.#stayHome();
     this.#options.callers.set(this.#options.reader, 0);
   }
@@ -148,7 +143,7 @@ export class Seat {
   #stayHome(): void {
     this.#surroundings.forget();
     this.#sitOn(this.#options.home);
-    this.#become(this.#isCrowded ? 'batch' : 'ordinary');
+    this.#become(this.#mannerAtHome);
   }
 
   get #isBeside(): boolean {
