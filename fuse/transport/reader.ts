@@ -91,6 +91,8 @@ function serve(context: Context, table: Operations, { meter, seat }: { meter: Me
       if (bytes !== -ENODEV) log.error('device_read_failed', { error: errnoName(-bytes) });
       return;
     }
+    // Another server is to go on, with this request too, as it was not begun.
+    if (u32[WORD.readersWanted] === 0) return;
     const begun = meter.begin();
     u32[progress + PROGRESS.begun]!++;
     if (u32[progress + PROGRESS.begun] === 0) u32[progress + PROGRESS.begunHigh]!++;

@@ -100,7 +100,9 @@ export class Readers {
       const { u32 } = this.#options.state;
       return Atomics.load(u32, at + PROGRESS.begun) !== Atomics.load(u32, at + PROGRESS.ended);
     };
-    while ([...this.#running.keys()].some(isBusy) && performance.now() < deadline) await delay(STOPPING_STEP_MS);
+    // The first step is for a reader that has just read a request, and is about to say that it begins.
+    do await delay(STOPPING_STEP_MS);
+    while ([...this.#running.keys()].some(isBusy) && performance.now() < deadline);
   }
 
   /** To be called every moment: which readers are at the request that they were at the last time. Starts others for them. */
@@ -129,7 +131,7 @@ export class Readers {
     return stuck;
   }
 
-  /** Readers of higher numbers end after the request that they are at. */
+  /** Readers of higher numbers end after the request that they are at; of none, that which waits in read(2) does not begin its next. */
   #want(count: number): void {
     Atomics.store(this.#options.state.u32, WORD.readersWanted, count);
   }

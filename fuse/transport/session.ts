@@ -8,14 +8,14 @@ export interface Session {
   /** Resolves when the connection has ended (unmounted, or aborted) and every reader has stopped. */
   readonly ended: Promise<void>;
   /**
-   * Finishes what was read and reads no more, so that another server can go on. Then the process is to be killed (SIGKILL): a reader
-   * that waits for a request in read(2) cannot be told, and one that got a request meanwhile is what successors are made for.
+   * Finishes what was begun and begins no more, so that another server can go on. Then the process is to be killed (SIGKILL): a reader
+   * that waits for a request in read(2) cannot be told, and one that gets a request there leaves it to the successor.
    */
   handOver(): Promise<void>;
 }
 
 /** What takes longer, the next server finishes by the journal: others shall not wait for it. */
-const HAND_OVER_LIMIT_MS = 250;
+export const HAND_OVER_LIMIT_MS = 250;
 
 /** A request that takes longer may be waiting for its branch. */
 const MOMENT_MS = 100;

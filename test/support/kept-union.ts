@@ -94,11 +94,13 @@ export class KeptUnion {
     if (this.#server !== undefined) await killed(this.#server);
   }
 
-  /** Asks the server to make way, and waits until its last thread has ended. */
-  async handOver(): Promise<void> {
+  /** Asks the server to make way, and waits until its last thread has ended. Answers the milliseconds that took. */
+  async handOver(): Promise<number> {
+    const begun = performance.now();
     const exited = once(this.#server!, 'exit');
     this.#server!.kill('SIGUSR1');
     await exited;
+    return performance.now() - begun;
   }
 
   /** Unmounts, lets go of everything, and undoes the branches. */
