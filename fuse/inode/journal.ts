@@ -5,7 +5,7 @@
  *
  *   0 phase   1 result   2 attempts   3 branch chosen + 1   4 checks passed   5 FORGETs done   6 handle that was allocated
  *   7 backing id to be closed   8 lookups held   9 names found   10 inode number before an exchange
- *   11 the last backing id that this reader registered: stays when the request is over
+ *   11 the last backing id that this reader registered: stays when the request is over   12 handle that was closed
  *   16–31 two names found (TARGET_WORDS each)   32– inodes held
  *
  * Phases: a request without one was read and not begun. `working`: it is done again, by the notes of the first time.
@@ -18,7 +18,7 @@ import type { State } from './state.ts';
 export const PHASE = { idle: 0, working: 1, committed: 2, replying: 3 } as const;
 /** Words of the record; the phase is the first. */
 const [RESULT, ATTEMPTS, BRANCH, PASSED, FORGOTTEN, HANDLE] = [1, 2, 3, 4, 5, 6] as const;
-const [CLOSING, HOLDS, TARGETS, NUMBER, LAST_BACKING] = [7, 8, 9, 10, 11] as const;
+const [CLOSING, HOLDS, TARGETS, NUMBER, LAST_BACKING, CLOSED] = [7, 8, 9, 10, 11, 12] as const;
 const TARGETS_AT = 16;
 const TARGET_WORDS = 8;
 const MAX_TARGETS = 2;
@@ -66,6 +66,7 @@ export class Journal {
     const { u32, at } = { u32: this.#u32, at: this.#at };
     u32[at] = PHASE.idle;
     for (let word = at + ATTEMPTS; word <= at + NUMBER; word++) u32[word] = 0;
+    u32[at + CLOSED] = 0;
   }
 
   begin(resuming: boolean): void {
@@ -126,6 +127,12 @@ export class Journal {
   /** The handle is closed; if it was this request's, it has none any more. Under the table lock. */
   dropHandle(handle: number): void {
     if (this.handle === handle) this.setHandle(0);
+    this.#state.put(this.#at + CLOSED, handle);
+  }
+
+  /** Whether a dead server has closed the handle for this request: its number may be another one's since then. */
+  hasClosed(handle: number): boolean {
+    return this.resuming && this.#u32[this.#at + CLOSED] === handle;
   }
 
   /** A backing id that no table knows any more and that is to be closed, or 0. */

@@ -67,8 +67,7 @@ export function keepListing(context: Context, slot: number): void {
 
 export function releasedir(context: Context): number {
   const handle = context.in32(0);
-  if (!context.handles.isUsed(handle)) return 0;
-  closeListing(context, handle);
+  if (context.handles.isUsed(handle) && !context.journal.hasClosed(handle)) closeListing(context, handle);
   return 0;
 }
 

@@ -160,12 +160,10 @@ export function putOpen(context: Context, to: number, slot: number, { writable, 
 }
 
 export function release(context: Context): number {
+  const { handles, journal, slot } = context;
   const handle = context.in32(0);
-  if (!context.handles.isUsed(handle)) {
-    if (context.journal.resuming) finishClose(context, context.slot);
-    return 0;
-  }
-  closeOpened(context, handle);
+  if (handles.isUsed(handle) && !journal.hasClosed(handle)) closeOpened(context, handle);
+  else if (journal.resuming) finishClose(context, slot);
   return 0;
 }
 

@@ -29,6 +29,9 @@ export class Journal implements Pick<Kept, keyof Kept> {
   countForgotten(): void {}
   setHandle(): void {}
   dropHandle(): void {}
+  hasClosed(): boolean {
+    return false;
+  }
   setClosing(): void {}
   registered(): void {}
   setNumber(): void {}
