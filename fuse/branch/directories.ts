@@ -67,9 +67,8 @@ export class DirectoryCache {
     if (closed < 0) return closed;
     if (slot === ROOT) return this.#branches[branch]!.root;
     const key = slot * 64 + branch;
-    const set = ((slot * 5 + branch) % this.#sets) * WAYS;
-    // Both only grow, so that their sum is new whenever one of them is.
-    const generation = (this.#inodes.get(slot, F.generation) + this.#epoch) >>> 0;
+    const set = this.#set(slot, branch);
+    const generation = this.#generation(slot);
     for (let way = set; way < set + WAYS; way++) {
       if (this.#keys[way] === key && this.#generations[way] === generation) {
         this.#usedAt[way] = ++this.#clock;
@@ -78,14 +77,31 @@ export class DirectoryCache {
     }
     let descriptor = this.#open(slot, branch);
     if ((descriptor === -EMFILE || descriptor === -ENFILE) && this.makeRoom()) descriptor = this.#open(slot, branch);
-    if (descriptor < 0) return descriptor;
+    if (descriptor >= 0) this.#put(key, set, generation, descriptor);
+    return descriptor;
+  }
+
+  /** The cache owns the O_PATH descriptor of that directory from now on. Under the tree lock: it is still that one's. */
+  keep(slot: number, branch: number, descriptor: number): void {
+    this.#put(slot * 64 + branch, this.#set(slot, branch), this.#generation(slot), descriptor);
+  }
+
+  #put(key: number, set: number, generation: number, descriptor: number): void {
     const way = this.#victim(set, key);
     if (this.#descriptors[way]! >= 0) libc.close(this.#descriptors[way]!);
     this.#keys[way] = key;
     this.#generations[way] = generation;
     this.#descriptors[way] = descriptor;
     this.#usedAt[way] = ++this.#clock;
-    return descriptor;
+  }
+
+  #set(slot: number, branch: number): number {
+    return ((slot * 5 + branch) % this.#sets) * WAYS;
+  }
+
+  #generation(slot: number): number {
+    // Both only grow, so that their sum is new whenever one of them is.
+    return (this.#inodes.get(slot, F.generation) + this.#epoch) >>> 0;
   }
 
   /** Closes what the request has not used. False when there was nothing to close. */

@@ -4,7 +4,7 @@ import { AT_REMOVEDIR, ENOENT, errnoName, RENAME_NOREPLACE } from '../sys/consta
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { firstBranch, nextBranch } from './context.ts';
-import { ownDirectory } from './parents.ts';
+import { ownDirectory } from './own-directory.ts';
 import { writeText } from './scratch.ts';
 
 interface Taken {

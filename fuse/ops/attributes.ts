@@ -4,9 +4,6 @@ import { F, INODE } from '../inode/inode-table.ts';
 import { ATTR_OUT, FATTR, SETATTR_IN, STATX, STATX_OUT } from '../protocol/abi.ts';
 import { writeAttrOut, writeStatxOut } from '../protocol/attributes.ts';
 import {
-  AT_EMPTY_PATH,
-  AT_FDCWD,
-  AT_SYMLINK_NOFOLLOW,
   DT_DIR,
   ENOSYS,
   EROFS,
@@ -169,11 +166,7 @@ function changeTimes(context: Context, slot: number, branch: number, valid: numb
     ns: SETATTR_IN.mtimeNs,
   });
   u32[(argument + 12) >>> 2] = u32[(argument + 28) >>> 2] = 0;
-  if (context.atFlags === AT_EMPTY_PATH) {
-    const path = writeText(context, context.path, `/proc/self/fd/${context.atDescriptor}`);
-    return libc.utimensat(AT_FDCWD, context.base + path, context.base + argument, 0);
-  }
-  return libc.utimensat(context.atDescriptor, context.atName, context.base + argument, AT_SYMLINK_NOFOLLOW);
+  return libc.utimensat(context.atDescriptor, context.atName, context.base + argument, context.atFlags);
 }
 
 /** struct timespec at `to`. */

@@ -344,8 +344,9 @@ export class Context {
     this.#identity.assume(this.uid, this.gid, umask);
   }
 
-  actAsServer(): void {
-    this.#identity.assume(0, 0, 0);
+  /** The same for another owner, with modes as they are asked for. */
+  actAs(uid: number, gid: number): void {
+    this.#identity.assume(uid, gid, 0);
   }
 
   /** Whether a name of a union's root is ours or the lower filesystem's, and so not shown. */

@@ -21,6 +21,16 @@ export function copyAttributes(context: Context, from: number, to: number, stat:
   return result < 0 ? result : setTimes(context, to, stat);
 }
 
+/** Whether what is behind an O_PATH descriptor has extended attributes; those that are the union's own do not count. */
+export function hasAttributes(context: Context, descriptor: number): boolean {
+  const { base, chunk, path } = context;
+  const size = libc.listxattr(base + writeText(context, path, `/proc/self/fd/${descriptor}`), base + chunk, 64 * 1024);
+  if (size < 0) return size !== -EOPNOTSUPP;
+  for (let at = chunk; at < chunk + size; at += context.lengthAt(at) + 1)
+    if (!startsWith(context, at, OWN_PREFIX)) return true;
+  return false;
+}
+
 function copyXattrs(context: Context, source: number, target: number): number {
   const { base } = context;
   const size = libc.listxattr(source, base + context.chunk, 64 * 1024);

@@ -4,7 +4,7 @@
  * with `trusted.union.` are the union's own: they are not shown.
  */
 import { STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, STATX_WANTED } from '../sys/constants.ts';
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { isLater } from './merged-attributes.ts';
@@ -13,13 +13,11 @@ import { writeText } from './scratch.ts';
 export const OWN_PREFIX = 'trusted.union.';
 const MARK = `${OWN_PREFIX}copy`;
 
-/** Marks the copy behind a descriptor unless it is younger than the original, whose struct statx is at `original`. */
-export function markCopy(context: Context, descriptor: number, original: number): void {
-  const { base, emptyName, stat, u32 } = context;
-  if (libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat) < 0) return;
-  if (isLater(u32, (stat + STATX.btime) >>> 2, (original + STATX.btime) >>> 2)) return;
+/** Marks the copy behind a descriptor unless it is younger than the original. Positions of their structs statx are given. */
+export function markCopy(context: Context, descriptor: number, copy: number, original: number): void {
+  if (isLater(context.u32, (copy + STATX.btime) >>> 2, (original + STATX.btime) >>> 2)) return;
   // Where attributes are not to be had, the number may change: nothing worse.
-  libc.setxattr(pathOf(context, descriptor), textAt(context), base + context.emptyName, 0, 0);
+  libc.setxattr(pathOf(context, descriptor), textAt(context), context.base + context.emptyName, 0, 0);
 }
 
 /** Whether the directory of a name, `name` an address, is marked. */

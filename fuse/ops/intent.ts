@@ -5,7 +5,7 @@ import { D } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
 import * as libc from '../sys/libc.ts';
 import { type Context, firstBranch, hasBranch, nextBranch } from './context.ts';
-import { ownDirectory } from './parents.ts';
+import { ownDirectory } from './own-directory.ts';
 import type { Target } from './target.ts';
 
 export interface Mask {

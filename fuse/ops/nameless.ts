@@ -11,7 +11,7 @@ import { D } from '../inode/name-index.ts';
 import { AT_EMPTY_PATH, AT_REMOVEDIR, DT_DIR, EEXIST, O_CLOEXEC, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
-import { ownDirectory } from './parents.ts';
+import { ownDirectory } from './own-directory.ts';
 import { writeText } from './scratch.ts';
 
 const PREFIX = 'open-';

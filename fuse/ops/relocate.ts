@@ -41,7 +41,8 @@ import { copyAttributes } from './copy-attributes.ts';
 import { copyData } from './copy-data.ts';
 import { allNames } from './find-links.ts';
 import { openLower } from './lower-file.ts';
-import { makeDirectoryOn, ownDirectory } from './parents.ts';
+import { ownDirectory } from './own-directory.ts';
+import { makeDirectoryOn } from './parents.ts';
 import { writeText } from './scratch.ts';
 import { inoAt, type Move, switchNamed, switchNameless } from './switch-branch.ts';
 
@@ -71,7 +72,7 @@ export function relocate(context: Context, slot: number, to: number): number {
 }
 
 function moveCopy(context: Context, place: Pick<Move, 'slot' | 'from' | 'to' | 'names'>): number {
-  context.actAsServer();
+  context.actAs(0, 0);
   const own = ownDirectory(context, place.to);
   if (own < 0) return own;
   const draft = place.names.length === 0 ? '' : `${DRAFT_PREFIX}${place.slot}-${Date.now().toString(36)}`;

@@ -1,20 +1,19 @@
 /** Small helpers over a context's scratch memory, for paths and times in rare operations. */
 import { STATX } from '../protocol/abi.ts';
-import { AT_FDCWD } from '../sys/constants.ts';
+import { AT_EMPTY_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 
 /** Longest name of a file, in bytes. */
 export const NAME_MAX = 255;
 
-/** Access and modification time of the directory behind an O_PATH descriptor, from a struct statx. */
+/** Access and modification time of what is behind a descriptor, O_PATH will do, from a struct statx. */
 export function setTimes(context: Context, descriptor: number, stat: number): number {
   const { u32, base } = context;
   const to = context.argument >>> 2;
   copyTime(u32, (stat + STATX.atime) >>> 2, to);
   copyTime(u32, (stat + STATX.mtime) >>> 2, to + 4);
-  const path = writeText(context, context.path + 2048, `/proc/self/fd/${descriptor}`);
-  return libc.utimensat(AT_FDCWD, base + path, base + context.argument, 0);
+  return libc.utimensat(descriptor, base + context.emptyName, base + context.argument, AT_EMPTY_PATH);
 }
 
 /** Seconds: when the copy of a directory on a branch was last modified; long ago where it does not tell. Uses `stat2`. */

@@ -96,13 +96,14 @@ describe('the number of a directory', () => {
         return false;
       }
     };
-    libc.statx(descriptor, context.base + context.emptyName, AT_EMPTY_PATH, 0xfff, context.base + context.stat2);
+    for (const stat of [context.stat, context.stat2])
+      libc.statx(descriptor, context.base + context.emptyName, AT_EMPTY_PATH, 0xfff, context.base + stat);
     const nanoseconds = (context.stat2 + STATX.btime) / 4 + 2;
     context.u32[nanoseconds]! -= 1;
-    markCopy(context, descriptor, context.stat2);
+    markCopy(context, descriptor, context.stat, context.stat2);
     expect(isMarked()).to.equal(false);
     context.u32[nanoseconds]! += 1;
-    markCopy(context, descriptor, context.stat2);
+    markCopy(context, descriptor, context.stat, context.stat2);
     expect(isMarked()).to.equal(true);
     closeSync(descriptor);
   });
