@@ -1,15 +1,17 @@
 /**
  * What the union adds to reading and writing a file: the same file through the union and on its branch, in turn (beside.c), on one
- * CPU. Two files, or two filesystems, differ by more than that: by the memory and the buffers that they happened to get.
+ * CPU. Two files, or two filesystems, differ by more than that: by the memory and the buffers that they happened to get. What the kernel
+ * adds, whoever serves, is what the least server (least.ts) adds.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { makeUnion } from '../support/union-mount.ts';
+import { makeLoopBranches } from '../support/loop-branches.ts';
+import { type ContenderName, contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
 import { atLeast, dataPhases, formatTable, median, type Phase, rows } from './table.ts';
-import { compile, type Outcome, type Workshop } from './workload.ts';
+import { compile, type Outcome, undoAll, type Workshop } from './workload.ts';
 
 const BAR = 0.95;
 /** A turn takes less than a second, so that there can be many. */
@@ -24,29 +26,61 @@ interface DataScale {
 type Samples = Readonly<Record<Phase, { readonly upper: readonly number[]; readonly lower: readonly number[] }>>;
 
 export async function measureData(scale: DataScale, shop: Workshop): Promise<Outcome> {
-  runOn('one CPU');
-  try {
-    const samples = await measureBeside(scale, shop);
-    shop.say(`\n${formatTable(mediansOf(samples), [])}\n`);
-    return { verdicts: dataPhases.map((phase) => verdictOn(phase, samples)), samples };
-  } finally {
-    runOn('every CPU');
-  }
+  const samples = {
+    union: await measureBeside('union', 4, scale, shop),
+    least: await measureBeside('least', 4, scale, shop),
+  };
+  shop.say(`\n${formatTable(mediansOf(samples.union), [])}\n`);
+  const verdicts = dataPhases.map((phase) => {
+    const [reached, limit] = [share(phase, samples.union), share(phase, samples.least)];
+    return atLeast(`${rows[phase].title}: ${THROUGH}`, reached, BAR, `× ${BESIDE}`, limit);
+  });
+  return { verdicts, samples };
 }
 
-async function measureBeside({ rounds, mebibytes }: DataScale, shop: Workshop): Promise<Samples> {
+/** Whether it is the same for a union of many branches as for one of one: that shall be at least `bar` times as fast, files apart. */
+export async function measureFlatData(
+  branches: number,
+  bar: number,
+  scale: DataScale,
+  shop: Workshop,
+): Promise<Outcome> {
+  const samples = {
+    one: await measureBeside('union', 1, scale, shop),
+    many: await measureBeside('union', branches, scale, shop),
+  };
+  const verdicts = dataPhases.map((phase) => {
+    const reached = share(phase, samples.many) / share(phase, samples.one);
+    return atLeast(`${rows[phase].title}: ${branches} branches`, reached, bar, '× 1 branch, each beside its file');
+  });
+  return { verdicts, samples };
+}
+
+async function measureBeside(
+  name: ContenderName,
+  count: number,
+  { rounds, mebibytes }: DataScale,
+  shop: Workshop,
+): Promise<Samples> {
   const beside = compile('beside', shop);
-  const branchBytes = (mebibytes * 2 + 256) * 1024 ** 2;
-  const options = ['category.create=rand', 'minfreespace=1M'];
-  const union = await makeUnion({ sizesBytes: Array(4).fill(branchBytes), options });
+  shop.say(`file data: ${name} of ${count} ${count === 1 ? 'branch' : 'branches'}`);
+  const undo: (() => Promise<void> | void)[] = [() => runOn('every CPU')];
   try {
-    const upper = join(union.mountpoint, 'large');
+    runOn('one CPU');
+    const branches = makeLoopBranches(Array(count).fill((mebibytes * 2 + 256) * 1024 ** 2));
+    undo.push(() => branches.close());
+    const mountpoint = join(branches.folder, 'mount');
+    mkdirSync(mountpoint);
+    const contender = contenders.find((known) => known.name === name)!;
+    const mounted = await contender.mount({ branches: branches.paths, mountpoint, nullServer: '' });
+    undo.push(() => mounted.close());
+    const upper = join(mountpoint, 'large');
     writeFileSync(upper, '');
-    const lower = union.branches.map((branch) => join(branch, 'large')).find((path) => existsSync(path))!;
+    const lower = branches.paths.map((branch) => join(branch, 'large')).find((path) => existsSync(path))!;
     const args = ['-m', mebibytes, '-t', rounds * TURNS_PER_ROUND, upper, lower].map(String);
     return JSON.parse((await promisify(execFile)(beside, args, { signal: shop.signal })).stdout);
   } finally {
-    await union.close();
+    await undoAll(undo, shop.signal);
   }
 }
 
@@ -56,8 +90,8 @@ function mediansOf(samples: Samples) {
   return { [BESIDE]: side('lower'), [THROUGH]: side('upper') };
 }
 
-function verdictOn(phase: Phase, samples: Samples) {
+/** Of the speed beside the union what is left through it. */
+function share(phase: Phase, samples: Samples): number {
   const { upper, lower } = samples[phase];
-  const ratios = upper.map((speed, turn) => speed / lower[turn]!);
-  return atLeast(`${rows[phase].title}: ${THROUGH}`, median(ratios), BAR, `× ${BESIDE}`);
+  return median(upper.map((speed, turn) => speed / lower[turn]!));
 }

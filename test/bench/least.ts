@@ -1,5 +1,5 @@
 /**
- * The least that a union in JavaScript does to create, open, rename and unlink files: the union's own transport, answers from fixed tables,
+ * The least that a union in JavaScript does to create, open, truncate, rename and unlink files: the union's own transport, answers from fixed tables,
  * and for each request those system calls on a branch without which nothing has happened there. No index of what branches have, no
  * policies, locks or journal, nothing kept of closed files but their backing ids; files and directories are where this server has made them. What the
  * union costs above that is its own doing, and what this costs above the null server and the branches is JavaScript's.
@@ -23,6 +23,7 @@ import {
   OP,
   OPEN_OUT,
   OUT,
+  SETATTR_IN,
   STATX,
 } from '../../fuse/protocol/abi.ts';
 import { type EntryFields, writeAttrOut, writeEntry, writeNegativeEntry } from '../../fuse/protocol/attributes.ts';
@@ -48,6 +49,7 @@ import {
   O_NOFOLLOW,
   O_PATH,
   O_RDWR,
+  O_WRONLY,
   STATX_WANTED,
 } from '../../fuse/sys/constants.ts';
 import * as libc from '../../fuse/sys/libc.ts';
@@ -136,6 +138,8 @@ class LeastServer {
         return this.#lookup(node);
       case OP.GETATTR:
         return this.#getattr(node);
+      case OP.SETATTR:
+        return this.#truncate(node);
       case OP.CREATE:
         return this.#create(node);
       case OP.GETXATTR:
@@ -172,6 +176,18 @@ class LeastServer {
     if (result < 0) return result;
     writeAttrOut(this.#u32, OUT_BODY, STAT, node, 0, REMEMBER_SECONDS);
     return 104;
+  }
+
+  /** Nothing else is set. */
+  #truncate(node: number): number {
+    const u32 = this.#u32;
+    const size = u32[(BODY + SETATTR_IN.size) >>> 2]! + u32[(BODY + SETATTR_IN.size + 4) >>> 2]! * 0x100000000;
+    const directory = this.#descriptor(this.#nodes.get(node, N.parent), this.#nodes.get(node, N.branch));
+    const descriptor = libc.openat(directory, this.#base + this.#nodes.nameOf(node), O_WRONLY | O_CLOEXEC, 0);
+    if (descriptor < 0) return descriptor;
+    const result = libc.ftruncate(descriptor, size);
+    libc.close(descriptor);
+    return result < 0 ? result : this.#getattr(node);
   }
 
   #create(parent: number): number {

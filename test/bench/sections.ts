@@ -1,6 +1,6 @@
 /** The parts of the benchmark: who competes in each, and the bars that the union has to reach (design, "Speed"). */
 import { contenderNames } from './contenders.ts';
-import { measureData } from './data.ts';
+import { measureData, measureFlatData } from './data.ts';
 import { measureFrozen } from './frozen.ts';
 import { measureJournal } from './journal.ts';
 import { measureMemory } from './memory.ts';
@@ -16,7 +16,6 @@ import {
   medians,
   metadataPhases,
   type Phase,
-  phases,
   withBound,
 } from './table.ts';
 import { measureTree } from './tree.ts';
@@ -80,17 +79,18 @@ const crowdBars: readonly Comparison[] = [
   ...compared(FOUR, union, ALONE, 1.6),
 ];
 
-const flatEntries: readonly Entry[] = [1, 8].map((branches) => ({
+const [MANY, FLAT] = [8, 0.9];
+const flatEntries: readonly Entry[] = [1, MANY].map((branches) => ({
   ...onOneCpu,
   name: branches === 1 ? '1 branch' : `${branches} branches`,
   contender: union as 'union',
   branches,
 }));
-const flatBars: readonly Comparison[] = phases.map((phase) => ({
+const flatBars: readonly Comparison[] = metadataPhases.map((phase) => ({
   phase,
-  of: '8 branches',
+  of: `${MANY} branches`,
   against: '1 branch',
-  ratio: 0.9,
+  ratio: FLAT,
 }));
 
 export const sections: Readonly<Record<string, Section>> = {
@@ -109,17 +109,15 @@ export const sections: Readonly<Record<string, Section>> = {
   },
   flat: {
     about: 'eight branches beside one, on one CPU',
-    run: (plan, shop) => compete(flatEntries, { ...plan }, flatBars, shop),
+    run: async (plan, shop) => {
+      const names = await compete(flatEntries, onNames(plan), flatBars, shop);
+      const data = await measureFlatData(MANY, FLAT, plan, shop);
+      return { verdicts: [...names.verdicts, ...data.verdicts], samples: { names: names.samples, data: data.samples } };
+    },
   },
   clients: {
     about: 'nothing pinned: one and four clients beside mergerfs, four on all CPUs beside one on one',
-    run: (plan, shop) =>
-      compete(
-        crowd,
-        { ...plan, phases: plan.phases.filter((phase) => metadataPhases.includes(phase)) },
-        crowdBars,
-        shop,
-      ),
+    run: (plan, shop) => compete(crowd, onNames(plan), crowdBars, shop),
   },
   tree: {
     about: 'a source tree unpacked, and `git status` in it, beside mergerfs',
@@ -142,6 +140,10 @@ export const sections: Readonly<Record<string, Section>> = {
     run: (plan, shop) => measurePause({ knownFiles: plan.knownFiles, kills: plan.rounds * 2 + 1 }, shop),
   },
 };
+
+function onNames(plan: Plan): Plan {
+  return { ...plan, phases: plan.phases.filter((phase) => metadataPhases.includes(phase)) };
+}
 
 async function compete(
   entries: readonly Entry[],

@@ -99,8 +99,8 @@ export function atMost(title: string, reached: number, bar: number, unit: string
 
 /** Operations that the lower filesystem has to do too: a union takes about as long as the requests and that together. */
 export const lowerPhases: readonly Phase[] = ['create', 'open_read', 'rename', 'unlink'];
-/** Those that a union can do from memory: it takes as long as the requests. */
-const rememberedPhases: readonly Phase[] = ['stat_cold', 'missing_cold'];
+/** Those that a union can do from memory, or the kernel from its own: they take as long as the requests. */
+const rememberedPhases: readonly Phase[] = ['stat_cold', 'missing_cold', 'readdir'];
 /** What is to be had: the column beside those of the null server and the plain filesystem, `, 4 clients` and such included. */
 export const BOUND = 'null + native';
 
