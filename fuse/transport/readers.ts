@@ -85,7 +85,7 @@ export class Readers {
     return this.#serving.promise;
   }
 
-  /** Every reader has stopped. */
+  /** Every reader has stopped, as the connection has ended. */
   get ended(): Promise<void> {
     return this.#ended.promise;
   }
@@ -161,7 +161,8 @@ export class Readers {
       // One that was not asked to has ended with the connection.
       if (!failed && thread < this.#options.state.u32[WORD.readersWanted]!) this.#isEnding = true;
       this.#seenAt.delete(thread);
-      if (this.#running.size === 0) this.#ended.resolve();
+      // Those that were stopped leave a connection to the next server.
+      if (this.#running.size === 0 && !this.#isStopping) this.#ended.resolve();
     });
   }
 }

@@ -5,7 +5,7 @@ import { Readers, type ReadersOptions } from './readers.ts';
 import type { Watch } from './watch.ts';
 
 export interface Session {
-  /** Resolves when the connection has ended (unmounted, or aborted) and every reader has stopped. */
+  /** Resolves when the connection has ended (unmounted, or aborted) and every reader has stopped; never after `handOver`. */
   readonly ended: Promise<void>;
   /**
    * Finishes what was begun and begins no more, so that another server can go on. Then the process is to be killed (SIGKILL): a reader

@@ -11,6 +11,9 @@ interface Extra {
   readonly devices?: readonly number[];
 }
 
+/** Its readers may get requests before it is killed. */
+const LINGER_MS = 50;
+
 const { mountpoint, readers, devices, ...options } = JSON.parse(process.argv[2]!) as UnionOptions & Extra;
 const say = (event: string, fields = {}) => console.error(event, JSON.stringify(fields));
 const union = openUnion(options);
@@ -21,9 +24,15 @@ process.on('SIGUSR2', () => {
 });
 const session = await union.serve({ devices: devices ?? mounted(), log: { error: say, warn: say } });
 // When asked, makes way for another server.
-process.on('SIGUSR1', () => void session.handOver().then(() => process.kill(process.pid, 'SIGKILL')));
+let makesWay = false;
+process.on('SIGUSR1', async () => {
+  makesWay = true;
+  await session.handOver();
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), LINGER_MS);
+});
 if (devices !== undefined) console.log('serving');
 await session.ended;
+if (makesWay) say('made way, and took that for the end of the mount');
 await union.close();
 
 function mounted(): readonly number[] {

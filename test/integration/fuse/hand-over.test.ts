@@ -29,8 +29,8 @@ for (const way of ['asked to make way', 'killed'] as const)
     });
 
     after(async () => {
-      expect(union.output).to.equal('');
       await union.close();
+      expect(union.output).to.equal('');
     });
 
     const begin = async (kind: string) => {
@@ -44,7 +44,7 @@ for (const way of ['asked to make way', 'killed'] as const)
     it('goes on, and all is done once', async () => {
       const state = State.attach(union.state, MAIN_THREAD);
       const journals = Array.from({ length: MAX_READERS }, (_, thread) => new Journal(state, thread));
-      const clients = await Promise.all(['storm', 'append'].map(begin));
+      const clients = await Promise.all(['storm', 'append', 'sqlite'].map(begin));
       const worked = async () => {
         const goal = requestCount(state) + 200;
         await until(() => requestCount(state) >= goal);
@@ -64,7 +64,7 @@ for (const way of ['asked to make way', 'killed'] as const)
       }
       for (const child of clients) child.stdin.end();
       for (const child of clients) if (!hasEnded(child)) await once(child, 'exit');
-      expect(clients.map(({ exitCode }) => exitCode)).to.deep.equal([0, 0]);
+      expect(clients.map(({ exitCode }) => exitCode)).to.deep.equal([0, 0, 0]);
       munmap(state.base, TOTAL_BYTES);
     });
   });

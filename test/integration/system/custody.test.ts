@@ -64,9 +64,10 @@ describe('a union in use', () => {
     return log === undefined ? 0 : readFileSync(log, 'utf8').length;
   }
 
+  /** Some rounds: a line may be written past a server that is not there. */
   async function goesOn(): Promise<void> {
     const before = await progress();
-    await eventually('work to go on', async () => (await progress()) > before, LIMIT_MS);
+    await eventually('work to go on', async () => (await progress()) > before + 50, LIMIT_MS);
   }
 
   async function serverPods(): Promise<readonly Pod[]> {
