@@ -7,9 +7,7 @@ import { F } from '../inode/inode-table.ts';
 import { D } from '../inode/name-index.ts';
 import { STATX } from '../protocol/abi.ts';
 import {
-  AT_EMPTY_PATH,
   AT_REMOVEDIR,
-  AT_SYMLINK_NOFOLLOW,
   EACCES,
   EEXIST,
   ENOTDIR,
@@ -22,14 +20,13 @@ import {
   S_IFDIR,
   S_IFMT,
   S_ISGID,
-  STATX_WANTED,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { copyAttributes, hasAttributes } from './copy-attributes.ts';
 import { markCopy } from './copy-mark.ts';
 import { ownDirectory } from './own-directory.ts';
-import { setTimes, writeText } from './scratch.ts';
+import { setTimes, statDescriptor, writeText } from './scratch.ts';
 
 export interface Clone {
   readonly slot: number;
@@ -61,7 +58,7 @@ export function cloneDirectory(context: Context, clone: Clone): number {
   const dentry = inodes.get(clone.slot, F.dentry);
   const from = names.get(dentry, D.name);
   u8.copyWithin(name, from, from + names.nameLength(dentry) + 1);
-  const stat = statOf(context, original, stat2);
+  const stat = statDescriptor(context, original, stat2);
   if (stat < 0) return stat;
   const made = makeInPlace(context, clone, { original, target });
   return made === UNLIKE ? makeByDraft(context, clone, { original, target }) : made;
@@ -73,7 +70,7 @@ function makeInPlace(context: Context, clone: Clone, { original, target }: Place
   const of = (field: number) => u32[(stat2 + field) >>> 2]!;
   const mode = of(STATX.mode) & 0o7777;
   if ((mode & ~MADE_MODE) !== 0 || hasAttributes(context, original)) return UNLIKE;
-  const above = statOf(context, target, value);
+  const above = statDescriptor(context, target, value);
   if (above < 0) return above;
   // Its group, or its default ACL, would become the copy's.
   if ((u32[(value + STATX.mode) >>> 2]! & S_ISGID) !== 0 || hasAttributes(context, target)) return UNLIKE;
@@ -102,7 +99,7 @@ function makeInPlace(context: Context, clone: Clone, { original, target }: Place
 /** Whether the new copy has owner and mode of the original, in `stat2`: filesystems and their mounts may have ideas of their own. */
 function isAlike(context: Context, copy: number): boolean {
   const { stat, stat2, u32 } = context;
-  if (statOf(context, copy, stat) < 0) return false;
+  if (statDescriptor(context, copy, stat) < 0) return false;
   const isSame = (field: number) => u32[(stat + field) >>> 2] === u32[(stat2 + field) >>> 2];
   return (
     isSame(STATX.uid) &&
@@ -133,7 +130,7 @@ function makeDraft(context: Context, own: number, draft: number, original: numbe
   const descriptor = openAt(context, own, draft);
   if (descriptor < 0) return descriptor;
   const copied = copyAttributes(context, original, descriptor, stat2);
-  if (copied === 0 && statOf(context, descriptor, context.stat) === 0)
+  if (copied === 0 && statDescriptor(context, descriptor, context.stat) === 0)
     markCopy(context, descriptor, context.stat, stat2);
   libc.close(descriptor);
   if (copied < 0) libc.unlinkat(own, base + draft, AT_REMOVEDIR);
@@ -143,7 +140,7 @@ function makeDraft(context: Context, own: number, draft: number, original: numbe
 /** Renames the draft into place; the times of the directory above are kept: for the union nothing has changed there. */
 function placeDraft(context: Context, own: number, draft: number, target: number): number {
   const { base, stat2 } = context;
-  const stat = statOf(context, target, stat2);
+  const stat = statDescriptor(context, target, stat2);
   if (stat < 0) return stat;
   const result = libc.renameat2(own, base + draft, target, base + context.name, RENAME_NOREPLACE);
   if (result < 0) libc.unlinkat(own, base + draft, AT_REMOVEDIR);
@@ -155,15 +152,9 @@ function placeDraft(context: Context, own: number, draft: number, target: number
 
 /** What stands at the clone's name: 0 for a directory. */
 function directoryAt(context: Context, target: number): number {
-  const { base, stat } = context;
-  const result = libc.statx(target, base + context.name, AT_SYMLINK_NOFOLLOW, STATX_WANTED, base + stat);
+  const result = context.statName(target, context.base + context.name, context.stat);
   if (result < 0) return result;
   return (context.statMode & S_IFMT) === S_IFDIR ? 0 : -ENOTDIR;
-}
-
-/** struct statx of what is behind a descriptor, to a position. */
-function statOf({ base, emptyName }: Context, descriptor: number, to: number): number {
-  return libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + to);
 }
 
 function openAt({ base }: Context, directory: number, name: number): number {

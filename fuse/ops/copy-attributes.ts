@@ -23,21 +23,26 @@ export function copyAttributes(context: Context, from: number, to: number, stat:
 
 /** Whether what is behind an O_PATH descriptor has extended attributes; those that are the union's own do not count. */
 export function hasAttributes(context: Context, descriptor: number): boolean {
-  const { base, chunk, path } = context;
-  const size = libc.listxattr(base + writeText(context, path, `/proc/self/fd/${descriptor}`), base + chunk, 64 * 1024);
-  if (size < 0) return size !== -EOPNOTSUPP;
+  const names = namesOf(context, context.base + writeText(context, context.path, `/proc/self/fd/${descriptor}`));
+  return typeof names === 'number' || names.length > 0;
+}
+
+/** Positions of the names of a path's extended attributes, but for the union's own; or a negated errno. */
+function namesOf(context: Context, path: number): readonly number[] | number {
+  const { base, chunk } = context;
+  const size = libc.listxattr(path, base + chunk, 64 * 1024);
+  if (size < 0) return size === -EOPNOTSUPP ? [] : size;
+  const names: number[] = [];
   for (let at = chunk; at < chunk + size; at += context.lengthAt(at) + 1)
-    if (!startsWith(context, at, OWN_PREFIX)) return true;
-  return false;
+    if (!startsWith(context, at, OWN_PREFIX)) names.push(at);
+  return names;
 }
 
 function copyXattrs(context: Context, source: number, target: number): number {
   const { base } = context;
-  const size = libc.listxattr(source, base + context.chunk, 64 * 1024);
-  if (size === -EOPNOTSUPP) return 0;
-  if (size < 0) return size;
-  for (let at = context.chunk; at < context.chunk + size; at += context.lengthAt(at) + 1) {
-    if (startsWith(context, at, OWN_PREFIX)) continue;
+  const names = namesOf(context, source);
+  if (typeof names === 'number') return names;
+  for (const at of names) {
     const length = libc.getxattr(source, base + at, base + context.value, 64 * 1024);
     if (length < 0) return length;
     const result = libc.setxattr(target, base + at, base + context.value, length, 0);

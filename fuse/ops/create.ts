@@ -2,7 +2,6 @@
 import { F, INODE } from '../inode/inode-table.ts';
 import { ENTRY, INIT2, STATX } from '../protocol/abi.ts';
 import {
-  AT_EMPTY_PATH,
   AT_FDCWD,
   DT_REG,
   EACCES,
@@ -20,7 +19,6 @@ import {
   O_RDONLY,
   O_RDWR,
   O_TMPFILE,
-  STATX_WANTED,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { registerBacking } from './backing.ts';
@@ -30,7 +28,7 @@ import { numberInode } from './inode-number.ts';
 import { putEntry } from './lookup.ts';
 import { linkOpen } from './nameless.ts';
 import { putOpen } from './open.ts';
-import { NAME_MAX, writeText } from './scratch.ts';
+import { NAME_MAX, statDescriptor, writeText } from './scratch.ts';
 import { enterNew } from './tree.ts';
 
 /** fuse_create_in: flags, mode, umask, open_flags, name. */
@@ -82,19 +80,13 @@ interface Created {
 }
 
 function enterCreated(context: Context, { branch, descriptor, parent, name, length }: Created): number {
-  let slot = statDescriptor(context, descriptor);
+  let slot = statDescriptor(context, descriptor, context.stat);
   if (slot === 0) slot = enterNew(context, parent, name, length, branch);
   if (slot < 0) {
     libc.close(descriptor);
     return slot;
   }
   return answerCreated(context, slot, descriptor);
-}
-
-/** Attributes of an open file into `stat`. */
-function statDescriptor(context: Context, descriptor: number): number {
-  const { base, emptyName, stat } = context;
-  return libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
 }
 
 /** Entry and open reply for a new file; `descriptor` becomes the handle's or is closed. */
@@ -150,7 +142,7 @@ export function tmpfile(context: Context): number {
     }
     const path = base + writeText(context, context.path, `/proc/self/fd/${descriptor}`);
     const pinned = libc.openat(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
-    const failed = pinned < 0 ? pinned : statDescriptor(context, descriptor);
+    const failed = pinned < 0 ? pinned : statDescriptor(context, descriptor, context.stat);
     const slot = failed < 0 ? failed : unnamedInode(context, branch, pinned);
     if (slot < 0) {
       libc.close(descriptor);

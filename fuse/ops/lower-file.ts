@@ -1,19 +1,10 @@
 /** Opening the lower file of an inode, for operations that need a descriptor of their own. */
 import { F } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import {
-  AT_EMPTY_PATH,
-  AT_FDCWD,
-  DT_DIR,
-  ESTALE,
-  O_CLOEXEC,
-  O_NOFOLLOW,
-  O_PATH,
-  STATX_WANTED,
-} from '../sys/constants.ts';
+import { AT_EMPTY_PATH, AT_FDCWD, DT_DIR, ESTALE, O_CLOEXEC, O_NOFOLLOW, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
-import { writeText } from './scratch.ts';
+import { statDescriptor, writeText } from './scratch.ts';
 
 /**
  * A new descriptor of an inode's copy on a branch, owned by the caller; 'path' opens with O_PATH, a link itself. Answers a
@@ -45,8 +36,8 @@ function reopen(context: Context, descriptor: number, flags: number): number {
 
 function isInode(context: Context, slot: number, descriptor: number): boolean {
   if (context.inodes.kind(slot) === DT_DIR) return true; // by a descriptor of this thread
-  const { base, inodes, u32, path, emptyName } = context;
-  if (libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + path) < 0) return false;
+  const { inodes, u32, path } = context;
+  if (statDescriptor(context, descriptor, path) < 0) return false;
   const word = (path + STATX.ino) >>> 2;
   return u32[word] === inodes.get(slot, F.lowerLow) && u32[word + 1] === inodes.get(slot, F.lowerHigh);
 }

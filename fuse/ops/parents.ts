@@ -3,21 +3,12 @@ import { OWN_DIRECTORY } from '../branch/branches.ts';
 import { F, ROOT } from '../inode/inode-table.ts';
 import { WORD } from '../inode/layout.ts';
 import { D } from '../inode/name-index.ts';
-import {
-  AT_EMPTY_PATH,
-  DT_DIR,
-  ENOENT,
-  ENOTDIR,
-  ENOTEMPTY,
-  ESTALE,
-  errnoName,
-  RENAME_NOREPLACE,
-} from '../sys/constants.ts';
+import { DT_DIR, ENOENT, ENOTDIR, ENOTEMPTY, ESTALE, errnoName, RENAME_NOREPLACE } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import { cloneDirectory } from './clone-directory.ts';
 import type { Context } from './context.ts';
 import { ownDirectory } from './own-directory.ts';
-import { NAME_MAX, setTimes, writeText } from './scratch.ts';
+import { NAME_MAX, setTimes, statDescriptor, writeText } from './scratch.ts';
 
 /** Makes directory `slot`, and what is above it, on `branch`. Answers 0, or a negated errno. Repeating it is harmless. */
 export function makeDirectoryOn(context: Context, slot: number, branch: number): number {
@@ -81,10 +72,10 @@ export function makeDirectoryLocked(context: Context, slot: number, branch: numb
 
 /** Sets aside what stands at `context.name`; for the union nothing has changed in the directory, so it keeps its times. */
 function makeRoom(context: Context, parent: number, branch: number): number {
-  const { base, emptyName, stat2 } = context;
+  const { base, stat2 } = context;
   const directory = context.directories.descriptor(parent, branch);
   if (directory < 0) return directory;
-  const stat = libc.statx(directory, base + emptyName, AT_EMPTY_PATH, 0xfff, base + stat2);
+  const stat = statDescriptor(context, directory, stat2);
   if (stat < 0) return stat;
   const result = setAside(context, parent, base + context.name, branch);
   return result < 0 ? result : setTimes(context, directory, stat2);

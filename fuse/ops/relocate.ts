@@ -16,7 +16,6 @@ import { DRAFT_PREFIX } from '../branch/intent.ts';
 import { F } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
 import {
-  AT_EMPTY_PATH,
   DT_LNK,
   DT_REG,
   EBUSY,
@@ -33,7 +32,6 @@ import {
   O_TMPFILE,
   STATX_ATTR_APPEND,
   STATX_ATTR_IMMUTABLE,
-  STATX_WANTED,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
@@ -43,7 +41,7 @@ import { allNames } from './find-links.ts';
 import { openLower } from './lower-file.ts';
 import { ownDirectory } from './own-directory.ts';
 import { makeDirectoryOn } from './parents.ts';
-import { writeText } from './scratch.ts';
+import { statDescriptor, writeText } from './scratch.ts';
 import { inoAt, type Move, switchNamed, switchNameless } from './switch-branch.ts';
 
 /** Of the scratch for values. */
@@ -99,16 +97,16 @@ function openDraft(context: Context, own: number, draft: string): number {
 
 /** Everything of the file into the draft, whose struct statx is left in `stat2`. */
 function copyFile(context: Context, slot: number, draft: number): number {
-  const { base, emptyName, stat, stat2, u32 } = context;
+  const { stat, stat2, u32 } = context;
   const source = openLower(context, slot, context.branchOf(slot), O_RDONLY | O_CLOEXEC);
   if (source < 0) return source;
-  let result = libc.statx(source, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+  let result = statDescriptor(context, source, stat);
   const word = (stat + STATX.size) >>> 2;
   if (result === 0) result = copyData(context, source, draft, u32[word]! + u32[word + 1]! * 0x100000000);
   if (result === 0) result = copyAttributes(context, source, draft, stat);
   if (result === 0) result = libc.fsync(draft);
   libc.close(source);
-  return result < 0 ? result : libc.statx(draft, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat2);
+  return result < 0 ? result : statDescriptor(context, draft, stat2);
 }
 
 /** Something that is neither a file nor a directory as the draft, empty as it is. Answers an O_PATH descriptor of it, or a negated errno. */
@@ -118,7 +116,7 @@ function makeSpecial(context: Context, slot: number, own: number, draft: string)
   if (draft === '') return -EBUSY;
   const source = openLower(context, slot, context.branchOf(slot), 'path');
   if (source < 0) return source;
-  let result = libc.statx(source, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+  let result = statDescriptor(context, source, stat);
   const name = base + writeText(context, context.path, draft);
   if (result === 0 && context.inodes.kind(slot) === DT_LNK) {
     const length = libc.readlinkat(source, base + emptyName, base + value, VALUE_BYTES - 1);
@@ -134,13 +132,13 @@ function makeSpecial(context: Context, slot: number, own: number, draft: string)
 
 /** Owner, mode and the rest of it, behind O_PATH descriptors. What syncs the intent syncs that it is there. */
 function copySpecial(context: Context, slot: number, draft: number): number {
-  const { base, emptyName, stat, stat2 } = context;
+  const { stat, stat2 } = context;
   const source = openLower(context, slot, context.branchOf(slot), 'path');
   if (source < 0) return source;
-  let result = libc.statx(source, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat);
+  let result = statDescriptor(context, source, stat);
   if (result === 0) result = copyAttributes(context, source, draft, stat);
   libc.close(source);
-  return result < 0 ? result : libc.statx(draft, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat2);
+  return result < 0 ? result : statDescriptor(context, draft, stat2);
 }
 
 /** As the kernel's mknod takes it: makedev(3). */

@@ -1,11 +1,16 @@
-/** Small helpers over a context's scratch memory, for paths and times in rare operations. */
+/** Small helpers over a context's scratch memory, for paths, attributes and times. */
 import { STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH } from '../sys/constants.ts';
+import { AT_EMPTY_PATH, STATX_WANTED } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 
 /** Longest name of a file, in bytes. */
 export const NAME_MAX = 255;
+
+/** struct statx of what is behind a descriptor, O_PATH will do, to a position. Answers 0 or a negated errno. */
+export function statDescriptor({ base, emptyName }: Context, descriptor: number, to: number): number {
+  return libc.statx(descriptor, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + to);
+}
 
 /** Access and modification time of what is behind a descriptor, O_PATH will do, from a struct statx. */
 export function setTimes(context: Context, descriptor: number, stat: number): number {

@@ -6,7 +6,7 @@ import type { OpenBranch } from '../branch/branches.ts';
 import { type IntentStep, performStep, removeIntent, syncPlaces, writeIntent } from '../branch/intent.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { STATX } from '../protocol/abi.ts';
-import { AT_EMPTY_PATH, AT_FDCWD, EIO, ESTALE, errnoName, O_CLOEXEC, O_PATH, STATX_WANTED } from '../sys/constants.ts';
+import { AT_FDCWD, EIO, ESTALE, errnoName, O_CLOEXEC, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
 import { type Name, placeName } from './find-links.ts';
@@ -15,7 +15,7 @@ import { placeOf } from './intent.ts';
 import { switchTables } from './moved.ts';
 import { linkOpen, unlinkOpen } from './nameless.ts';
 import { hideOthers } from './remove.ts';
-import { setTimes, writeText } from './scratch.ts';
+import { setTimes, statDescriptor, writeText } from './scratch.ts';
 import { lookAgain, newTarget, setName } from './target.ts';
 
 /** A file that is being moved, and its copy. */
@@ -219,13 +219,13 @@ interface DirectoryTimes {
 
 /** For the union nothing changes in the directories: their times are put back. */
 function directoryTimes(context: Context, { from, to, names }: Move): DirectoryTimes[] {
-  const { base, emptyName, stat2, u32 } = context;
+  const { stat2, u32 } = context;
   const found: DirectoryTimes[] = [];
   for (const parent of new Set(names.map((name) => name.parent))) {
     for (const branch of [from, to]) {
       const directory = context.directories.descriptor(parent, branch);
       if (directory < 0) continue;
-      if (libc.statx(directory, base + emptyName, AT_EMPTY_PATH, STATX_WANTED, base + stat2) < 0) continue;
+      if (statDescriptor(context, directory, stat2) < 0) continue;
       found.push({ parent, branch, stat: u32.slice(stat2 >>> 2, (stat2 + STATX.bytes) >>> 2) });
     }
   }
