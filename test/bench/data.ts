@@ -4,14 +4,13 @@
  * adds, whoever serves, is what the least server (least.ts) adds.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { makeLoopBranches } from '../support/loop-branches.ts';
 import { type ContenderName, contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
 import { atLeast, dataPhases, formatTable, median, type Phase, rows } from './table.ts';
-import { compile, type Outcome, undoAll, type Workshop } from './workload.ts';
+import { compile, mountOver, type Outcome, undoAll, type Workshop } from './workload.ts';
 
 const BAR = 0.95;
 /** A turn takes less than a second, so that there can be many. */
@@ -67,16 +66,12 @@ async function measureBeside(
   const undo: (() => Promise<void> | void)[] = [() => runOn('every CPU')];
   try {
     runOn('one CPU');
-    const branches = makeLoopBranches(Array(count).fill((mebibytes * 2 + 256) * 1024 ** 2));
-    undo.push(() => branches.close());
-    const mountpoint = join(branches.folder, 'mount');
-    mkdirSync(mountpoint);
+    const sizesBytes = Array(count).fill((mebibytes * 2 + 256) * 1024 ** 2);
     const contender = contenders.find((known) => known.name === name)!;
-    const mounted = await contender.mount({ branches: branches.paths, mountpoint, nullServer: '' });
-    undo.push(() => mounted.close());
+    const { mountpoint, branches } = await mountOver(sizesBytes, contender, { cpus: 'one CPU', undo });
     const upper = join(mountpoint, 'large');
     writeFileSync(upper, '');
-    const lower = branches.paths.map((branch) => join(branch, 'large')).find((path) => existsSync(path))!;
+    const lower = branches.map((branch) => join(branch, 'large')).find((path) => existsSync(path))!;
     const args = ['-m', mebibytes, '-t', rounds * TURNS_PER_ROUND, upper, lower].map(String);
     return JSON.parse((await promisify(execFile)(beside, args, { signal: shop.signal })).stdout);
   } finally {

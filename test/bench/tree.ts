@@ -5,11 +5,11 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeLoopBranches, runProgram } from '../support/loop-branches.ts';
+import { runProgram } from '../support/loop-branches.ts';
 import { contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
 import { atLeast, median } from './table.ts';
-import { type Outcome, undoAll, WARM_UPS, type Workshop } from './workload.ts';
+import { mountOver, type Outcome, undoAll, WARM_UPS, type Workshop } from './workload.ts';
 
 const FILES_IN_FOLDER = 40;
 const BRANCHES = 4;
@@ -60,13 +60,9 @@ async function compare(
   try {
     const mounted: [Name, string][] = [];
     for (const name of names) {
-      const branches = makeLoopBranches(Array(BRANCHES).fill((files * 6144 + 256 * 1024 ** 2) | 0));
-      undo.push(() => branches.close());
-      const mountpoint = join(branches.folder, 'mount');
-      mkdirSync(mountpoint);
-      const stage = { branches: branches.paths, mountpoint, nullServer: '', ownSession: cpus === 'every CPU' };
-      const union = await contenders.find((known) => known.name === name)!.mount(stage);
-      undo.push(() => union.close());
+      const sizesBytes = Array(BRANCHES).fill((files * 6144 + 256 * 1024 ** 2) | 0);
+      const contender = contenders.find((known) => known.name === name)!;
+      const { mountpoint } = await mountOver(sizesBytes, contender, { cpus, undo });
       mounted.push([name, mountpoint]);
     }
     for (let round = rounds > 1 ? 1 - WARM_UPS : 1; round <= rounds; round++) {

@@ -9,7 +9,7 @@ import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { makeLoopBranches, runProgram } from '../support/loop-branches.ts';
-import { type ContenderName, contenders } from './contenders.ts';
+import { type Contender, type ContenderName, contenders } from './contenders.ts';
 import { runOn } from './machine.ts';
 import { type Figures, lowerPhases, metadataPhases, type Phase, phases, type Verdict } from './table.ts';
 
@@ -53,6 +53,29 @@ const ABILITIES: Partial<Record<ContenderName, readonly Phase[]>> = { null: meta
 /** JavaScript is compiled in the first round, and again in the second, which goes on with what the first has left behind. */
 export const WARM_UPS = 2;
 
+interface MountOverOptions {
+  readonly nullServer?: string;
+  readonly cpus: Entry['cpus'];
+  /** Gets what takes it away again. */
+  readonly undo: (() => Promise<void> | void)[];
+}
+
+/** A contender over new branches. */
+export async function mountOver(
+  sizesBytes: readonly number[],
+  contender: Contender,
+  { nullServer = '', cpus, undo }: MountOverOptions,
+): Promise<{ readonly mountpoint: string; readonly branches: readonly string[] }> {
+  const branches = makeLoopBranches(sizesBytes);
+  undo.push(() => branches.close());
+  const mountpoint = join(branches.folder, 'mount');
+  mkdirSync(mountpoint);
+  const ownSession = cpus === 'every CPU';
+  const mounted = await contender.mount({ branches: branches.paths, mountpoint, nullServer, ownSession });
+  undo.push(() => mounted.close());
+  return { mountpoint: mounted.mountpoint, branches: branches.paths };
+}
+
 /** Samples of each entry by name; entries that cannot run here are told and left out. */
 export async function measure(
   entries: readonly Entry[],
@@ -71,16 +94,11 @@ export async function measure(
         shop.say(`not measured: ${entry.name}: ${missing}`);
         continue;
       }
-      const branches = makeLoopBranches(Array(entry.branches).fill(branchBytes(entry, scale)));
-      undo.push(() => branches.close());
-      const mountpoint = join(branches.folder, 'mount');
-      mkdirSync(mountpoint);
       runOn(entry.cpus);
+      const sizesBytes = Array(entry.branches).fill(branchBytes(entry, scale));
       const nullServer = entry.contender === 'null' ? compile('null', shop) : '';
-      const ownSession = entry.cpus === 'every CPU';
-      const mounted = await contender.mount({ branches: branches.paths, mountpoint, nullServer, ownSession });
-      undo.push(() => mounted.close());
-      running.push({ entry, mountpoint: mounted.mountpoint });
+      const { mountpoint } = await mountOver(sizesBytes, contender, { nullServer, cpus: entry.cpus, undo });
+      running.push({ entry, mountpoint });
       samples[entry.name] = [];
     }
     // Servers run for weeks: what they do in their first seconds is not counted, except where there is one round only.
