@@ -140,12 +140,13 @@ class Standby {
   }
 
   async #start(): Promise<void> {
-    const { directory, other } = this.#place;
+    const { directory, other, leaving } = this.#place;
+    const request = { volume: basename(directory), isLeaving: leaving.aborted };
     const isAlone = this.#waiting === undefined;
     // What fails now is done another time, or here.
     const started = (start: NewWaiting['start']) =>
       Waiting.start({ device: DEVICE, isAlone, start }).catch(() => undefined);
-    const better = other && (await started((descriptors) => askForProcess(other, basename(directory), descriptors)));
+    const better = other && (await started((descriptors) => askForProcess(other, request, descriptors)));
     if (better) {
       await this.#waiting?.end();
       if (!isAlone) better.release();

@@ -32,8 +32,15 @@ export class AttachedDevice {
     const directory = join(folder, 'attached');
     const serverOf = (other: string) => [program, 'block-attach', ...(keeper ? ['--other', join(folder, other)] : [])];
     this.#attachments = new Attachments({ directory, server: serverOf('keeper'), clock: systemClock });
+    const admits = () => true;
     const side = (name: string, other: string) =>
-      startForOthers({ path: join(folder, name), volumes: directory, server: serverOf(other), log: silentLogger });
+      startForOthers({
+        path: join(folder, name),
+        volumes: directory,
+        server: serverOf(other),
+        admits,
+        log: silentLogger,
+      });
     this.#sides = keeper ? [side('node', 'keeper'), side('keeper', 'node')] : [];
     this.#directory = join(directory, volumeId);
     this.#volumeId = volumeId;

@@ -9,8 +9,9 @@
  *             e   the mount has ended, or another one waits in your place: end
  *   the other r   I am ready
  *             l   my container is about to end: let me go; it is, unless the one that serves is about to end too
- * So never do two serve. And a container that is told to end goes when none of these processes is left in it (main/attach-side.ts):
- * both can be told at once.
+ * So never do two serve. And a container that is told to end goes when none of these processes is left in it (main/attach-side.ts).
+ * Both can be told at once, each with volumes that it serves: then that of `block-node` gives all of them to the other one, and goes
+ * first.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
@@ -165,10 +166,21 @@ export async function isWanted(leaving: AbortSignal): Promise<boolean> {
   return said === '' || said === HOLD + WAIT;
 }
 
-/** Has a process that waits started by whoever listens at `path`. Throws UNAVAILABLE when nobody does. */
-export async function askForProcess(path: string, volume: string, descriptors: readonly number[]): Promise<void> {
+/** Comes with the mount's descriptor and one of a channel. */
+export interface ProcessRequest {
+  readonly volume: string;
+  /** The container of the one that serves is about to end. */
+  readonly isLeaving: boolean;
+}
+
+/** Has a process that waits started by whoever listens at `path`. Throws UNAVAILABLE when nobody does, or it is about to end. */
+export async function askForProcess(
+  path: string,
+  message: ProcessRequest,
+  descriptors: readonly number[],
+): Promise<void> {
   const signal = AbortSignal.timeout(ANSWER_LIMIT_MS);
-  const answer = parseAcknowledgement(await callDescriptorServer({ path, message: { volume }, descriptors }, signal));
+  const answer = parseAcknowledgement(await callDescriptorServer({ path, message, descriptors }, signal));
   if (!answer.ok) throw new UnionError('UNAVAILABLE', answer.error.message);
 }
 
@@ -179,17 +191,20 @@ export interface StartingOptions {
   readonly volumes: string;
   /** As of AttachProcess. */
   readonly server: readonly string[];
+  /** Whether one may be started now. */
+  readonly admits: (request: ProcessRequest) => boolean;
   readonly log: Logger;
 }
 
 /** Starts processes that wait, for those that serve in the other container. */
-export function startForOthers({ path, volumes, server, log }: StartingOptions): DescriptorServer {
+export function startForOthers({ path, volumes, server, admits, log }: StartingOptions): DescriptorServer {
   const handle = async ({ message, descriptors }: DescriptorRequest) => {
     try {
       const [device, channel, extra] = descriptors;
-      const { volume } = message as { readonly volume?: unknown };
+      const { volume, isLeaving = false } = message as Partial<ProcessRequest>;
       if (typeof volume !== 'string' || device === undefined || channel === undefined || extra !== undefined)
         throw new UnionError('INVALID_ARGUMENT', 'a request names a volume, and comes with its device and a channel');
+      if (!admits({ volume, isLeaving })) throw new UnionError('UNAVAILABLE', 'this container is about to end');
       startAttachProcess({ server, directory: volumeDirectory(volumes, volume), device, channel });
       return { ok: true };
     } finally {
