@@ -5,7 +5,6 @@
  * A descriptor follows its directory when that is renamed; the inode's generation tells when the slot has become another
  * directory's.
  */
-import { readFileSync } from 'node:fs';
 import { F, type InodeTable, ROOT } from '../inode/inode-table.ts';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { D, type NameIndex } from '../inode/name-index.ts';
@@ -14,6 +13,7 @@ import { EIO, EMFILE, ENFILE, ESTALE, O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH
 import * as libc from '../sys/libc.ts';
 import type { OpenBranch } from './branches.ts';
 import type { Gate } from './gate.ts';
+import { openFilesLimit } from './open-files.ts';
 
 const WAYS = 4;
 const MAX_SETS = 512;
@@ -166,9 +166,4 @@ export class DirectoryCache {
 /** How many sets a thread may have. */
 function setsWithin(openFiles: number): number {
   return Math.min(MAX_SETS, Math.max(MIN_SETS, Math.floor(openFiles / 2 / MAX_READERS / WAYS)));
-}
-
-function openFilesLimit(): number {
-  const [, soft] = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
-  return soft === undefined ? Number.POSITIVE_INFINITY : Number(soft); // or unlimited
 }

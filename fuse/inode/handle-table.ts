@@ -1,7 +1,7 @@
 /**
  * Open files and directories. Record (HANDLE_BYTES, 8 words):
  *
- *   0 inode slot + 1 when in use   1 lower descriptor + 1 (proxied I/O)   2 flags   3 free list
+ *   0 inode slot + 1 when in use   1 lower descriptor + 1   2 flags   3 free list
  *   6 length of a directory's listing   7 where its last read began; it ended at 3, while in use
  */
 import { HANDLE_BYTES, HANDLES_AT, LISTINGS_AT, MAX_HANDLES, MAX_LISTING_BYTES, WORD } from './layout.ts';
@@ -28,9 +28,14 @@ export function listingAt(handle: number): number {
   return LISTINGS_AT + handle * MAX_LISTING_BYTES;
 }
 
+/** A power of two. */
+const RECENT = 64;
+
 export class HandleTable {
   readonly #state: State;
   readonly #u32: Uint32Array;
+  /** The last handles with a descriptor that this thread made, by the last bits of their inodes. */
+  readonly #recent = new Uint32Array(RECENT);
 
   constructor(state: State) {
     this.#state = state;
@@ -53,9 +58,15 @@ export class HandleTable {
     return this.get(handle, H.inode) - 1;
   }
 
-  /** The lower descriptor of a proxied handle, or -1. */
+  /** The lower descriptor of a handle, or -1: those have one that go through the server, or made their file. */
   descriptor(handle: number): number {
     return this.get(handle, H.descriptor) - 1;
+  }
+
+  /** The lower descriptor of a handle of file `slot` that this thread made not long ago, or -1. Under the inode's lock. */
+  recentDescriptor(slot: number): number {
+    const handle = this.#recent[slot & (RECENT - 1)]!;
+    return handle !== 0 && this.slot(handle) === slot ? this.descriptor(handle) : -1;
   }
 
   /** Gives a handle without descriptor one. False if another thread has done so. */
@@ -82,6 +93,7 @@ export class HandleTable {
     u32[at + H.descriptor] = descriptor + 1;
     u32[at + H.flags] = flags;
     this.set(handle, H.inode, slot + 1);
+    if (descriptor >= 0) this.#recent[slot & (RECENT - 1)] = handle;
     return handle;
   }
 

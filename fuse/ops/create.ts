@@ -1,4 +1,5 @@
 /** CREATE and TMPFILE: a new regular file, open. */
+import { keptBelow } from '../branch/open-files.ts';
 import { F, INODE } from '../inode/inode-table.ts';
 import { ENTRY, INIT2, STATX } from '../protocol/abi.ts';
 import {
@@ -89,7 +90,10 @@ function enterCreated(context: Context, { branch, descriptor, parent, name, leng
   return answerCreated(context, slot, descriptor);
 }
 
-/** Entry and open reply for a new file; `descriptor` becomes the handle's or is closed. */
+/**
+ * Entry and open reply for a new file. `descriptor` becomes the handle's, also where data goes past the server: who has made a file sets its
+ * times, owner and mode next (set-attributes.ts), and its attributes are looked at when it is closed. Else it is closed.
+ */
 function answerCreated(context: Context, slot: number, descriptor: number): number {
   const { inodes } = context;
   const writable = (context.in32(CREATE_IN.flags) & O_ACCMODE) !== O_RDONLY;
@@ -98,14 +102,10 @@ function answerCreated(context: Context, slot: number, descriptor: number): numb
   inodes.setFlag(slot, INODE.capabilitiesKnown);
   if (context.config.passthrough && context.negotiated2(INIT2.PASSTHROUGH) && !inodes.has(slot, INODE.privileged))
     backing = Math.max(0, registerBacking(context, descriptor));
-  if (backing !== 0) {
-    libc.close(descriptor);
-  } else inodes.setFlag(slot, INODE.proxied);
-  const opened = putOpen(context, context.out + ENTRY.size, slot, {
-    writable,
-    descriptor: backing !== 0 ? -1 : descriptor,
-    backing,
-  });
+  if (backing === 0) inodes.setFlag(slot, INODE.proxied);
+  const kept = backing === 0 || descriptor < keptBelow ? descriptor : -1;
+  if (kept < 0) libc.close(descriptor);
+  const opened = putOpen(context, context.out + ENTRY.size, slot, { writable, descriptor: kept, backing });
   // Only now that it counts as open: the slot may be in the ring of idle ones still, from a file that it was before.
   inodes.set(slot, F.backing, backing);
   if (opened < 0) {

@@ -5,11 +5,11 @@ import { REPLY_BYTES } from '../inode/layout.ts';
 import { WRITE_KILL_SUIDGID } from '../protocol/abi.ts';
 import { DT_REG, EBADF, EINVAL, ENOSYS, isNoSpace, O_CLOEXEC, O_RDONLY, O_RDWR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import { killPrivileges } from './attributes.ts';
 import type { Context } from './context.ts';
 import { openLower } from './lower-file.ts';
 import { makeRoom } from './move.ts';
 import { clearPrivileges } from './open.ts';
+import { killPrivileges } from './set-attributes.ts';
 
 /** A write request's data follows fuse_write_in. */
 const WRITE_DATA = 40;

@@ -13,6 +13,7 @@ import * as open from './open.ts';
 import { refuseFunctions } from './refusal.ts';
 import * as remove from './remove.ts';
 import * as rename from './rename.ts';
+import { setattr } from './set-attributes.ts';
 import * as xattr from './xattr.ts';
 
 export type Operation = (context: Context) => number;
@@ -24,7 +25,7 @@ export function operations(policies: Policies): (Operation | undefined)[] {
   table[OP.FORGET] = lookup.forgetOne;
   table[OP.BATCH_FORGET] = lookup.batchForget;
   table[OP.GETATTR] = attributes.getattr;
-  table[OP.SETATTR] = attributes.setattr;
+  table[OP.SETATTR] = setattr;
   table[OP.STATX] = attributes.statx;
   table[OP.READLINK] = attributes.readlink;
   table[OP.STATFS] = attributes.statfs;

@@ -24,14 +24,14 @@ import {
   O_RDWR,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import { killPrivileges } from './attributes.ts';
 import { dropBacking, keepBacking, registerBacking } from './backing.ts';
 import type { Context } from './context.ts';
 import { forget } from './forget.ts';
 import { openLower } from './lower-file.ts';
 import { isShort } from './move.ts';
 import { invalidateAttributes } from './notify.ts';
-import { writeText } from './scratch.ts';
+import { statDescriptor, writeText } from './scratch.ts';
+import { killPrivileges } from './set-attributes.ts';
 import { keepAttributes } from './tree.ts';
 
 export function open(context: Context): number {
@@ -199,9 +199,9 @@ function closeHandle(context: Context, handle: number, slot: number): boolean {
   }
   const left = inodes.add(slot, F.opens, -1);
   state.unlock();
+  if (left === 0 && writable) keepWritten(context, slot, descriptor);
   if (descriptor >= 0) libc.close(descriptor);
   if (left > 0) return false;
-  if (writable) keepWritten(context, slot);
   dropUse(context, slot);
   return true;
 }
@@ -216,8 +216,13 @@ function dropUse(context: Context, slot: number): void {
  * What was written is still in the lower filesystem's memory: its attributes are cheaper now than ever again. After reading it
  * does not pay: most opens are for reading, and few of those files are looked at after the kernel has forgotten them.
  */
-function keepWritten(context: Context, slot: number): void {
+function keepWritten(context: Context, slot: number, descriptor: number): void {
   if (!context.exclusive || context.inodes.get(slot, F.dentry) === 0) return;
   const epoch = context.kept.epoch();
-  if (context.statCopy(slot, context.branchOf(slot), context.stat) === 0) keepAttributes(context, slot, epoch);
+  const branch = context.branchOf(slot);
+  const isEntered = descriptor >= 0 && context.gate.enter(branch) === 0;
+  const result = isEntered
+    ? statDescriptor(context, descriptor, context.stat)
+    : context.statCopy(slot, branch, context.stat);
+  if (result === 0) keepAttributes(context, slot, epoch);
 }

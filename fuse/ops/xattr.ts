@@ -21,12 +21,12 @@ import {
   XATTR_REPLACE,
 } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
-import { changeMode } from './attributes.ts';
 import { type Context, firstBranch, nextBranch } from './context.ts';
 import { enterCopies } from './copies.ts';
 import { OWN_PREFIX } from './copy-mark.ts';
 import { moveTo } from './move.ts';
 import { startsWith, writeText } from './scratch.ts';
+import { changeMode } from './set-attributes.ts';
 import { forgetAttributes } from './tree.ts';
 
 /** As long as the kernel lets a list or value be. */

@@ -88,6 +88,12 @@ export const fchmodat2 = (directory: number, name: number, mode: number, flags: 
 export const fchownat = declare('int fchownat(int, uintptr_t, uint32_t, uint32_t, int)');
 /** (directory, name, two timespecs, flags) */
 export const utimensat = declare('int utimensat(int, uintptr_t, uintptr_t, int)');
+/** (fd, uid, gid) */
+export const fchown = declare('int fchown(int, uint32_t, uint32_t)');
+/** (fd, mode) */
+export const fchmod = declare('int fchmod(int, uint32_t)');
+/** (fd, two timespecs) */
+export const futimens = declare('int futimens(int, uintptr_t)');
 export const ftruncate = declare('int ftruncate(int, int64_t)');
 export const fsync = declare('int fsync(int)');
 export const fdatasync = declare('int fdatasync(int)');

@@ -1,7 +1,18 @@
 /** A server that may have few open files. */
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { descriptorsOf } from '../../support/descriptors.ts';
 import { fuse, loop, needs, program } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
 
@@ -35,5 +46,21 @@ describe('a union whose server may have few files open', () => {
       expect(readdirSync(join(union.mountpoint, name))).to.deep.equal(['file']);
       for (const branch of union.branches) expect(statSync(join(branch, name)).isDirectory()).to.equal(true);
     }
+  });
+
+  it('works on, with more new files open than it may keep descriptors of', () => {
+    const names = Array.from({ length: 300 }, (_, index) => join(union.mountpoint, `file ${index}`));
+    const open = names.map((name) => openSync(name, 'wx'));
+    try {
+      expect(descriptorsOf(union.pid)).to.have.length.within(100, 140);
+      for (const [index, fd] of open.entries()) {
+        writeSync(fd, names[index]!);
+        fchmodSync(fd, 0o640);
+      }
+      for (const name of names) expect(statSync(name).mode & 0o777).to.equal(0o640);
+    } finally {
+      for (const fd of open) closeSync(fd);
+    }
+    for (const name of names) expect(readFileSync(name, 'utf8')).to.equal(name);
   });
 });
