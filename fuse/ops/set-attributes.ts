@@ -62,8 +62,8 @@ const NOT_AT_HAND = 1;
 /** By an open file's descriptor. Answers 0, with its attributes in `stat`, a negated errno, or NOT_AT_HAND when nothing was done. */
 function setOpened(context: Context, slot: number, valid: number): number {
   const { handles, inodes, state } = context;
-  if ((valid & FATTR.SIZE) !== 0 || losesPrivileges(context, slot, valid) || inodes.get(slot, F.dentry) === 0)
-    return NOT_AT_HAND;
+  if ((valid & FATTR.SIZE) !== 0 || inodes.get(slot, F.dentry) === 0) return NOT_AT_HAND;
+  if (losesPrivileges(context, slot, valid) && !isUnprivileged(context, slot)) return NOT_AT_HAND;
   // Nobody closes the file meanwhile.
   if (!state.lockInodeSoon(slot)) return NOT_AT_HAND;
   const descriptor = handles.recentDescriptor(slot);
@@ -212,11 +212,15 @@ function putTime(context: Context, to: number, time: { set: number; now: number;
   u32[(to >>> 2) + 2] = time.set === 0 ? UTIME_OMIT : time.now !== 0 ? UTIME_NOW : context.in32(time.ns);
 }
 
+/** Of most files it is known that there is nothing to clear. */
+function isUnprivileged({ exclusive, inodes }: Context, slot: number): boolean {
+  return exclusive && inodes.has(slot, INODE.capabilitiesKnown) && !inodes.has(slot, INODE.privileged);
+}
+
 /** Clears set-id bits and capabilities, as the kernel does when somebody without privilege writes to a file. */
 export function killPrivileges(context: Context, slot: number): number {
   const { inodes } = context;
-  // Of most files it is known that there is nothing to clear.
-  if (context.exclusive && inodes.has(slot, INODE.capabilitiesKnown) && !inodes.has(slot, INODE.privileged)) return 0;
+  if (isUnprivileged(context, slot)) return 0;
   const branch = context.branchOf(slot);
   let result = context.statCopy(slot, branch, context.stat2);
   if (result < 0) return result;
