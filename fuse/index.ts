@@ -26,6 +26,7 @@ import { requestCount } from './inode/progress.ts';
 import { appendBranch, makeRoot, restoreBranch } from './inode/root.ts';
 import { createStateMemory, State } from './inode/state.ts';
 import { Context, type OpsLogger } from './ops/context.ts';
+import { closeFiles } from './ops/let-go.ts';
 import { removeStaleLinks } from './ops/nameless.ts';
 import { isPolicyName, type PolicyName, policyNames } from './policy/create.ts';
 import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
@@ -172,6 +173,8 @@ export class Union {
   readonly #log: { current: OpsLogger } = { current: { error: () => {}, warn: () => {} } };
   readonly #meters = createMeterMemory();
   #device = -1;
+  /** What the state memory says to be open is this process's: no more a dead server's. */
+  #isServed = false;
   readonly #removals: Removals;
   /** The memory is a dead server's. */
   readonly #isTakenOver: boolean;
@@ -246,6 +249,7 @@ export class Union {
       takeOver(
         new Context({ state: this.#state, thread: MAIN_THREAD, device: devices[0]!, config: this.#config, log }),
       );
+    this.#isServed = true;
     const session = await startSession({
       state: this.#state,
       scratch: this.#scratch + 512,
@@ -338,10 +342,11 @@ export class Union {
     await this.#watch.welcome(this.#branches.entries[branch.index]!);
   }
 
-  /** Closes the branches. After the session has ended. */
+  /** Closes the branches, and what is open on them. After the session has ended. */
   async close(): Promise<void> {
     // Descriptors that somebody waits with stay: their numbers must not become another's.
     if (!(await this.#errands.close())) return;
+    if (this.#isServed) closeFiles(this.#state);
     closeBranches(this.#branches.list());
     libc.close(this.#state.fd);
   }

@@ -8,9 +8,10 @@
  */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { mountIdOf } from '../branch/mounts.ts';
-import { H } from '../inode/handle-table.ts';
-import { F, ROOT } from '../inode/inode-table.ts';
+import { H, HandleTable } from '../inode/handle-table.ts';
+import { F, InodeTable, ROOT } from '../inode/inode-table.ts';
 import { WORD } from '../inode/layout.ts';
+import type { State } from '../inode/state.ts';
 import { AT_FDCWD, O_CLOEXEC, O_PATH } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
 import type { Context } from './context.ts';
@@ -58,6 +59,23 @@ export function isBelow(directory: number): (descriptor: number) => boolean {
       return false; // closed meanwhile
     }
   };
+}
+
+/**
+ * Closes what files are still open by when the session has ended: at the unmount the kernel forgets to say so of those that were closed just
+ * before.
+ */
+export function closeFiles(state: State): void {
+  const handles = new HandleTable(state);
+  const inodes = new InodeTable(state);
+  for (let handle = 1; handle < state.u32[WORD.handleBump]!; handle++) {
+    const descriptor = handles.isUsed(handle) ? handles.descriptor(handle) : -1;
+    if (descriptor >= 0) libc.close(descriptor);
+  }
+  for (let slot = ROOT; slot < state.u32[WORD.inodeBump]!; slot++) {
+    const pinned = inodes.isUsed(slot) ? inodes.get(slot, F.pinned) : 0;
+    if (pinned !== 0 && pinned !== LOST) libc.close(pinned - 1);
+  }
 }
 
 /** Handles whose lower file was closed open it anew, by the place of their inode, when they are used again. */

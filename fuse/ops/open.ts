@@ -1,6 +1,7 @@
 /**
  * OPEN, RELEASE, and passthrough. All handles of an inode share one backing id (the kernel allows one backing file per inode at a
- * time), opened for reading and writing where the branch permits. The lower descriptor is closed at once: the kernel has its own.
+ * time), opened for reading and writing where the branch permits. The lower descriptor is closed at once: the kernel has its own. Only that
+ * which a file was made with stays with its handle (create.ts).
  *
  * Proxied instead: where the kernel or the branch refuses a backing file, and for writing to files with set-id bits or
  * capabilities, which must be cleared by a write; the kernel leaves that to us and tells us only of proxied writes. Also for

@@ -52,6 +52,7 @@ function run(data: ReaderData): void {
   if (Atomics.load(context.i32, WORD.initialised) !== 0) send({ kind: 'serving' });
   serve(context, table, { meter: new Meter(data.meters, thread), seat });
   seat.end();
+  context.directories.close();
 }
 
 /** The request that a dead server's reader of this number had read. */

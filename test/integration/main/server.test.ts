@@ -110,7 +110,8 @@ describe('union-csi server', () => {
     const child = await start();
     for (let i = 0; i < 3; i++) {
       await mount();
-      writeFileSync(join(mountpoint, `file-${i}`), '');
+      mkdirSync(join(mountpoint, `directory-${i}`));
+      writeFileSync(join(mountpoint, `directory-${i}`, 'file'), '');
       expect(openBelow(child.pid!, folder)).to.not.deep.equal([]);
       await unmountOnce(mountpoint, { lazy: false });
       expect(await ask({ op: 'stop' })).to.deep.equal({ ok: true });

@@ -2,6 +2,8 @@
 import { lstatSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { F } from '../../../fuse/inode/inode-table.ts';
+import { closeFiles } from '../../../fuse/ops/let-go.ts';
 import { ATTR_OUT, FATTR, OP, SETATTR_IN } from '../../../fuse/protocol/abi.ts';
 import { descriptorsOf } from '../../support/descriptors.ts';
 import { FuseDriver } from '../../support/fuse-driver.ts';
@@ -99,5 +101,20 @@ describe('attributes of a file that is open since it was made', () => {
     expect(open()).to.have.length(1);
     release(node, handle);
     expect(open()).to.have.length(0);
+  });
+
+  it('leave none open after the session, also of one that the kernel never closed', () => {
+    const open = () => descriptorsOf(process.pid).filter(({ target }) => target.startsWith(driver.paths[0]!));
+    const before = open().length;
+    make('file');
+    const gone = make('gone');
+    driver.ask(OP.UNLINK, ROOT, ['gone']);
+    expect(driver.context.inodes.get(gone.node, F.pinned)).to.be.greaterThan(0);
+    driver.mkdir(ROOT, 'directory');
+    driver.lookup(driver.lookup(ROOT, 'directory'), 'none');
+    expect(open()).to.have.length(before + 4);
+    closeFiles(driver.context.state);
+    driver.context.directories.close();
+    expect(open()).to.have.length(before);
   });
 });
