@@ -33,7 +33,7 @@ export class ModelFilesystem {
   #made = 0;
 
   constructor() {
-    const nothing = { mtime: undefined, acl: undefined, defaultAcl: undefined, xattrs: new Map() };
+    const nothing = { mtime: undefined, acl: undefined, defaultAcl: undefined, removed: false, xattrs: new Map() };
     this.root = { ...nothing, kind: 'directory', id: 0, mode: 0o755, uid: 0, gid: 0, children: new Map() };
   }
 
@@ -72,7 +72,7 @@ export class ModelFilesystem {
       case 'opendir':
         return this.listings.open(operation.listing, () => this.#directory(operation.path));
       case 'list':
-        return this.listings.checkOpen(operation.listing);
+        return this.listings.checkReadable(operation.listing);
       case 'rewind':
         return this.listings.rewind(operation.listing);
       case 'closedir':
@@ -151,7 +151,7 @@ export class ModelFilesystem {
       case 'file':
         return { ...attributes, kind, bytes: Buffer.alloc(0), links: 1, unnamed: false };
       case 'directory':
-        return { ...attributes, kind, children: new Map(), defaultAcl: parent.defaultAcl };
+        return { ...attributes, kind, children: new Map(), defaultAcl: parent.defaultAcl, removed: false };
       case 'link':
         return { ...attributes, kind, target: LINK_TARGET, links: 1 };
       case 'fifo':
@@ -236,6 +236,7 @@ export class ModelFilesystem {
     if (!node) fail('ENOENT');
     if (node.kind !== 'directory') fail('ENOTDIR');
     if (node.children.size > 0) fail('ENOTEMPTY');
+    node.removed = true;
     this.#set(parent, name, undefined);
   }
 
@@ -278,6 +279,7 @@ function replace(source: Node, target: Node): void {
   if (source.kind === 'directory') {
     if (target.kind !== 'directory') fail('ENOTDIR');
     if (target.children.size > 0) fail('ENOTEMPTY');
+    target.removed = true;
   } else if (target.kind === 'directory') fail('EISDIR');
   else target.links--;
 }

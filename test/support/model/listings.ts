@@ -23,8 +23,9 @@ export class Listings {
     this.#open.set(listing, begin(find()));
   }
 
-  checkOpen(listing: number): void {
-    this.#get(listing);
+  /** Linux lists nothing of a directory that was removed, not even that it has come to its end. */
+  checkReadable(listing: number): void {
+    if (this.#get(listing).directory.removed) throw 'ENOENT';
   }
 
   rewind(listing: number): void {

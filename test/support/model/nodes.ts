@@ -24,6 +24,8 @@ export interface DirectoryNode extends Attributes {
   readonly kind: 'directory';
   readonly children: Map<string, Node>;
   defaultAcl: Acl | undefined;
+  /** By rmdir, or by a rename of another one to its place: somebody may have it open. */
+  removed: boolean;
 }
 
 export interface LinkNode extends Attributes {
