@@ -118,9 +118,8 @@ export class DirectoryCache {
 
   /** Closes all. The process outlives its threads, and what they have open with them. */
   close(): void {
-    for (const descriptor of this.#descriptors) if (descriptor >= 0) libc.close(descriptor);
-    this.#descriptors.fill(-1);
-    this.#keys.fill(-1);
+    this.#begun = this.#clock;
+    this.makeRoom();
   }
 
   #victim(set: number, key: number): number {

@@ -66,23 +66,14 @@ export function isBelow(directory: number): (descriptor: number) => boolean {
  * before.
  */
 export function closeFiles(state: State): void {
-  const handles = new HandleTable(state);
-  const inodes = new InodeTable(state);
-  for (let handle = 1; handle < state.u32[WORD.handleBump]!; handle++) {
-    const descriptor = handles.isUsed(handle) ? handles.descriptor(handle) : -1;
-    if (descriptor >= 0) libc.close(descriptor);
-  }
-  for (let slot = ROOT; slot < state.u32[WORD.inodeBump]!; slot++) {
-    const pinned = inodes.isUsed(slot) ? inodes.get(slot, F.pinned) : 0;
-    if (pinned !== 0 && pinned !== LOST) libc.close(pinned - 1);
-  }
+  for (const [, descriptor] of openHandles(new HandleTable(state), state.u32)) libc.close(descriptor);
+  for (const [, descriptor] of pinnedInodes(new InodeTable(state), state.u32)) libc.close(descriptor);
 }
 
 /** Handles whose lower file was closed open it anew, by the place of their inode, when they are used again. */
 function reopenLater({ handles, u32 }: Context, replaced: ReadonlySet<number>): void {
-  for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
-    const descriptor = handles.isUsed(handle) ? handles.descriptor(handle) : -1;
-    if (descriptor < 0 || !replaced.has(descriptor)) continue;
+  for (const [handle, descriptor] of openHandles(handles, u32)) {
+    if (!replaced.has(descriptor)) continue;
     handles.set(handle, H.descriptor, 0);
     libc.close(descriptor);
   }
@@ -90,10 +81,25 @@ function reopenLater({ handles, u32 }: Context, replaced: ReadonlySet<number>): 
 
 /** Files without a name are found again by their links when the branch is back (relearn.ts). */
 function unpinUntilBack({ inodes, u32 }: Context, replaced: ReadonlySet<number>): void {
+  for (const [slot, descriptor] of pinnedInodes(inodes, u32)) {
+    if (!replaced.has(descriptor)) continue;
+    inodes.set(slot, F.pinned, LOST);
+    libc.close(descriptor);
+  }
+}
+
+/** Handles that have a lower file open, each with its descriptor. */
+function* openHandles(handles: HandleTable, u32: Uint32Array): Generator<[handle: number, descriptor: number]> {
+  for (let handle = 1; handle < u32[WORD.handleBump]!; handle++) {
+    const descriptor = handles.isUsed(handle) ? handles.descriptor(handle) : -1;
+    if (descriptor >= 0) yield [handle, descriptor];
+  }
+}
+
+/** Inodes without a name that have a descriptor, each with it. */
+function* pinnedInodes(inodes: InodeTable, u32: Uint32Array): Generator<[slot: number, descriptor: number]> {
   for (let slot = ROOT; slot < u32[WORD.inodeBump]!; slot++) {
     const pinned = inodes.isUsed(slot) ? inodes.get(slot, F.pinned) : 0;
-    if (pinned === 0 || !replaced.has(pinned - 1)) continue;
-    inodes.set(slot, F.pinned, LOST);
-    libc.close(pinned - 1);
+    if (pinned !== 0 && pinned !== LOST) yield [slot, pinned - 1];
   }
 }
