@@ -89,7 +89,9 @@ const least: Contender = {
   missing: () => undefined,
   mount: (stage) => {
     const server = fileURLToPath(new URL('least.ts', import.meta.url));
-    return serve(process.execPath, [server, stage.branches.join(':'), stage.mountpoint], stage);
+    // As bin/union-csi has it.
+    const environment = 'GLIBC_TUNABLES=glibc.pthread.rseq=0';
+    return serve('env', [environment, process.execPath, server, stage.branches.join(':'), stage.mountpoint], stage);
   },
 };
 
