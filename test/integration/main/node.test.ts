@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { credentials } from '@grpc/grpc-js';
+import { credentials, Metadata } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import { loadCsi, loadRegistration } from '../../../src/protocol/proto.ts';
 import { killed, until } from '../../support/processes.ts';
@@ -76,8 +76,10 @@ describe('union-csi node', () => {
 
 function registrationInfo(socket: string): Promise<unknown> {
   const client = new (loadRegistration().Registration)(`unix://${socket}`, credentials.createInsecure());
+  // Its file is there from bind(2) on, a moment before it listens; kubelet waits as well.
+  const patient = new Metadata({ waitForReady: true });
   return new Promise((resolve, reject) => {
-    client.getInfo({}, (error, info) => {
+    client.getInfo({}, patient, { deadline: Date.now() + 10_000 }, (error, info) => {
       client.close();
       if (error) reject(error);
       else resolve(info);
