@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { mountImage } from '../support/faults.ts';
-import { type LoopBranches, makeLoopBranches } from '../support/loop-branches.ts';
+import { imageOf, type LoopBranches, makeLoopBranches, unmountBranch } from '../support/loop-branches.ts';
 import { ModelFilesystem } from '../support/model/filesystem.ts';
 import { readAll } from '../support/model/reading.ts';
 import { fuse, loop, needs } from '../support/skip.ts';
@@ -115,15 +115,15 @@ for (const passthrough of [true, false]) {
         await again.close();
       }
       for (const branch of branches.paths) {
-        spawnSync('umount', [branch]);
-        const check = spawnSync('e2fsck', ['-fn', `${branch}.img`], { encoding: 'utf8' });
+        unmountBranch(branch);
+        const check = spawnSync('e2fsck', ['-fn', imageOf(branch)], { encoding: 'utf8' });
         expect(check.status, check.stdout).to.equal(0);
       }
     });
 
     it('has on any branch, mounted alone, what it said is there', async () => {
       for (const branch of branches.paths) {
-        mountImage(`${branch}.img`, branch);
+        mountImage(imageOf(branch), branch);
         const alone = await mountUnion({ branches: [branch], mountpoint: union.mountpoint, library: { passthrough } });
         try {
           for (const [name, held] of runs)

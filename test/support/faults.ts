@@ -1,5 +1,5 @@
 /** Real faults of filesystems, for tests: each is what the kernel itself does when a disk or a server fails. */
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import koffi from 'koffi';
 import { runProgram } from './loop-branches.ts';
 
@@ -47,22 +47,6 @@ function deviceOf(mountpoint: string): string {
 /** Mounts an image where it was, once whatever still holds it has let go of it. */
 export function mountImage(image: string, mountpoint: string): void {
   runProgram('mount', ['-t', 'ext4', '-o', 'loop', image, mountpoint]);
-}
-
-/** Whether a loop device has the image, which it lets go with the last mount. */
-export function isInUse(image: string): boolean {
-  return readdirSync('/sys/block').some((device) => {
-    try {
-      return readFileSync(`/sys/block/${device}/loop/backing_file`, 'utf8').trim() === image;
-    } catch {
-      return false; // no loop device, or detached while we looked
-    }
-  });
-}
-
-/** Image of the branch that makeLoopBranches made at a path. */
-export function imageOf(branch: string): string {
-  return `${branch}.img`;
 }
 
 /** The errno name with which an action fails, or `none`. */

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { unmount } from './loop-branches.ts';
 import { statFields, until } from './processes.ts';
 
 const installed = fileURLToPath(new URL('../../bin/union-csi', import.meta.url));
@@ -77,10 +78,12 @@ export class KeptMount extends MountProcesses {
 
   /** Unmounts and waits for the end of all processes; kills them if that fails. */
   async close(): Promise<void> {
-    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 30_000 });
-    if (status === 0) await until(() => this.processes().length === 0);
-    await this.kill();
-    if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);
+    try {
+      unmount(this.mountpoint);
+      await until(() => this.processes().length === 0);
+    } finally {
+      await this.kill();
+    }
   }
 }
 

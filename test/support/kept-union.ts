@@ -9,7 +9,7 @@ import { closeSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cloneDevice, createStateMemory, mountDevice, openDevice } from '../../fuse/index.ts';
-import { type LoopBranches, makeLoopBranches } from './loop-branches.ts';
+import { type LoopBranches, makeLoopBranches, unmount } from './loop-branches.ts';
 import { killed } from './processes.ts';
 
 const program = fileURLToPath(new URL('serve-union.ts', import.meta.url));
@@ -105,12 +105,17 @@ export class KeptUnion {
 
   /** Unmounts, lets go of everything, and undoes the branches. */
   async close(): Promise<void> {
-    const { status, stderr } = spawnSync('umount', [this.mountpoint], { encoding: 'utf8', timeout: 30_000 });
-    if (status !== 0) spawnSync('umount', ['--lazy', this.mountpoint]);
+    let failure: unknown;
+    try {
+      unmount(this.mountpoint);
+    } catch (error) {
+      failure = error;
+      spawnSync('umount', ['--lazy', this.mountpoint]);
+    }
     for (const fd of [...this.devices, this.state]) closeSync(fd);
     // Where another mount namespace has a copy of the mount, it goes on without us: that of a cluster, say.
     await this.kill();
     this.#loops.close();
-    if (status !== 0) throw new Error(`umount ${this.mountpoint} failed: ${stderr}`);
+    if (failure !== undefined) throw failure;
   }
 }

@@ -30,6 +30,9 @@ export interface LoopBranches {
 const mebibyte = 1024 ** 2;
 /** A loop device goes by itself, a moment after its mount when somebody has it open just then. */
 const detachLimitMs = 30_000;
+/** Whoever looks through /proc at the files that others have open holds their mounts for an instant. */
+const busyLimitMs = 5_000;
+const pauseMs = 20;
 
 export function makeLoopBranches(sizesBytes: readonly number[]): LoopBranches {
   const folder = mkdtempSync(join(tmpdir(), 'union-branches-'));
@@ -44,8 +47,8 @@ export function makeLoopBranches(sizesBytes: readonly number[]): LoopBranches {
 }
 
 function makeBranch(folder: string, name: string, sizeBytes: number): string {
-  const image = join(folder, `${name}.img`);
   const path = join(folder, name);
+  const image = imageOf(path);
   writeFileSync(image, '');
   truncateSync(image, sizeBytes);
   // No reserve for root, so that full means full; no zeroing in the background, so that measurements are alone.
@@ -65,11 +68,47 @@ export function removeFolderWithMounts(folder: string): void {
   const deadline = Date.now() + detachLimitMs;
   while (loopDevicesOf(folder).length > 0 && Date.now() < deadline) {
     endCopies(folder);
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+    pause();
   }
   const left = [...mountpointsBelow(folder), ...loopDevicesOf(folder)];
   if (left.length > 0) throw new Error(`left behind under ${folder}: ${left.join(', ')}`);
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** Unmounts what nobody uses: tried again for a while where it is busy. Throws umount's complaint. */
+export function unmount(mountpoint: string): void {
+  const deadline = Date.now() + busyLimitMs;
+  for (;;) {
+    const { status, stderr } = spawnSync('umount', [mountpoint], { encoding: 'utf8', timeout: 30_000 });
+    if (status === 0) return;
+    if (!stderr.includes('busy') || Date.now() > deadline) throw new Error(`umount ${mountpoint} failed: ${stderr}`);
+    pause();
+  }
+}
+
+/** Unmounts a branch; its filesystem has ended then, and the image is as it stays. */
+export function unmountBranch(branch: string): void {
+  unmount(branch);
+  const deadline = Date.now() + detachLimitMs;
+  while (isInUse(imageOf(branch))) {
+    if (Date.now() > deadline) throw new Error(`${imageOf(branch)} is still in use`);
+    endCopies(branch);
+    pause();
+  }
+}
+
+/** Image of the branch that makeLoopBranches made at a path. */
+export function imageOf(branch: string): string {
+  return `${branch}.img`;
+}
+
+/** Whether a loop device has the image, which it lets go with the last mount. */
+export function isInUse(image: string): boolean {
+  return loopDevices().some(({ backing }) => backing === image);
+}
+
+function pause(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, pauseMs);
 }
 
 /**
@@ -106,11 +145,15 @@ export function mountpointsBelow(folder: string, mountinfo = readFileSync('/proc
 
 /** Loop devices of images at or below a folder. */
 export function loopDevicesOf(folder: string): string[] {
-  const devices = readdirSync('/sys/block').filter((name) => name.startsWith('loop'));
-  return devices.flatMap((name) => {
+  return loopDevices().flatMap(({ device, backing }) => (backing.startsWith(`${folder}/`) ? [device] : []));
+}
+
+function loopDevices(): { device: string; backing: string }[] {
+  const names = readdirSync('/sys/block').filter((name) => name.startsWith('loop'));
+  return names.flatMap((name) => {
     try {
-      const image = readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8');
-      return image.startsWith(`${folder}/`) ? [`/dev/${name}`] : [];
+      const backing = readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trimEnd();
+      return [{ device: `/dev/${name}`, backing }];
     } catch {
       return []; // not attached, or not any more
     }

@@ -6,8 +6,8 @@ import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, utimesSync, 
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { eventually } from '../../support/eventually.ts';
-import { codeOf, damage, imageOf, isInUse, mountImage, shutDown } from '../../support/faults.ts';
-import { makeLoopBranches, runProgram } from '../../support/loop-branches.ts';
+import { codeOf, damage, mountImage, shutDown } from '../../support/faults.ts';
+import { imageOf, isInUse, makeLoopBranches, runProgram, unmount } from '../../support/loop-branches.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
 import { healthOf } from '../../support/union-status.ts';
@@ -124,7 +124,7 @@ describe('a union with a broken branch', () => {
         .to.include('holds branch b7 of volume another')
         .and.include('expected is branch b0 of volume volume');
       expect(codeOf(() => textOf(onFirst()))).to.equal('EIO');
-      runProgram('umount', [first]);
+      unmount(first);
 
       mountImage(imageOf(first), first);
       await untilHealth('ok');

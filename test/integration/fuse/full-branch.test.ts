@@ -26,7 +26,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { codeOf, mountImage } from '../../support/faults.ts';
-import { runProgram } from '../../support/loop-branches.ts';
+import { imageOf, runProgram, unmount, unmountBranch } from '../../support/loop-branches.ts';
 import {
   copyFileRange,
   fallocate,
@@ -111,7 +111,7 @@ describe('a full branch', () => {
     for (const descriptor of opened.splice(0)) closeSync(descriptor);
     const { branches, folder, mountpoint } = union;
     const close = union.close;
-    spawnSync('umount', [mountpoint]);
+    unmount(mountpoint);
     const again = await mountUnion({ branches, mountpoint, options: [`minfreespace=${reserve}`] });
     union = { ...again, branches, folder, close: () => again.close().finally(() => close().catch(() => {})) };
   };
@@ -263,12 +263,9 @@ describe('a full branch', () => {
 
   it('goes on in truncate, which takes room on a filesystem that keeps short files with their inodes', async () => {
     await make([32, 32], [], ([first]) => {
-      runProgram('umount', [first!]);
-      // Not in the image that was mounted: whoever has copied this mount namespace holds its device for a while.
-      const image = `${first}-of-short-files.img`;
-      runProgram('truncate', ['-s', '32M', image]);
-      runProgram('mkfs.ext4', ['-q', '-F', '-m', '0', '-O', 'inline_data', image]);
-      mountImage(image, first!);
+      unmountBranch(first!);
+      runProgram('mkfs.ext4', ['-q', '-F', '-m', '0', '-O', 'inline_data', imageOf(first!)]);
+      mountImage(imageOf(first!), first!);
     });
     for (const name of ['file', 'other']) writeFileSync(at(name), 'short');
     const { ino } = statSync(at('file'));

@@ -23,8 +23,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { askMountStatus, findUnion } from '../../../src/host/mount-control.ts';
+import { mountImage } from '../../support/faults.ts';
 import { KeptMount } from '../../support/kept-mount.ts';
-import { makeLoopBranches } from '../../support/loop-branches.ts';
+import { imageOf, makeLoopBranches, unmountBranch } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
@@ -100,8 +101,8 @@ describe('union-csi branch remove', function () {
         stdout: `${first} is no branch of ${mountpoint} any more: 3 files moved, 1.00 KiB\n`,
         stderr: '',
       });
-      expect(spawnSync('umount', [first], { encoding: 'utf8' }).stderr).to.equal('');
-      expect(spawnSync('mount', ['-o', 'loop', `${first}.img`, first], { encoding: 'utf8' }).stderr).to.equal('');
+      unmountBranch(first);
+      mountImage(imageOf(first), first);
       writeSync(handle, 'CON');
       const buffer = Buffer.alloc(8);
       expect(readSync(nameless, buffer, 0, 8, 0)).to.equal(8);

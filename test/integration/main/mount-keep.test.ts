@@ -17,7 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { KeptMount, type KeptProcess } from '../../support/kept-mount.ts';
-import { removeFolderWithMounts } from '../../support/loop-branches.ts';
+import { removeFolderWithMounts, unmount } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 
@@ -65,7 +65,7 @@ describe('union-csi mount -o keep', () => {
       await until(() => keepers().some(({ pid }) => pid !== old));
     }
     expect(await readFile(join(mountpoint, 'log'), 'utf8')).to.equal(`${lines.join('\n')}\n`);
-    expect(spawnSync('umount', [mountpoint]).status).to.equal(0);
+    unmount(mountpoint);
     await until(() => processes().length === 0);
   });
 
@@ -100,7 +100,7 @@ describe('union-csi mount -o keep', () => {
     expect(bytes.toString()).to.equal('before, after');
     expect((await file.stat()).nlink).to.equal(0);
     await file.close();
-    expect(spawnSync('umount', [mountpoint]).status).to.equal(0);
+    unmount(mountpoint);
     await until(() => processes().length === 0);
   });
 
@@ -108,7 +108,7 @@ describe('union-csi mount -o keep', () => {
     const { processes, refusers } = named(mount('keep=2'));
     await killServers(2);
     await until(() => refusers().length === 1);
-    expect(spawnSync('umount', [mountpoint]).status).to.equal(0);
+    unmount(mountpoint);
     await until(() => processes().length === 0);
   });
 

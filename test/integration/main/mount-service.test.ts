@@ -1,5 +1,4 @@
 /** A kept mount as a service of systemd (deploy/systemd): keeper and servers are killed together, and the next ones go on. */
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, realpathSync } from 'node:fs';
 import { appendFile, open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { MountProcesses } from '../../support/kept-mount.ts';
-import { removeFolderWithMounts } from '../../support/loop-branches.ts';
+import { removeFolderWithMounts, unmount } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
 import { ServiceManager } from '../../support/service-manager.ts';
 import { fuse, needs } from '../../support/skip.ts';
@@ -50,12 +49,12 @@ describe('a kept mount as a service', () => {
     await file.write('after\n');
     await file.close();
     expect(await readFile(log, 'utf8')).to.equal('before\nwhile none lives\nafter\n');
-    expect(spawnSync('umount', [union.mountpoint]).status).to.equal(0);
+    unmount(union.mountpoint);
     await until(() => union.processes().length === 0);
     // What is stored is no mount any more.
     await start();
     await appendFile(log, 'mounted anew\n');
-    expect(spawnSync('umount', [union.mountpoint]).status).to.equal(0);
+    unmount(union.mountpoint);
     await until(() => union.processes().length === 0);
   });
 });

@@ -21,7 +21,7 @@ import { expect } from 'chai';
 import { prepareControlSocket } from '../../../src/host/mount-control.ts';
 import { mountAt } from '../../../src/host/mountinfo.ts';
 import type { StatusReport } from '../../../src/main/status.ts';
-import { removeFolderWithMounts } from '../../support/loop-branches.ts';
+import { removeFolderWithMounts, unmount } from '../../support/loop-branches.ts';
 import { until } from '../../support/processes.ts';
 import { fuse, needs } from '../../support/skip.ts';
 import { mountUnion, type UnionMount } from '../../support/union-mount.ts';
@@ -171,7 +171,7 @@ describe('commands about a mounted union', () => {
       mkdirSync(join(folder, 'bound'));
       expect(spawnSync('mount', ['--bind', inUnion('d'), join(folder, 'bound')]).status).to.equal(0);
       expect(run('where', join(folder, 'bound', 'new'))).to.deep.equal(says(`${a}/d/new\n`));
-      spawnSync('umount', [join(folder, 'bound')]);
+      unmount(join(folder, 'bound'));
     });
 
     it('says what is wrong', async () => {
