@@ -1,11 +1,10 @@
 /**
  * What policies and STATFS are told of each branch's space. The figures are in the branches' records, for all threads. Who
  * chooses a branch asks none but the one that it chose, and that the sooner the closer it is to its reserve: as often as
- * the fastest writer could use up what is left. The others are asked every REFRESH_MS while somebody chooses, by
- * a thread that may wait (transport/watch.ts): a branch that hangs does not hold up creates on others.
+ * the fastest writer could use up what is left. The others are asked every REFRESH_MS while somebody chooses, by a reader that
+ * has replied: a branch that hangs holds up that one alone, and no create on others.
  */
 import { performance } from 'node:perf_hooks';
-import { WORD } from '../inode/layout.ts';
 import type { State } from '../inode/state.ts';
 import type { BranchFacts } from '../policy/facts.ts';
 import { STATX } from '../protocol/abi.ts';
@@ -17,6 +16,8 @@ import { type BranchTable, figuresOf } from './table.ts';
 export const REFRESH_MS = 500;
 /** As fast as writes into page cache are taken for: 8 GiB/s. */
 const FASTEST_FILL_BYTES_PER_MS = 8 * 1024 ** 2;
+/** Nobody else asks a branch that has not answered for less than this; by then it is avoided (branch/health.ts). */
+const ANSWER_LIMIT_MS = 5_000;
 const ST_RDONLY = 1;
 const DEVICE_ONLY = 0;
 /** For struct statfs, or struct statx. */
@@ -53,6 +54,7 @@ export class Space {
   /** The same in order, without holes where branches were removed. */
   #listed: SpaceRow[] = [];
   #version = -1;
+  #hasOld = false;
 
   /** `buffer` is a position of SPACE_BYTES free bytes in the state memory. */
   constructor(state: State, table: BranchTable, gate: Gate, buffer: number) {
@@ -64,12 +66,24 @@ export class Space {
 
   /** One row per branch, in order, to choose from. Asks no branch but a new one, and that only if it answers. */
   facts(): readonly BranchFacts[] {
-    const oldest = clock() - REFRESH_MS * 0.8;
+    const oldest = oldestOf(clock());
     for (const row of this.rows()) {
       if (row.askedAt === 0 && !this.#gate.isAvoided(row.index)) this.#ask(row);
-      else if (row.askedAt < oldest) this.#state.u32[WORD.figuresWanted] = 1;
+      else if (row.askedAt < oldest) this.#hasOld = true;
     }
     return this.#listed;
+  }
+
+  /** Asks those that this thread has chosen by though their figures were old. To be called when nobody waits for the thread. */
+  renew(): void {
+    if (!this.#hasOld) return;
+    this.#hasOld = false;
+    for (const row of this.rows()) {
+      const now = clock();
+      if (row.askedAt >= oldestOf(now) || this.#gate.isAvoided(row.index)) continue;
+      this.#state.f64[figuresOf(row.index) + FIGURE.askedAt] = now + ANSWER_LIMIT_MS;
+      if (this.#ask(row) < 0) this.#gate.suspect();
+    }
   }
 
   /** Asks a branch whose figures may be out of date. Answers whether it did: who chose by them chooses again. */
@@ -174,6 +188,10 @@ const { timeOrigin } = performance;
 /** Milliseconds, the same for all threads. */
 function clock(): number {
   return timeOrigin + performance.now();
+}
+
+function oldestOf(now: number): number {
+  return now - REFRESH_MS * 0.8;
 }
 
 /** Milliseconds until a branch can have reached its reserve. One that is below it takes nothing: no hurry. */

@@ -166,8 +166,6 @@ export const WORD = {
   /** Branches that somebody got an error from, since the session's thread looked last. */
   suspectLow: 78,
   suspectHigh: 79,
-  /** Set by who would like younger figures of the branches' space. */
-  figuresWanted: 80,
   /** Readers with this number and above end after the request at hand. */
   readersWanted: 81,
   /** While a directory is made on a branch, under the tree lock: its inode, else 0, and the branch. */

@@ -46,13 +46,12 @@ port.on('message', (errand: Errand | 'end') => {
 function perform(errand: Errand): ErrandAnswer {
   switch (errand.kind) {
     case 'look': {
-      const { index, branch, closely } = errand;
+      const { index, branch } = errand;
       const result = context.space.refresh(index);
       if (result < 0)
         return {
           finding: { kind: 'failing', message: `${branch.path} does not tell its space: ${errnoName(-result)}` },
         };
-      if (!closely) return { finding: { kind: 'ok', message: '' } };
       return { finding: look(branch), intents: listIntents([branch]) };
     }
     case 'change':

@@ -1,7 +1,7 @@
 /**
- * Errands: what may have to wait for a branch and is no request: looking at branches, asking for their space, learning what is
- * on them. Done by threads of their own, one at a time each: while one waits for a branch that hangs, another one is started for
- * the rest, up to MAX_ERRANDS. Threads without work end after a while.
+ * Errands: what may have to wait for a branch and is no request: looking at branches, learning what is on them. Done by threads
+ * of their own, one at a time each: while one waits for a branch that hangs, another one is started for the rest, up to
+ * MAX_ERRANDS. Threads without work end after a while.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';

@@ -38,8 +38,8 @@ export interface ErrandData {
 }
 
 export type Errand =
-  /** Figures of a branch's space, for its record; with `closely` a look at the branch itself too. */
-  | { readonly kind: 'look'; readonly index: number; readonly branch: ProbedBranch; readonly closely: boolean }
+  /** At the branch and its space, of which the figures go to its record. */
+  | { readonly kind: 'look'; readonly index: number; readonly branch: ProbedBranch }
   | { readonly kind: 'change'; readonly branch: ProbedBranch }
   | { readonly kind: 'reopen'; readonly branch: ProbedBranch }
   /** Of ops/relearn.ts; `device` is a descriptor of the connection. */

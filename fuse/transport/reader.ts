@@ -104,6 +104,7 @@ function serve(context: Context, table: Operations, { meter, seat }: { meter: Me
     if (opcode === OP.INIT) send({ kind: 'serving' });
     meter.end(opcode, begun);
     meter.setLookedUp(context.lookedUp);
+    context.space.renew();
     u32[progress + PROGRESS.ended] = u32[progress + PROGRESS.begun]!;
   }
 }

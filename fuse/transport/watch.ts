@@ -140,7 +140,6 @@ export class Watch {
     const { now } = this.#clock;
     const { state } = this.#options;
     const suspects = [WORD.suspectLow, WORD.suspectHigh].map((word) => Atomics.exchange(state.i32, word, 0));
-    const figuresWanted = Atomics.exchange(state.u32, WORD.figuresWanted, 0) === 1;
     this.#readMounts(
       now,
       suspects.some((mask) => mask !== 0),
@@ -149,7 +148,7 @@ export class Watch {
       const { index } = watched.branch;
       const waiting = stuck.filter(({ branch }) => branch === index);
       if (((suspects[index >> 5]! >>> (index & 31)) & 1) === 1) watched.isSuspect = true;
-      this.#look(watched, now, { isWaited: waiting.length > 0, figuresWanted });
+      this.#look(watched, now, waiting.length > 0);
       this.#judge(watched, waiting.length, now, log);
     }
   }
@@ -160,7 +159,7 @@ export class Watch {
       .filter(
         ({ judgement, look }) => (judgement.health === 'ok' || judgement.health === 'read-only') && look === undefined,
       )
-      .map((watched) => this.#sendLook(watched, true));
+      .map((watched) => this.#sendLook(watched));
     const { promise, resolve } = Promise.withResolvers<void>();
     const limit = setTimeout(resolve, limitMs);
     await Promise.race([Promise.all(asked), promise]);
@@ -184,28 +183,24 @@ export class Watch {
   }
 
   /** Sends whom it takes to tell how the branch is. */
-  #look(
-    watched: Watched,
-    now: number,
-    { isWaited, figuresWanted }: { isWaited: boolean; figuresWanted: boolean },
-  ): void {
+  #look(watched: Watched, now: number, isWaited: boolean): void {
     const isDue = now - watched.lookedAt >= RETRY_MS && watched.look === undefined;
     const isDoubtful = isWaited || watched.isSuspect || watched.judgement.health !== 'ok';
     if (isOut(watched.finding)) {
       if (isDue) void this.#reopen(watched);
     } else if (isDoubtful && isDue) {
       watched.isSuspect = false;
-      void this.#sendLook(watched, true);
+      void this.#sendLook(watched);
       if (watched.branch.mode !== 'RO' && watched.change === undefined) void this.#sendChange(watched);
-    } else if (figuresWanted && watched.look === undefined) void this.#sendLook(watched, false);
+    }
   }
 
-  async #sendLook(watched: Watched, closely: boolean): Promise<void> {
-    if (closely) watched.lookedAt = this.#clock.now;
+  async #sendLook(watched: Watched): Promise<void> {
+    watched.lookedAt = this.#clock.now;
     const { index } = watched.branch;
-    const answer = await this.#run({ kind: 'look', index, branch: this.#probed(watched), closely }, watched, 'look');
+    const answer = await this.#run({ kind: 'look', index, branch: this.#probed(watched) }, watched, 'look');
     watched.intents = answer?.intents ?? watched.intents;
-    if (answer !== undefined && (closely || answer.finding.kind !== 'ok')) take(watched, answer.finding);
+    if (answer !== undefined) take(watched, answer.finding);
   }
 
   async #sendChange(watched: Watched): Promise<void> {

@@ -1,6 +1,7 @@
-/** The reserve of a branch holds however fast it fills. */
-import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+/** The reserve of a branch holds however fast it fills; and what the union knows of its branches' space. */
+import { existsSync, mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { fuse, loop, needs } from '../../support/skip.ts';
 import { makeUnion, type TestUnion } from '../../support/union-mount.ts';
@@ -55,6 +56,28 @@ describe('a reserve', () => {
     do writeFileSync(join(union.mountpoint, `try-${++tries}`), '');
     while (!isOn(first, `try-${tries}`) && Date.now() < deadline);
     expect(isOn(first, `try-${tries}`)).to.equal(true);
+  });
+
+  it('and the space of other branches are looked at again by the threads that there are: another takes 100 ms of CPU to start', async () => {
+    union = await makeUnion({
+      sizesBytes: [64 * mebibyte, 96 * mebibyte],
+      options: ['category.create=mfs', 'minfreespace=1M'],
+    });
+    const { branches, mountpoint, pid } = union;
+    const [first, second] = branches as [string, string];
+    const threads = () => readdirSync(`/proc/${pid}/task`).length;
+    writeFileSync(join(mountpoint, 'before'), '');
+    expect(isOn(second, 'before')).to.equal(true);
+    const before = threads();
+    writeFileSync(join(second, 'much'), Buffer.alloc(64 * mebibyte));
+    await delay(1_000);
+    const deadline = Date.now() + 5_000;
+    let tries = 0;
+    do writeFileSync(join(mountpoint, `try-${++tries}`), '');
+    while (!isOn(first, `try-${tries}`) && Date.now() < deadline);
+    expect(isOn(first, `try-${tries}`)).to.equal(true);
+    await delay(300); // one would be started in the moment after
+    expect(threads()).to.equal(before);
   });
 });
 

@@ -69,7 +69,7 @@ describe('state memory', () => {
   it('gets a new version, and a fixture of the one before, when what is in it changes', () => {
     const words = crc32(JSON.stringify([WORD, F, INODE, D, H, PROGRESS]));
     const remedy = 'raise STATE_VERSION if a release has this version, write the step from it, and keep its fixture';
-    expect([STATE_VERSION, LAYOUT, words], remedy).to.deep.equal([6, 1960503296, 3323871000]);
+    expect([STATE_VERSION, LAYOUT, words], remedy).to.deep.equal([6, 1960503296, 1799473537]);
   });
 });
 
