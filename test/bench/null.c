@@ -5,8 +5,8 @@
  *
  *   cc -O2 -o null null.c && null MOUNTPOINT      (root; ends when it is unmounted)
  *
- * A thread for each CPU that it may run on, pinned to it, with a descriptor of the connection of its own, at most four, as the
- * union has. One mutex guards the tables.
+ * A thread for each CPU that it may run on, with a descriptor of the connection of its own, at most four, where and how the
+ * union's readers run (fuse/transport/seat.ts). One mutex guards the tables.
  *
  * File data go to one memfd that all files share, by passthrough: a request less, as for the union. Every file is SMALL bytes
  * long, whatever is written. Records are never used again: it is for minutes, not for days.
@@ -40,6 +40,9 @@ struct backing_map {
   uint64_t padding;
 };
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
+
+/* The CPU of this thread, or -1: there is only one. */
+static __thread int home = -1;
 
 static __thread union {
   struct fuse_in_header header;
@@ -215,12 +218,66 @@ static void make_backing(void) {
   if (backing <= 0) perror("passthrough");
 }
 
+static void pin(int cpu) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  sched_setaffinity(0, sizeof one, &one);
+}
+
+/* The CPU that a thread ran on last, or -1. */
+static int cpu_of(uint32_t thread) {
+  enum { BEFORE_CPU = 36 }; /* fields between the name and it; proc(5) */
+  char text[1024];
+  snprintf(text, sizeof text, "/proc/%u/stat", thread);
+  int file = open(text, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return -1;
+  ssize_t length = read(file, text, sizeof text - 1);
+  close(file);
+  text[length < 0 ? 0 : length] = 0;
+  char *at = strrchr(text, ')');
+  for (int field = 0; at && field <= BEFORE_CPU; field++) at = strchr(at + 1, ' ');
+  return at ? atoi(at) : -1;
+}
+
+static void become(int policy) {
+  struct sched_param none = {0};
+  sched_setscheduler(0, policy, &none);
+}
+
+static void settle(int cpu) {
+  home = cpu;
+  pin(cpu);
+  become(SCHED_BATCH);
+}
+
+/* Beside a caller who is alone, as SCHED_IDLE; of others at home, as SCHED_BATCH. On one CPU there is nothing to choose. */
+static void sit(uint32_t caller) {
+  enum { ALONE = 256, LOOK_EVERY = 16 };
+  static __thread uint32_t last;
+  static __thread int requests, away;
+  if (home < 0 || caller == 0) return;
+  if (caller != last) {
+    last = caller;
+    requests = 0;
+    if (away) settle(home);
+    away = 0;
+  } else if (++requests % (away ? LOOK_EVERY : ALONE) == 0) {
+    int beside = cpu_of(caller);
+    if (beside < 0) return;
+    pin(beside);
+    if (!away) become(SCHED_IDLE);
+    away = 1;
+  }
+}
+
 static int serve(int own) {
   for (;;) {
     if (read(own, &request, sizeof request) < 0) {
       if (errno == EINTR || errno == EAGAIN || errno == ENOENT) continue;
       return errno == ENODEV ? 0 : 1; /* ENODEV: unmounted */
     }
+    sit(request.header.pid);
     if (request.header.opcode == FUSE_FORGET || request.header.opcode == FUSE_BATCH_FORGET) continue;
     pthread_mutex_lock(&tables);
     int size = answer();
@@ -233,18 +290,11 @@ static int serve(int own) {
   }
 }
 
-static void pin(int cpu) {
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(cpu, &one);
-  sched_setaffinity(0, sizeof one, &one);
-}
-
 static void *help(void *cpu) {
   int own = open("/dev/fuse", O_RDWR | O_CLOEXEC);
   uint32_t of = (uint32_t)device;
   if (own < 0 || ioctl(own, FUSE_DEV_IOC_CLONE, &of) != 0) return perror("clone"), NULL;
-  pin((int)(intptr_t)cpu);
+  settle((int)(intptr_t)cpu);
   serve(own);
   return NULL;
 }
@@ -260,7 +310,7 @@ static int serve_on_every_cpu(void) {
     if (first < 0) first = cpu;
     else if (threads++ < MAX_THREADS) pthread_create(&thread, NULL, help, (void *)(intptr_t)cpu);
   }
-  pin(first);
+  if (threads > 1) settle(first);
   return serve(device);
 }
 
