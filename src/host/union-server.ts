@@ -54,6 +54,8 @@ export interface UnionServerOptions {
   readonly fed: FedBranches;
   /** Why a union cannot be served with this state memory; undefined when it can. */
   readonly unreadable: (state: number) => string | undefined;
+  /** Whether the filesystem of a mounted device still exists. */
+  readonly isMounted: (device: number) => boolean;
   /** Ends the process at once. */
   readonly die: () => void;
   /** Called when the health of a branch has changed. */
@@ -80,6 +82,8 @@ export class UnionServer {
   #starting: Promise<unknown> | undefined;
   /** While serving: what it serves with, as it came. */
   #custody: { readonly descriptors: readonly number[]; readonly facts: MountFacts } | undefined;
+  /** Of the mount that it serves, or begins to: while the descriptor is open. */
+  #device: number | undefined;
 
   /** The process is to end when nobody needs it any more: said to those who ask. */
   isLeaving = false;
@@ -210,10 +214,16 @@ export class UnionServer {
   }
 
   async #serve(descriptors: readonly number[], facts: MountFacts, signal: AbortSignal): Promise<ServerAnswer> {
-    if (this.serving) await this.#soonIdle(signal);
-    if (this.serving) {
+    const { volumeId, isMounted } = this.#options;
+    let obstacle: ServerAnswer | undefined;
+    // Again, as another one may have waited as well.
+    while (this.serving && obstacle === undefined) obstacle = await this.#obstacle(signal);
+    // Whoever asked may have given up while we waited.
+    if (obstacle === undefined && !isMounted(descriptors[1]!))
+      obstacle = refusal('UNAVAILABLE', `volume ${volumeId} was unmounted meanwhile; mount it again`);
+    if (obstacle !== undefined) {
       closeAll(descriptors);
-      return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is served already; unmount it first`);
+      return obstacle;
     }
     const started = this.#start(descriptors, facts).finally(() => {
       this.#starting = undefined;
@@ -224,11 +234,13 @@ export class UnionServer {
 
   async #start(descriptors: readonly number[], { device, readOnly }: MountFacts): Promise<ServerAnswer> {
     const [memory = -1, ...devices] = descriptors;
+    this.#device = devices[0];
     // What was opened for status may be old.
     await this.close();
     const opened = this.#open({ readOnly, state: memory });
     this.#state = opened;
     if (opened.kind !== 'waiting') {
+      this.#device = undefined;
       closeAll(descriptors);
       return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
     }
@@ -242,6 +254,7 @@ export class UnionServer {
       return { ok: true };
     } catch (error) {
       this.#state = { kind: 'ended' };
+      this.#device = undefined;
       closeAll(devices);
       await union.close();
       return refusal('UNAVAILABLE', `cannot serve volume ${this.#options.volumeId}: ${messageOf(error)}`);
@@ -256,25 +269,34 @@ export class UnionServer {
       this.#options.log.error('server.session_failed', { error: messageOf(error) });
     }
     this.#custody = undefined;
+    this.#device = undefined;
     closeAll(devices);
     await union.close();
     this.#state = { kind: 'ended' };
   }
 
   /**
-   * The unmount ends the session a moment before we learn of it, also one that is just beginning for a caller who has given up: wait
-   * for that, but not for a mount that is still used.
+   * What keeps it from serving the next mount, or from stopping. The unmount ends a session a moment before we learn of it, also one
+   * that is just beginning for a caller who has given up, and closing takes a while: all that is waited for, but not a mount
+   * that is still used.
    */
-  async #soonIdle(signal: AbortSignal): Promise<void> {
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(UNMOUNTED_LIMIT_MS)]);
-    await Promise.race([this.idle(), aborted(limit)]);
+  async #obstacle(signal: AbortSignal): Promise<ServerAnswer | undefined> {
+    const { volumeId, isMounted } = this.#options;
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(CLOSED_LIMIT_MS)]);
+    while (this.serving) {
+      await Promise.race([this.idle(), aborted(AbortSignal.any([patience, AbortSignal.timeout(UNMOUNTED_LIMIT_MS)]))]);
+      if (!this.serving) break;
+      if (this.#device !== undefined && isMounted(this.#device))
+        return refusal('FAILED_PRECONDITION', `volume ${volumeId} is still mounted; unmount it first`);
+      if (patience.aborted)
+        return refusal('UNAVAILABLE', `volume ${volumeId} is unmounted, but not closed yet; repeat the call`);
+    }
+    return undefined;
   }
 
   async #stop(signal: AbortSignal): Promise<ServerAnswer> {
-    if (this.serving) await this.#soonIdle(signal);
-    if (this.serving) {
-      return refusal('FAILED_PRECONDITION', `volume ${this.#options.volumeId} is still mounted; unmount it first`);
-    }
+    const obstacle = await this.#obstacle(signal);
+    if (obstacle !== undefined) return obstacle;
     await this.close();
     this.#options.fed.close();
     return { ok: true };
@@ -282,6 +304,8 @@ export class UnionServer {
 }
 
 const UNMOUNTED_LIMIT_MS = 2_000;
+/** Callers wait for longer (csi/union-link.ts). */
+const CLOSED_LIMIT_MS = 8_000;
 
 function closeAll(descriptors: readonly number[]): void {
   for (const descriptor of descriptors) closeSync(descriptor);

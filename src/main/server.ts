@@ -66,6 +66,7 @@ export async function run(argv: string[]): Promise<number> {
     open: (options) => openBranches(withFed(config.value, fed), options, { opened, readersFor, log }),
     fed,
     unreadable: unreadableState,
+    isMounted,
     die: () => exitNow(0),
     onHealth: () => socket.nudge(),
     log,

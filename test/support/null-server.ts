@@ -1,5 +1,6 @@
 /** `node null-server.ts SOCKET VOLUME`: a null union's server as a process of its own, for tests that kill it. Says "up". */
 import { join } from 'node:path';
+import { isMounted } from '../../fuse/index.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { DescriptorServer } from '../../src/host/descriptor-server.ts';
 import { FedBranches } from '../../src/host/fed-branches.ts';
@@ -12,6 +13,7 @@ const union = new UnionServer({
   open: nullUnion,
   fed: new FedBranches(join(path, '../branches')),
   unreadable: () => undefined,
+  isMounted,
   die: () => process.kill(process.pid, 'SIGKILL'),
   log: silentLogger,
 });

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { fstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isMounted } from '../../fuse/index.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { DescriptorServer } from '../../src/host/descriptor-server.ts';
 import { FedBranches } from '../../src/host/fed-branches.ts';
@@ -34,6 +35,7 @@ export function startServer(path: string, volumeId: string, { failure, unfit }: 
     },
     fed: new FedBranches(join(path, '../branches')),
     unreadable: () => undefined,
+    isMounted,
     die: () => {},
     log: silentLogger,
   });

@@ -176,7 +176,7 @@ describe('Node service', () => {
       await node.stage();
       const second = await failureOf(node.stage(`${stagingTargetPath}2`));
       expect(second).to.include({ code: 'FAILED_PRECONDITION' });
-      expect(second.message).to.equal(`volume ${volumeId} is served already; unmount it first`);
+      expect(second.message).to.equal(`volume ${volumeId} is still mounted; unmount it first`);
       expect(node.mounts()).to.deep.equal([stagingTargetPath]);
     });
 

@@ -98,6 +98,32 @@ describe('UnionServer', () => {
     ended.resolve();
   });
 
+  it('does not say so of one that is unmounted, and takes long to close', async () => {
+    const { server, ended, mount } = setUp();
+    await serve(server);
+    mount.exists = false;
+    expect(await server.handle({ message: { op: 'stop' }, descriptors: [] }, AbortSignal.abort())).to.deep.equal({
+      ok: false,
+      code: 'UNAVAILABLE',
+      message: 'volume uv-1 is unmounted, but not closed yet; repeat the call',
+    });
+    const stopped = ask(server, { op: 'stop' });
+    setTimeout(ended.resolve, 2_100); // longer than it waits for a mount
+    expect(await stopped).to.deep.equal({ ok: true });
+  });
+
+  it('does not begin with a mount that has ended while it waited', async () => {
+    const { server, unions, ended, mount } = setUp();
+    await serve(server);
+    const next = serve(server);
+    mount.exists = false;
+    ended.resolve();
+    const message = 'volume uv-1 was unmounted meanwhile; mount it again';
+    expect(await next).to.deep.equal({ ok: false, code: 'UNAVAILABLE', message });
+    expect(unions).to.have.length(2);
+    expect(unions.every(({ closed }) => closed)).to.equal(true);
+  });
+
   it('stops once what it has begun to serve is over, as when its caller has given up and unmounted', async () => {
     const { server, init } = setUp(undefined, 'the mount ended');
     init.hold();
@@ -136,7 +162,7 @@ describe('UnionServer', () => {
       },
       AbortSignal.abort(),
     );
-    expect(answer).to.include({ ok: false, message: 'volume uv-1 is served already; unmount it first' });
+    expect(answer).to.include({ ok: false, message: 'volume uv-1 is still mounted; unmount it first' });
     expect(() => fstatSync(descriptor)).to.throw('EBADF');
     ended.resolve();
   });
@@ -261,6 +287,7 @@ function setUp(openFails?: string, serveFails?: string) {
   const died = Promise.withResolvers<void>();
   const done: string[] = [];
   const unreadable: { current?: string } = {};
+  const mount = { exists: true };
   const unions: Record[] = [];
   const fed = new FedBranches(join(directory, 'branches'));
   let failure = openFails;
@@ -295,6 +322,7 @@ function setUp(openFails?: string, serveFails?: string) {
   const server = new UnionServer({
     ...{ volumeId: 'uv-1', open, fed, log: silentLogger },
     unreadable: () => unreadable.current,
+    isMounted: () => mount.exists,
     die: () => {
       done.push('died');
       died.resolve();
@@ -308,6 +336,7 @@ function setUp(openFails?: string, serveFails?: string) {
     done,
     died,
     unreadable,
+    mount,
     init,
     fail: (message: string | undefined) => (failure = message),
   };
