@@ -78,7 +78,8 @@ describe('a union with a branch that hangs', () => {
     let isFrozen = false;
     try {
       mkdirSync(directory);
-      for (let i = 0; i < 40; i++) writeFileSync(join(directory, `f${i}`), `f${i}`);
+      // So many that each branch has enough of them.
+      for (let i = 0; i < 100; i++) writeFileSync(join(directory, `f${i}`), `f${i}`);
       const names = union.branches.map((branch) => readdirSync(join(branch, 'd')));
       const known = names[1]![0]!;
       freeze(first);
