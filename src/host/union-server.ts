@@ -214,16 +214,18 @@ export class UnionServer {
   }
 
   async #serve(descriptors: readonly number[], facts: MountFacts, signal: AbortSignal): Promise<ServerAnswer> {
-    const { volumeId, isMounted } = this.#options;
-    let obstacle: ServerAnswer | undefined;
-    // Again, as another one may have waited as well.
-    while (this.serving && obstacle === undefined) obstacle = await this.#obstacle(signal);
-    // Whoever asked may have given up while we waited.
-    if (obstacle === undefined && !isMounted(descriptors[1]!))
-      obstacle = refusal('UNAVAILABLE', `volume ${volumeId} was unmounted meanwhile; mount it again`);
-    if (obstacle !== undefined) {
+    const patience = patienceOf(signal);
+    while (this.serving) {
+      const obstacle = await this.#obstacle(patience);
+      if (obstacle === undefined) continue;
       closeAll(descriptors);
       return obstacle;
+    }
+    const { volumeId, isMounted } = this.#options;
+    // Whoever asked may have given up meanwhile.
+    if (!isMounted(descriptors[1]!)) {
+      closeAll(descriptors);
+      return refusal('UNAVAILABLE', `volume ${volumeId} was unmounted meanwhile; mount it again`);
     }
     const started = this.#start(descriptors, facts).finally(() => {
       this.#starting = undefined;
@@ -240,8 +242,7 @@ export class UnionServer {
     const opened = this.#open({ readOnly, state: memory });
     this.#state = opened;
     if (opened.kind !== 'waiting') {
-      this.#device = undefined;
-      closeAll(descriptors);
+      this.#letGo(descriptors);
       return refusal('UNAVAILABLE', opened.kind === 'failed' ? opened.message : 'the server is closing');
     }
     const { union } = opened;
@@ -254,8 +255,7 @@ export class UnionServer {
       return { ok: true };
     } catch (error) {
       this.#state = { kind: 'ended' };
-      this.#device = undefined;
-      closeAll(devices);
+      this.#letGo(devices);
       await union.close();
       return refusal('UNAVAILABLE', `cannot serve volume ${this.#options.volumeId}: ${messageOf(error)}`);
     }
@@ -268,35 +268,40 @@ export class UnionServer {
     } catch (error) {
       this.#options.log.error('server.session_failed', { error: messageOf(error) });
     }
-    this.#custody = undefined;
-    this.#device = undefined;
-    closeAll(devices);
+    this.#letGo(devices);
     await union.close();
     this.#state = { kind: 'ended' };
   }
 
   /**
-   * What keeps it from serving the next mount, or from stopping. The unmount ends a session a moment before we learn of it, also one
-   * that is just beginning for a caller who has given up, and closing takes a while: all that is waited for, but not a mount
-   * that is still used.
+   * What keeps it from serving the next mount, or from stopping, after a while; undefined when nothing does, or not yet. The unmount
+   * ends a session a moment before we learn of it, also one that is just beginning for a caller who has given up, and closing takes a
+   * while: that is to be waited for, but not a mount that is still used. Others wait as well: whoever goes on looks first.
    */
-  async #obstacle(signal: AbortSignal): Promise<ServerAnswer | undefined> {
+  async #obstacle(patience: AbortSignal): Promise<ServerAnswer | undefined> {
     const { volumeId, isMounted } = this.#options;
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(CLOSED_LIMIT_MS)]);
-    while (this.serving) {
-      await Promise.race([this.idle(), aborted(AbortSignal.any([patience, AbortSignal.timeout(UNMOUNTED_LIMIT_MS)]))]);
-      if (!this.serving) break;
-      if (this.#device !== undefined && isMounted(this.#device))
-        return refusal('FAILED_PRECONDITION', `volume ${volumeId} is still mounted; unmount it first`);
-      if (patience.aborted)
-        return refusal('UNAVAILABLE', `volume ${volumeId} is unmounted, but not closed yet; repeat the call`);
-    }
+    await Promise.race([this.idle(), aborted(AbortSignal.any([patience, AbortSignal.timeout(UNMOUNTED_LIMIT_MS)]))]);
+    if (!this.serving) return undefined;
+    if (this.#device !== undefined && isMounted(this.#device))
+      return refusal('FAILED_PRECONDITION', `volume ${volumeId} is still mounted; unmount it first`);
+    if (patience.aborted)
+      return refusal('UNAVAILABLE', `volume ${volumeId} is unmounted, but not closed yet; repeat the call`);
     return undefined;
   }
 
+  /** The mount is over for us. */
+  #letGo(descriptors: readonly number[]): void {
+    this.#custody = undefined;
+    this.#device = undefined;
+    closeAll(descriptors);
+  }
+
   async #stop(signal: AbortSignal): Promise<ServerAnswer> {
-    const obstacle = await this.#obstacle(signal);
-    if (obstacle !== undefined) return obstacle;
+    const patience = patienceOf(signal);
+    while (this.serving) {
+      const obstacle = await this.#obstacle(patience);
+      if (obstacle !== undefined) return obstacle;
+    }
     await this.close();
     this.#options.fed.close();
     return { ok: true };
@@ -306,6 +311,10 @@ export class UnionServer {
 const UNMOUNTED_LIMIT_MS = 2_000;
 /** Callers wait for longer (csi/union-link.ts). */
 const CLOSED_LIMIT_MS = 8_000;
+
+function patienceOf(signal: AbortSignal): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(CLOSED_LIMIT_MS)]);
+}
 
 function closeAll(descriptors: readonly number[]): void {
   for (const descriptor of descriptors) closeSync(descriptor);

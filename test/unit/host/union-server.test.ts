@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { expect } from 'chai';
 import { silentLogger } from '../../../src/base/logger.ts';
 import type { WithDescriptors } from '../../../src/host/descriptor-server.ts';
@@ -140,6 +141,23 @@ describe('UnionServer', () => {
     const next = serve(server);
     ended.resolve();
     expect(await next).to.deep.equal({ ok: true });
+  });
+
+  it('stops no mount that was served while stop waited', async () => {
+    const { server, unions, ended, init } = setUp();
+    await serve(server);
+    init.hold();
+    const next = serve(server);
+    let isStopped = false;
+    const stopped = ask(server, { op: 'stop' }).finally(() => (isStopped = true));
+    ended.resolve();
+    while (unions.length < 3) await setImmediate();
+    await setImmediate();
+    expect(isStopped).to.equal(false);
+    expect(unions.at(-1)).to.include({ closed: false });
+    init.release();
+    expect(await next).to.deep.equal({ ok: true });
+    expect(await stopped).to.deep.equal({ ok: true });
   });
 
   it('can be stopped again and again, and serve again afterwards', async () => {
