@@ -30,12 +30,12 @@ import { closeFiles } from './ops/let-go.ts';
 import { removeStaleLinks } from './ops/nameless.ts';
 import { isPolicyName, type PolicyName, policyNames } from './policy/create.ts';
 import { type Policies, type PolicySettings, resolvePolicies } from './policy/functions.ts';
+import type { PreparedReaders } from './reader-threads.ts';
 import * as libc from './sys/libc.ts';
 import type { Restriction } from './transport/device.ts';
 import { type Removal, Removals } from './transport/drain.ts';
 import { Errands } from './transport/errands.ts';
 import { createMeterMemory, type Measurements, readMeters } from './transport/meter.ts';
-import type { PreparedReaders } from './transport/readers.ts';
 import { type Session, startSession } from './transport/session.ts';
 import { takeOver } from './transport/takeover.ts';
 import { Watch } from './transport/watch.ts';
@@ -59,19 +59,8 @@ export {
   unmount,
 } from './transport/device.ts';
 export { LATENCY_BOUNDS_SECONDS } from './transport/meter.ts';
-export { prepareReaders } from './transport/readers.ts';
 export { refuseRequests } from './transport/refusal.ts';
-export type {
-  BranchMode,
-  BranchOptions,
-  Measurements,
-  OpsLogger,
-  PolicySettings,
-  PreparedReaders,
-  Removal,
-  Restriction,
-  Session,
-};
+export type { BranchMode, BranchOptions, Measurements, OpsLogger, PolicySettings, Removal, Restriction, Session };
 export { UnionFsError };
 
 export interface UnionOptions {
@@ -103,7 +92,7 @@ export interface UnionOptions {
 export interface ServeOptions {
   readonly devices: readonly number[];
   readonly log: OpsLogger;
-  /** One for each descriptor, started before (`prepareReaders`): then serving begins at once. */
+  /** Started before (`prepareReaders`), at most one for each descriptor: then serving begins at once. */
   readonly readers?: PreparedReaders | undefined;
   /** Called when the health of a branch, of which `status` tells, is another: but for `full`. */
   readonly onHealth?: (() => void) | undefined;

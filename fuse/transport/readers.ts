@@ -3,11 +3,12 @@
  * answer, so that as many as ever are there for the rest. They end again when the others are back.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { MAX_READERS, WORD } from '../inode/layout.ts';
 import { PROGRESS, progressOf } from '../inode/progress.ts';
 import type { State } from '../inode/state.ts';
 import { hasUnfinished, type OpsConfig, type OpsLogger } from '../ops/context.ts';
+import { type PreparedReaders, startReaderThread } from '../reader-threads.ts';
 import * as libc from '../sys/libc.ts';
 import type { ReaderData, ReaderMessage } from './messages.ts';
 import { Callers } from './seat.ts';
@@ -15,21 +16,6 @@ import { Callers } from './seat.ts';
 /** A thread takes some CPU to start. */
 const MAX_SPARE = 4;
 const STOPPING_STEP_MS = 1;
-
-/** Threads that have loaded what a reader needs, and wait for a connection. */
-export type PreparedReaders = readonly Worker[];
-
-export function prepareReaders(count: number): PreparedReaders {
-  return Array.from({ length: count }, startThread);
-}
-
-function startThread(): Worker {
-  const file = new URL(`./reader${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url);
-  return new Worker(file, {
-    stdin: false,
-    resourceLimits: { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 },
-  });
-}
 
 export interface ReadersOptions {
   readonly state: State;
@@ -41,7 +27,7 @@ export interface ReadersOptions {
   /** Descriptors of one mounted connection. */
   readonly devices: readonly number[];
   readonly log: OpsLogger;
-  /** As many as there are descriptors; without them they are started now. */
+  /** At most as many as there are descriptors. */
   readonly readers?: PreparedReaders | undefined;
 }
 
@@ -72,12 +58,15 @@ export class Readers {
     this.#options = options;
     this.#cpus = allowedCpus(options.state, options.scratch);
     this.#want(options.devices.length);
+    const isNew = options.state.u32[WORD.initialised] === 0;
+    // A new mount answers with the first; the others are started when stock is taken, and do not take CPU time from it.
+    const first = isNew ? (options.readers?.length ?? 1) : options.devices.length;
     // A reader of a dead server may have been one of those that were started for others.
     for (let thread = 0; thread < MAX_READERS; thread++)
-      if (thread < options.devices.length || hasUnfinished(options.state, thread)) this.#start(thread);
+      if (thread < first || hasUnfinished(options.state, thread)) this.#start(thread);
     this.#isStarting = false;
     // INIT is one reader's; what a dead server had begun may be in the buffer of each.
-    this.#awaited = options.state.u32[WORD.initialised] === 0 ? 1 : this.#running.size;
+    this.#awaited = isNew ? 1 : this.#running.size;
   }
 
   /** The kernel's INIT is answered, or what a dead server had begun is finished. */
@@ -105,7 +94,10 @@ export class Readers {
     while ([...this.#running.keys()].some(isBusy) && performance.now() < deadline);
   }
 
-  /** To be called every moment: which readers are at the request that they were at the last time. Starts others for them. */
+  /**
+   * To be called every moment: which readers are at the request that they were at the last time. Starts others for them, and those
+   * that a new mount has not had yet.
+   */
   takeStock(): readonly StuckReader[] {
     const { state, devices } = this.#options;
     const stuck: StuckReader[] = [];
@@ -143,7 +135,7 @@ export class Readers {
     const [cpus, callers] = [this.#cpus, this.#callers];
     const data: ReaderData = { thread, deviceFd, cpu, cpus, callers, stateFd: state.fd, config, meters };
     // A prepared one serves once: a later reader of its number is another thread.
-    const worker = (this.#isStarting ? this.#options.readers?.[thread] : undefined) ?? startThread();
+    const worker = (this.#isStarting ? this.#options.readers?.[thread] : undefined) ?? startReaderThread();
     worker.postMessage(data);
     this.#running.set(thread, worker);
     worker.on('message', (message: ReaderMessage) => {

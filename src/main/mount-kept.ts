@@ -2,7 +2,8 @@
  * The server of a kept mount. It loads everything and starts its threads, then waits for the word of its keeper: the server before
  * it may be alive and serve. This process never touches the mount.
  */
-import { openUnion, prepareReaders, unreadableState } from '../../fuse/index.ts';
+import { openUnion, unreadableState } from '../../fuse/index.ts';
+import { prepareReaders } from '../../fuse/reader-threads.ts';
 import { KeeperLink } from './keeper-link.ts';
 import { type KeptMount, ownDescriptors, send } from './kept-process.ts';
 import { serveMountControl } from './mount-control.ts';

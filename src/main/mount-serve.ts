@@ -14,6 +14,7 @@ import {
   policyNames,
   withoutEffect,
 } from '../../fuse/index.ts';
+import type { PreparedReaders } from '../../fuse/reader-threads.ts';
 import type { DescriptorServer } from '../host/descriptor-server.ts';
 import { unionAt, unmountOnce } from '../host/mounter.ts';
 import { checkMachine, resolveBranches, resolveMountpoint } from './mount-checks.ts';
@@ -23,7 +24,7 @@ import type { MountRequest } from './mount-options.ts';
 import { checkPolicies } from './policy-options.ts';
 import { createStderrLogger } from './stderr-logger.ts';
 
-export async function serveMount(request: MountRequest): Promise<number> {
+export async function serveMount(request: MountRequest, readers: PreparedReaders): Promise<number> {
   let silent = false;
   const log = createStderrLogger('union-csi mount', () => silent);
   checkPolicies(request.policies, policyNames);
@@ -52,7 +53,7 @@ export async function serveMount(request: MountRequest): Promise<number> {
     try {
       devices.push(...cloneDevice(devices[0]!));
       if (device !== undefined) control = serveMountControl({ union, request, mountpoint, device }, log);
-      const session = await union.serve({ devices, log });
+      const session = await union.serve({ devices, log, readers });
       silent = await tellParent();
       await session.ended;
       if (!isInPlace()) return 0;

@@ -18,8 +18,11 @@ export async function run(argv: string[]): Promise<number> {
   const request = parseMountArguments(argv);
   if (!request.foreground) return await startInBackground(argv);
   if (request.keep !== undefined) return await (await import('./mount-keep.ts')).keepMount(request);
+  // Loads while this thread loads the rest.
+  const { prepareReaders } = await import('../../fuse/reader-threads.ts');
+  const readers = prepareReaders(1);
   const { serveMount } = await import('./mount-serve.ts');
-  return await serveMount(request);
+  return await serveMount(request, readers);
 }
 
 async function startInBackground(argv: readonly string[]): Promise<number> {

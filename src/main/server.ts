@@ -6,15 +6,8 @@
  * node plugin, which has this server make way when another pod's can go on.
  */
 import { dirname, join } from 'node:path';
-import {
-  defaultReaders,
-  isMounted,
-  openUnion,
-  type PreparedReaders,
-  prepareReaders,
-  type Union,
-  unreadableState,
-} from '../../fuse/index.ts';
+import { defaultReaders, isMounted, openUnion, type Union, unreadableState } from '../../fuse/index.ts';
+import { type PreparedReaders, prepareReaders } from '../../fuse/reader-threads.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { DescriptorServer } from '../host/descriptor-server.ts';

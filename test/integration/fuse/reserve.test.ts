@@ -61,7 +61,7 @@ describe('a reserve', () => {
   it('and the space of other branches are looked at again by the threads that there are: another takes 100 ms of CPU to start', async () => {
     union = await makeUnion({
       sizesBytes: [64 * mebibyte, 96 * mebibyte],
-      options: ['category.create=mfs', 'minfreespace=1M'],
+      library: { create: 'mfs', readers: 1 }, // more would still be starting
     });
     const { branches, mountpoint, pid } = union;
     const [first, second] = branches as [string, string];
