@@ -4,6 +4,7 @@
  * A ring of MAX_FILE_ATTRIBUTES records (FILE_BYTES, 36 words): the oldest makes room.
  *
  *   0 the dentry that it belongs to, or 0, or OF_INODE and the inode of a file without a name   1–34 the beginning of struct statx
+ *   35 whether they were asked for since: the kernel, if it has not forgotten the file, knows them too
  *
  * A dentry points to its record and the record back: only if both agree is it valid. `epoch` counts whatever makes a record
  * wrong; attributes that were read while it changed are not kept.
@@ -17,6 +18,7 @@ import type { State } from './state.ts';
 const FIELDS = FILE_BYTES / 4;
 const FIRST = FILES_AT / 4;
 const STAT_WORDS = 34;
+const TOLD = 1 + STAT_WORDS;
 const OF_INODE = 0x80000000;
 
 export class FileAttributes {
@@ -39,8 +41,11 @@ export class FileAttributes {
     return Atomics.load(this.#i32, WORD.attributeEpoch);
   }
 
-  /** Keeps the struct statx at `stat` for a dentry, if nothing has changed since `epoch`. Under the table lock. */
-  remember(dentry: number, stat: number, epoch: number): void {
+  /**
+   * Keeps the struct statx at `stat` for a dentry, if nothing has changed since `epoch`. `isTold`: the kernel gets it as well. Under the
+   * table lock.
+   */
+  remember(dentry: number, stat: number, epoch: number, isTold: boolean): void {
     if (this.epoch() !== epoch) return;
     const u32 = this.#u32;
     let record = this.#names.get(dentry, D.attributes);
@@ -53,17 +58,25 @@ export class FileAttributes {
     const at = FIRST + record * FIELDS;
     u32[at] = 0;
     u32.copyWithin(at + 1, stat >>> 2, (stat >>> 2) + STAT_WORDS);
+    u32[at + TOLD] = Number(isTold);
     this.#state.put(at, dentry);
   }
 
-  /** Puts what is kept for a dentry at `stat`. False when nothing is. Under the table lock. */
+  /** Puts what is kept for a dentry at `stat`, for the kernel. False when nothing is. Under the table lock. */
   recall(dentry: number, stat: number): boolean {
     const record = this.#names.get(dentry, D.attributes);
     if (record === 0) return false;
     const at = FIRST + record * FIELDS;
     if (this.#u32[at] !== dentry) return false;
     this.#u32.copyWithin(stat >>> 2, at + 1, at + 1 + STAT_WORDS);
+    this.#u32[at + TOLD] = 1;
     return true;
+  }
+
+  /** Whether the kernel was told what a file of this name has now, and nobody has had it open since. Under the table lock. */
+  isTold(dentry: number): boolean {
+    const at = FIRST + this.#names.get(dentry, D.attributes) * FIELDS;
+    return this.#u32[at] === dentry && this.#u32[at + TOLD] === 1;
   }
 
   /** What is kept for the last name of a file stays with its inode, which nobody has open. Under the table lock. */

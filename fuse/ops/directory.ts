@@ -8,6 +8,7 @@
 import { H, HANDLE, type HandleTable, listingAt } from '../inode/handle-table.ts';
 import { F } from '../inode/inode-table.ts';
 import { MAX_LISTING_BYTES } from '../inode/layout.ts';
+import { D, hashNameAt } from '../inode/name-index.ts';
 import { DIRENT, direntBytes, ENTRY, FOPEN, OPEN_OUT } from '../protocol/abi.ts';
 import { DT_DIR, EBADF, EINVAL, EIO, ENFILE, ENOTDIR } from '../sys/constants.ts';
 import * as libc from '../sys/libc.ts';
@@ -224,9 +225,11 @@ export function readdirplus(context: Context): number {
     const length = u32[(source + from + DIRENT.nameLength) >>> 2]!;
     const plain = direntBytes(length);
     if (from + plain > bytes || to + ENTRY.size + plain > size) break;
-    const slot = childOf(context, source + from + DIRENT.name, length, childName);
+    const known = findTold(context, source + from + DIRENT.name, length);
+    const slot = known !== 0 ? 0 : childOf(context, source + from + DIRENT.name, length, childName);
     u8.copyWithin(out + to + ENTRY.size, source + from, source + from + plain);
-    // Node 0, which the kernel takes for "not asked", for dots and names just removed.
+    if (known !== 0) putNumber(context, out + to + ENTRY.size, known);
+    // Node 0, which the kernel takes for "not asked", for dots, names just removed, and what it knows.
     if (slot <= 0) u32.fill(0, (out + to) >>> 2, (out + to + ENTRY.size) >>> 2);
     else {
       putEntry(context, out + to, slot);
@@ -237,6 +240,25 @@ export function readdirplus(context: Context): number {
   }
   setRead(context, handle, offset, from);
   return to;
+}
+
+/**
+ * The file of a listed name if the kernel knows it and its attributes, or 0: telling it again costs both sides more than a program saves
+ * that wants names only.
+ */
+function findTold(
+  { exclusive, inodes, kept, names, slot: parent, state, u8 }: Context,
+  name: number,
+  length: number,
+): number {
+  if (!exclusive) return 0;
+  const hash = hashNameAt(u8, parent, name, length);
+  state.lock();
+  const dentry = names.find(parent, name, length, hash);
+  const slot = dentry !== 0 && kept.isTold(dentry) ? names.get(dentry, D.inode) : 0;
+  const isKnown = slot !== 0 && inodes.get(slot, F.lookups) !== 0;
+  state.unlock();
+  return isKnown ? slot : 0;
 }
 
 /** The child of a listed name, with its attributes in `stat`; 0 for dots and names just removed. Takes a lookup. */

@@ -225,5 +225,5 @@ function keepWritten(context: Context, slot: number, descriptor: number): void {
   const result = isEntered
     ? statDescriptor(context, descriptor, context.stat)
     : context.statCopy(slot, branch, context.stat);
-  if (result === 0) keepAttributes(context, slot, epoch);
+  if (result === 0) keepAttributes(context, slot, epoch, false);
 }

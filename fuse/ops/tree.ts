@@ -117,13 +117,13 @@ function dropIdle(context: Context, { parent, position, length, hash, switches }
   return isSteady ? 0 : MOVED;
 }
 
-/** Keeps the attributes in `stat`, read at `epoch`, of a file that nobody has open. */
-export function keepAttributes(context: Context, slot: number, epoch: number): void {
+/** Keeps the attributes in `stat`, read at `epoch`, of a file that nobody has open. `isTold`: they go to the kernel too. */
+export function keepAttributes(context: Context, slot: number, epoch: number, isTold = true): void {
   const { inodes, state } = context;
   if (!context.exclusive || inodes.kind(slot) === DT_DIR || context.statLinks !== 1) return;
   state.lock();
   const dentry = inodes.get(slot, F.dentry);
-  if (dentry !== 0 && inodes.get(slot, F.opens) === 0) context.kept.remember(dentry, context.stat, epoch);
+  if (dentry !== 0 && inodes.get(slot, F.opens) === 0) context.kept.remember(dentry, context.stat, epoch, isTold);
   state.unlock();
 }
 

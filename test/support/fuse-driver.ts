@@ -13,7 +13,7 @@ import { Context } from '../../fuse/ops/context.ts';
 import { operations } from '../../fuse/ops/dispatch.ts';
 import { perform, resume } from '../../fuse/ops/request.ts';
 import { type PolicySettings, resolvePolicies } from '../../fuse/policy/functions.ts';
-import { DIRENT, direntBytes, IN, OP } from '../../fuse/protocol/abi.ts';
+import { DIRENT, direntBytes, ENTRY, IN, OP } from '../../fuse/protocol/abi.ts';
 import { close, munmap } from '../../fuse/sys/libc.ts';
 import { takeOver } from '../../fuse/transport/takeover.ts';
 import { checkLockOrder } from './lock-order.ts';
@@ -169,18 +169,30 @@ export class FuseDriver {
 
   /** The names of a directory in the order of its listing, as far as 4 KiB go. */
   list(node: number): string[] {
+    return this.#list(OP.READDIR, node, 0).map(({ name }) => name);
+  }
+
+  /** The same with attributes: of each name its inode number, and the node if the kernel is told it. It counts a lookup then. */
+  listPlus(node: number): { readonly name: string; readonly ino: number; readonly told: number }[] {
+    return this.#list(OP.READDIRPLUS, node, ENTRY.size);
+  }
+
+  #list(opcode: number, node: number, before: number): { name: string; ino: number; told: number }[] {
     const handle = this.ask(OP.OPENDIR, node, [0, 0]).word(0);
-    const { result } = this.ask(OP.READDIR, node, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
+    const { result } = this.ask(opcode, node, [handle, 0, 0, 0, 4096, 0, 0, 0, 0, 0]);
     if (result < 0) throw new Error(`list: ${result}`);
     const { out, u8, u32 } = this.context;
-    const names: string[] = [];
+    const entries = [];
     for (let at = out; at < out + result; ) {
+      const told = u32[at >>> 2]!;
+      at += before;
       const length = u32[(at + DIRENT.nameLength) >>> 2]!;
-      names.push(Buffer.from(u8.subarray(at + DIRENT.name, at + DIRENT.name + length)).toString());
+      const name = Buffer.from(u8.subarray(at + DIRENT.name, at + DIRENT.name + length)).toString();
+      entries.push({ name, ino: u32[(at + DIRENT.ino) >>> 2]!, told });
       at += direntBytes(length);
     }
     this.ask(OP.RELEASEDIR, node, [handle, 0, 0, 0, 0, 0]);
-    return names.filter((name) => name !== '.' && name !== '..');
+    return entries.filter(({ name }) => name !== '.' && name !== '..');
   }
 
   mkdir(parent: number, name: string): number {

@@ -189,6 +189,42 @@ describe('what the union remembers', () => {
     expect(driver.lookup(directory, 'idle7')).to.be.greaterThan(0);
   });
 
+  describe('of what the kernel was told', () => {
+    const told = () => driver.listPlus(ROOT).map((entry) => entry.told);
+
+    it('is not told again with a listing, but for the number', () => {
+      writeLower(1, 'file');
+      const node = driver.lookup(ROOT, 'file');
+      const ino = driver.ask(OP.GETATTR, node, [0, 0, 0, 0]).word(16);
+      expect(driver.listPlus(ROOT)).to.deep.equal([{ name: 'file', ino, told: 0 }]);
+      driver.forget(node);
+      expect(told()).to.deep.equal([node]); // by which it knows it again
+      expect(told()).to.deep.equal([0]);
+    });
+
+    it('is told again when the file has changed, or was open', () => {
+      const node = closed('file');
+      expect(told(), 'written').to.deep.equal([node]);
+      expect(told()).to.deep.equal([0]);
+      driver.ask(OP.SETATTR, node, setMode(0o600));
+      expect(told(), 'changed').to.deep.equal([node]);
+      expect(told()).to.deep.equal([0]);
+      const handle = driver.ask(OP.OPEN, node, [0, 0]).word(0);
+      expect(told(), 'open').to.deep.equal([node]);
+      driver.ask(OP.RELEASE, node, [handle, 0]);
+      expect(told(), 'was open').to.deep.equal([node]);
+      expect(told()).to.deep.equal([0]);
+    });
+
+    it('is told with each listing where others write too', () => {
+      driver.close();
+      driver = new FuseDriver(2, 'shared');
+      writeLower(1, 'file');
+      const node = driver.lookup(ROOT, 'file');
+      expect(told()).to.deep.equal([node]);
+    });
+  });
+
   it('does not conclude anything from its memory where others write too', () => {
     driver.close();
     driver = new FuseDriver(2, 'shared');
